@@ -1,0 +1,58 @@
+/**
+ * How a command ends: the one table of exit codes, and what an error says on its way out. README.md repeats the
+ * table for users.
+ *
+ * Invariants: a StoreError never shows a stack; a programmer's mistake always does.
+ */
+
+import { StoreError } from '../base/errors.ts';
+
+export const EXIT = {
+  ok: 0,
+  /** Refused, or failed. */
+  failed: 1,
+  /** Bad input: a wrong name, size, range, option or command. */
+  badInput: 2,
+  /** `fsck` found damage. */
+  findings: 4,
+  /** `fsck` could not look. */
+  cannotCheck: 8,
+  /** A mistake in Coppice itself; please report it. */
+  mistake: 70,
+  /** SIGINT, SIGTERM: 128 and the number of the signal, as shells have it. */
+  interrupted: 130,
+  terminated: 143,
+} as const;
+
+export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
+
+/** A signal ended the command before its work was done. */
+export class Interrupted extends Error {
+  readonly signalName: 'SIGINT' | 'SIGTERM';
+
+  constructor(signalName: 'SIGINT' | 'SIGTERM', message = `stopped by ${signalName}`) {
+    super(message);
+    this.signalName = signalName;
+  }
+}
+
+/** What ends the command with a code and one sentence; undefined for a programmer's mistake. */
+export function endOf(error: unknown): { code: ExitCode; sentence: string } | undefined {
+  if (error instanceof StoreError) {
+    const code = error.code === 'INVALID_ARGUMENT' ? EXIT.badInput : EXIT.failed;
+    return { code, sentence: onOneLine(error.message) };
+  }
+  if (error instanceof Interrupted) {
+    const code = error.signalName === 'SIGINT' ? EXIT.interrupted : EXIT.terminated;
+    return { code, sentence: error.message };
+  }
+  // A system call failed where nobody said what it was for.
+  if (error instanceof Error && typeof (error as NodeJS.ErrnoException).errno === 'number') {
+    return { code: EXIT.failed, sentence: onOneLine(error.message) };
+  }
+  return undefined;
+}
+
+function onOneLine(message: string): string {
+  return message.replace(/\s*\n\s*/g, ' ').trim();
+}

@@ -1,0 +1,131 @@
+/**
+ * `coppice export`: the bytes of a volume or snapshot as a raw image, in a sparse file or on standard output.
+ *
+ * Invariants: the file is exactly as long as the disk, and appears whole or not at all (see partial-file.ts); it is
+ * never a file of the store. A volume that is being written meanwhile gives no single moment: a snapshot does.
+ */
+
+import fs from 'node:fs';
+import path from 'node:path';
+import type { Writable } from 'node:stream';
+import { StoreError } from '../base/errors.ts';
+import type { Disk, Door } from '../server/door.ts';
+import { diskRuns, type DiskRun, splitRuns } from './disk-runs.ts';
+import { PIECE_BYTES } from './image-source.ts';
+import { InFlight, inOrder } from './in-flight.ts';
+import type { Output } from './output.ts';
+import { PartialFile } from './partial-file.ts';
+import { Progress } from './progress.ts';
+import { formatSize } from './size.ts';
+import { nonZeroRuns } from './zero-blocks.ts';
+
+const READS_IN_FLIGHT_MAX = 8;
+const ZEROS = Buffer.alloc(PIECE_BYTES);
+
+export async function exportToFile(
+  door: Door,
+  output: Output,
+  request: { readonly name: string; readonly file: string; readonly storeDirectory: string },
+  signal: AbortSignal,
+): Promise<void> {
+  const disk = await door.disk(request.name);
+  try {
+    await checkOutside(request.file, request.storeDirectory);
+    const file = await PartialFile.create(request.file);
+    try {
+      const writtenBytes = await fillFile(disk, file, signal);
+      signal.throwIfAborted();
+      await file.commit(disk.sizeBytes);
+      output.print({ name: disk.name, file: file.target, size: disk.sizeBytes, writtenBytes }, () => {
+        const sizes = `${formatSize(disk.sizeBytes)}, ${formatSize(writtenBytes)} of it not holes`;
+        return `exported ${disk.name} to ${request.file}: ${sizes}\n`;
+      });
+    } finally {
+      await file.close();
+    }
+  } finally {
+    disk.release();
+  }
+}
+
+/** Writes every byte to `stream`. A reader that goes away early is an error: it did not get the image. @throws IO */
+export async function exportToStream(door: Door, name: string, stream: Writable): Promise<void> {
+  const disk = await door.disk(name);
+  const progress = new Progress(`export ${name}`, disk.sizeBytes);
+  try {
+    const pieces = inOrder(
+      splitRuns(diskRuns(disk)),
+      async ({ offset, lengthBytes, allocated }: DiskRun) =>
+        allocated ? await disk.read(offset, lengthBytes) : ZEROS.subarray(0, lengthBytes),
+      READS_IN_FLIGHT_MAX,
+    );
+    for await (const piece of pieces) {
+      await writeAll(stream, piece);
+      progress.add(piece.length);
+    }
+  } finally {
+    progress.end();
+    disk.release();
+  }
+}
+
+async function fillFile(disk: Disk, file: PartialFile, signal: AbortSignal): Promise<number> {
+  const progress = new Progress(`export ${disk.name}`, disk.sizeBytes);
+  const copies = new InFlight(READS_IN_FLIGHT_MAX);
+  let writtenBytes = 0;
+  try {
+    for await (const { offset, lengthBytes } of splitRuns(storedRuns(disk, progress))) {
+      signal.throwIfAborted();
+      await copies.add(async () => {
+        const bytes = await disk.read(offset, lengthBytes);
+        for (const { start, end } of nonZeroRuns(bytes)) {
+          await file.write(bytes.subarray(start, end), offset + start);
+          writtenBytes += end - start;
+        }
+        progress.add(lengthBytes);
+      });
+    }
+  } finally {
+    // Also after a failure: nothing may write to a file that is closed.
+    await copies.settle();
+    progress.end();
+  }
+  return writtenBytes;
+}
+
+/** The runs of a disk that a sparse file needs. */
+async function* storedRuns(disk: Disk, progress: Progress): AsyncGenerator<DiskRun> {
+  for await (const run of diskRuns(disk)) {
+    if (run.allocated) yield run;
+    else progress.add(run.lengthBytes);
+  }
+}
+
+function writeAll(stream: Writable, bytes: Buffer): Promise<void> {
+  return new Promise((resolve, reject) => {
+    stream.write(bytes, (error) => {
+      if (error) {
+        const reason =
+          (error as NodeJS.ErrnoException).code === 'EPIPE' ? 'its reader went away' : error.message;
+        reject(
+          new StoreError('IO', `writing to standard output: ${reason}; the image is not complete`, error),
+        );
+      } else {
+        resolve();
+      }
+    });
+  });
+}
+
+/** @throws INVALID_ARGUMENT if `file` would lie among the files of the store, where a rename could replace one. */
+async function checkOutside(file: string, storeDirectory: string): Promise<void> {
+  const real = async (name: string): Promise<string> =>
+    await fs.promises.realpath(name).catch(() => path.resolve(name));
+  const store = await real(storeDirectory);
+  const target = path.join(await real(path.dirname(path.resolve(file))), path.basename(file));
+  if (!`${target}/`.startsWith(`${store}/`)) return;
+  throw new StoreError(
+    'INVALID_ARGUMENT',
+    `'${file}' lies in the directory of the store; export to another place`,
+  );
+}

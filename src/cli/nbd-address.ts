@@ -1,0 +1,43 @@
+/**
+ * Where NBD is served: `HOST:PORT` as `--listen` takes it, and the URIs that clients take. Pure.
+ *
+ * Source: doc/uri.md of the NBD project. A URI names an export after the slash and a socket in the query.
+ */
+
+import { StoreError } from '../base/errors.ts';
+
+/** The Unix socket that is listened on unless another address is given, in the store's directory. */
+export const NBD_SOCKET_NAME = 'nbd.sock';
+
+export interface TcpAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+export type NbdListener = { readonly socketPath: string } | TcpAddress;
+
+/** Reads `127.0.0.1:10809`, `localhost:0`, `[::1]:10809`. @throws INVALID_ARGUMENT */
+export function parseListenAddress(text: string): TcpAddress {
+  const groups = /^(?:\[(?<six>[0-9a-f:.]+(?:%[\w.-]+)?)\]|(?<host>[^\s:[\]]+)):(?<port>\d{1,5})$/i.exec(
+    text,
+  )?.groups;
+  const host = groups?.six ?? groups?.host;
+  const port = Number(groups?.port);
+  if (host === undefined || port > 65535) {
+    throw new StoreError(
+      'INVALID_ARGUMENT',
+      `--listen '${text}' is not HOST:PORT: write it like 127.0.0.1:10809, [::1]:10809, or 0.0.0.0:10809 for all`,
+    );
+  }
+  return { host, port };
+}
+
+/** The address that a client opens to reach `volume`. */
+export function nbdUri(listener: NbdListener, volume: string): string {
+  const name = encodeURIComponent(volume);
+  if ('socketPath' in listener) {
+    return `nbd+unix:///${name}?socket=${listener.socketPath.split('/').map(encodeURIComponent).join('/')}`;
+  }
+  const host = listener.host.includes(':') ? `[${listener.host.replace('%', '%25')}]` : listener.host;
+  return `nbd://${host}:${listener.port}/${name}`;
+}

@@ -1,0 +1,23 @@
+/**
+ * What a command prints on standard output: for people, or as JSON with `--json`. Nothing else goes there.
+ */
+
+export class Output {
+  readonly json: boolean;
+  readonly #write: (text: string) => void;
+
+  constructor(json: boolean, write: (text: string) => void = (text) => void process.stdout.write(text)) {
+    this.json = json;
+    this.#write = write;
+  }
+
+  /** Prints `value` as JSON, or what `draw` makes of it. */
+  print(value: unknown, draw: () => string): void {
+    this.#write(this.json ? `${JSON.stringify(value, undefined, 2)}\n` : draw());
+  }
+
+  /** Prints `text` as it is. */
+  raw(text: string): void {
+    this.#write(text);
+  }
+}

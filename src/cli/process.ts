@@ -1,0 +1,32 @@
+/**
+ * What every program of this room does to its process, and the version it tells.
+ */
+
+import fs from 'node:fs';
+import { EXIT } from './exit-codes.ts';
+
+/** Ends the process, with a stack, on whatever nobody caught. Output that nobody reads any more is let go. */
+export function endOnMistake(): void {
+  const end = (error: unknown): void => {
+    const stack = error instanceof Error ? error.stack : String(error);
+    fs.writeSync(2, `coppice: this is a mistake in Coppice, please report it\n${stack}\n`);
+    process.exit(EXIT.mistake);
+  };
+  process.on('uncaughtException', end);
+  process.on('unhandledRejection', end);
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') end(error);
+    });
+  }
+}
+
+/** The version in package.json, which lies above the sources as above what is built from them. */
+export function readVersion(): string {
+  for (const above of ['../../package.json', '../../../package.json']) {
+    const file = new URL(above, import.meta.url);
+    if (!fs.existsSync(file)) continue;
+    return (JSON.parse(fs.readFileSync(file, 'utf8')) as { version: string }).version;
+  }
+  return 'unknown';
+}

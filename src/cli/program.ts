@@ -1,0 +1,272 @@
+/**
+ * The command line: which commands and options there are, and what each does with them.
+ *
+ * Invariant: nothing heavy is imported before a command needs it, so that `coppice --help` and a completion answer at
+ * once. A command's own file does the work; here its words become values.
+ */
+
+import path from 'node:path';
+import { Command, CommanderError } from 'commander';
+import { StoreError } from '../base/errors.ts';
+import type { Door } from '../server/door.ts';
+import { EXIT, type ExitCode, endOf } from './exit-codes.ts';
+import { catchInterruption } from './interruption.ts';
+import { NBD_SOCKET_NAME, parseListenAddress } from './nbd-address.ts';
+import { Output } from './output.ts';
+import { parseSize } from './size.ts';
+
+const STORE_DEFAULT = './coppice-data';
+const EXIT_CODES_HELP = `
+Exit codes: 0 done, 1 failed or refused, 2 bad input; fsck: 0 clean, 4 findings, 8 cannot check.
+Sizes: 20G, 512MiB, 1.5T or a number of bytes; K, M, G, T are powers of 1024.`;
+
+interface GlobalOptions {
+  readonly store?: string;
+  readonly json?: boolean;
+}
+
+/** Runs the command that `args` name; answers how the process shall end. Complains on standard error. */
+export async function runCommandLine(args: readonly string[], version: string): Promise<ExitCode> {
+  let code: ExitCode = EXIT.ok;
+  const program = buildProgram(version, (result) => {
+    code = result;
+  });
+  try {
+    await program.parseAsync(args, { from: 'user' });
+    return code;
+  } catch (error) {
+    // Commander has printed what it has to say.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.badInput;
+    const end = endOf(error);
+    if (end === undefined) throw error;
+    complain(end.sentence);
+    return end.code;
+  }
+}
+
+function complain(sentence: string): void {
+  process.stderr.write(`coppice: ${sentence}\n`);
+}
+
+function buildProgram(version: string, finish: (code: ExitCode) => void): Command {
+  const program = new Command('coppice')
+    .description('A log-structured store for virtual disks, served over NBD.')
+    .version(version)
+    .option('--store <dir>', `directory of the store (default: $COPPICE_STORE, else ${STORE_DEFAULT})`)
+    .option('--json', 'print JSON')
+    .configureHelp({ showGlobalOptions: true })
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'coppice: ')) })
+    .showHelpAfterError('(try --help)')
+    .addHelpText('after', EXIT_CODES_HELP)
+    .exitOverride();
+  addStoreCommands(program, finish);
+  addVersionCommands(program);
+  addImageCommands(program);
+  return program;
+}
+
+function directoryOf(program: Command): string {
+  const { store } = program.opts<GlobalOptions>();
+  if (store === '')
+    throw new StoreError('INVALID_ARGUMENT', '--store is empty; name the directory of a store');
+  return path.resolve(store ?? (process.env.COPPICE_STORE || STORE_DEFAULT));
+}
+
+function outputOf(program: Command): Output {
+  return new Output(program.opts<GlobalOptions>().json === true);
+}
+
+async function withDoor(
+  program: Command,
+  work: (door: Door, output: Output) => Promise<void>,
+): Promise<void> {
+  const { reachStore } = await import('./reach-store.ts');
+  const door = await reachStore(directoryOf(program));
+  try {
+    await work(door, outputOf(program));
+  } finally {
+    await door.close();
+  }
+}
+
+function addStoreCommands(program: Command, finish: (code: ExitCode) => void): void {
+  program
+    .command('init')
+    .description('make an empty store')
+    .option('--segment-size <size>', 'size of the files of the log (default: 64M)')
+    .option('--capacity <size>', 'the most that the store may take up (default: the file system)')
+    .action(async (options: { segmentSize?: string; capacity?: string }) => {
+      const segmentBytes = sizeOption(options.segmentSize, '--segment-size');
+      const capacityBytes = sizeOption(options.capacity, '--capacity');
+      const directory = directoryOf(program);
+      const { Store } = await import('../volume/store.ts');
+      await Store.init(directory, {
+        ...(segmentBytes === undefined ? {} : { segmentBytes }),
+        ...(capacityBytes === undefined ? {} : { capacityBytes }),
+      });
+      outputOf(program).print({ store: directory }, () => `made an empty store in ${directory}\n`);
+    });
+
+  program
+    .command('serve')
+    .description('serve all volumes and snapshots over NBD, until SIGINT or SIGTERM')
+    .option(
+      '--socket <path>',
+      'listen on this Unix socket (repeatable; default: nbd.sock in the store)',
+      collect,
+    )
+    .option('--listen <host:port>', 'listen on TCP, without any protection (repeatable)', collect)
+    .option('--read-only', 'NBD clients cannot write')
+    .option('--cache-size <size>', 'memory for the index (default: 256M)')
+    .action(
+      async (options: { socket?: string[]; listen?: string[]; readOnly?: boolean; cacheSize?: string }) => {
+        const directory = directoryOf(program);
+        const addresses = (options.listen ?? []).map(parseListenAddress);
+        const cacheBytes = sizeOption(options.cacheSize, '--cache-size');
+        const { createLogger, printUris, serveUntilSignal } = await import('./serve-command.ts');
+        const isDefault = options.socket === undefined && addresses.length === 0;
+        const sockets = isDefault ? [path.join(directory, NBD_SOCKET_NAME)] : (options.socket ?? []);
+        const readOnly = options.readOnly === true;
+        const logger = createLogger();
+        const output = outputOf(program);
+        finish(
+          await serveUntilSignal(
+            {
+              directory,
+              sockets,
+              addresses,
+              otherPort: 'choose another with --listen',
+              readOnly,
+              cacheBytes,
+              logger,
+            },
+            (serving) => printUris(output, serving.volumes(), logger),
+          ),
+        );
+      },
+    );
+
+  program
+    .command('fsck')
+    .description('check the store without changing it: exit code 0 clean, 4 findings, 8 cannot check')
+    .action(async () => {
+      const directory = directoryOf(program);
+      const { checkStore } = await import('./check-command.ts');
+      finish(await checkStore(directory, outputOf(program), complain));
+    });
+
+  program
+    .command('status')
+    .description('what the store holds and who has it open')
+    .action(async () => {
+      const { showStatus } = await import('./version-commands.ts');
+      await withDoor(program, showStatus);
+    });
+}
+
+function addVersionCommands(program: Command): void {
+  const commands = () => import('./version-commands.ts');
+
+  program
+    .command('create <volume>')
+    .description('make an empty volume; it takes up no space')
+    .requiredOption('--size <size>', 'size of the disk')
+    .action(async (volume: string, options: { size: string }) => {
+      const sizeBytes = parseSize(options.size, '--size');
+      const { createVolume } = await commands();
+      await withDoor(program, (door, output) => createVolume(door, output, volume, sizeBytes));
+    });
+
+  program
+    .command('snapshot <volume@name...>')
+    .description('freeze one or several volumes under a name, at one moment')
+    .action(async (names: string[]) => {
+      const { takeSnapshot } = await commands();
+      await withDoor(program, (door, output) => takeSnapshot(door, output, names));
+    });
+
+  program
+    .command('clone <volume@name> <newvolume>')
+    .description('make a volume that begins as a snapshot')
+    .action(async (source: string, volume: string) => {
+      const { cloneSnapshot } = await commands();
+      await withDoor(program, (door, output) => cloneSnapshot(door, output, source, volume));
+    });
+
+  program
+    .command('list')
+    .description('all volumes and snapshots')
+    .action(async () => await withDoor(program, (await commands()).listVersions));
+
+  program
+    .command('tree')
+    .description('volumes and snapshots as they descend from each other')
+    .action(async () => await withDoor(program, (await commands()).showTree));
+
+  program
+    .command('show <volume[@name]>')
+    .description('all about one volume or snapshot')
+    .action(async (name: string) => {
+      const { showVersion } = await commands();
+      await withDoor(program, (door, output) => showVersion(door, output, name));
+    });
+}
+
+function addImageCommands(program: Command): void {
+  program
+    .command('import <volume> <file>')
+    .description('fill a volume from a raw image, or from standard input (-)')
+    .option('--size <size>', 'size of the new volume (default: the size of the file)')
+    .option('--force', 'overwrite all of a volume that exists')
+    .action(async (volume: string, file: string, options: { size?: string; force?: boolean }) => {
+      const sizeBytes = sizeOption(options.size, '--size');
+      const force = options.force === true;
+      const { importImage } = await import('./import-command.ts');
+      await interruptible((signal) =>
+        withDoor(program, (door, output) =>
+          importImage(door, output, { volume, file, sizeBytes, force }, signal),
+        ),
+      );
+    });
+
+  program
+    .command('export <volume[@name]> <file>')
+    .description('write a volume or snapshot to a raw image, or to standard output (-)')
+    .action(async (name: string, file: string) => {
+      const { exportToFile, exportToStream } = await import('./export-command.ts');
+      if (file === '-') {
+        if (process.stdout.isTTY) {
+          throw new StoreError(
+            'INVALID_ARGUMENT',
+            'an image is nothing for a terminal; redirect standard output',
+          );
+        }
+        // Signals keep their usual effect: there is nothing to clean up, and a write to a pipe may block for long.
+        await withDoor(program, (door) => exportToStream(door, name, process.stdout));
+        return;
+      }
+      const storeDirectory = directoryOf(program);
+      await interruptible((signal) =>
+        withDoor(program, (door, output) =>
+          exportToFile(door, output, { name, file, storeDirectory }, signal),
+        ),
+      );
+    });
+}
+
+async function interruptible(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const interruption = catchInterruption();
+  try {
+    await work(interruption.signal);
+  } finally {
+    interruption.release();
+  }
+}
+
+function sizeOption(text: string | undefined, option: string): number | undefined {
+  return text === undefined ? undefined : parseSize(text, option);
+}
+
+function collect(value: string, before: string[] | undefined): string[] {
+  return [...(before ?? []), value];
+}

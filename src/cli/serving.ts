@@ -1,0 +1,109 @@
+/**
+ * A store being served: opened, with its control socket and its NBD listeners, until it is stopped.
+ *
+ * Invariants: if anything fails on the way up, all that was opened is closed again; `stop` closes the doors before
+ * the store, so that whatever was answered is in the log, and ends within its time.
+ */
+
+import path from 'node:path';
+import type { Logger } from 'pino';
+import { hasCode, StoreError } from '../base/errors.ts';
+import { NbdServer } from '../nbd/server.ts';
+import { ControlServer } from '../server/control-server.ts';
+import { StoreDoor } from '../server/store-door.ts';
+import { Store } from '../volume/store.ts';
+import { type NbdListener, nbdUri, type TcpAddress } from './nbd-address.ts';
+import { controlSocketOf, retryWhileOwned } from './reach-store.ts';
+
+/** Of the five seconds that a stop may take, those that clients get to finish; the rest is the store's. */
+const CLIENTS_MS_MAX = 2_500;
+
+export interface ServingOptions {
+  readonly directory: string;
+  /** Unix sockets to listen on. */
+  readonly sockets: readonly string[];
+  readonly addresses: readonly TcpAddress[];
+  /** What to do about a port that is in use, for the end of a sentence. */
+  readonly otherPort: string;
+  /** NBD clients cannot write. */
+  readonly readOnly: boolean;
+  readonly cacheBytes: number | undefined;
+  readonly logger: Logger;
+}
+
+/** An NBD URI: which volume, and where. */
+export interface ServedVolume {
+  readonly uri: string;
+  readonly volume: string;
+}
+
+export class Serving {
+  readonly store: Store;
+  readonly #control: ControlServer;
+  readonly #nbd: NbdServer;
+  readonly #tcp: TcpAddress[] = [];
+
+  private constructor(store: Store, options: ServingOptions) {
+    const { logger } = options;
+    this.store = store;
+    this.#control = new ControlServer({ door: new StoreDoor(store), logger });
+    this.#nbd = new NbdServer({
+      exports: { list: () => store.list().map(({ name }) => name), open: (name) => store.device(name) },
+      logger,
+      readOnly: options.readOnly,
+    });
+  }
+
+  /** @throws NOT_A_STORE, LOCKED, IN_USE (an address), and what opening throws */
+  static async start(options: ServingOptions): Promise<Serving> {
+    const { directory, cacheBytes, logger } = options;
+    const cache = cacheBytes === undefined ? {} : { cacheBytes };
+    const store = await retryWhileOwned(() => Store.open(directory, { logger, ...cache }));
+    const serving = new Serving(store, options);
+    try {
+      // First, because commands that find the store locked look for it.
+      await serving.#control.listen(controlSocketOf(directory));
+      for (const socket of options.sockets) await serving.#nbd.listenUnix(path.resolve(socket));
+      for (const address of options.addresses) {
+        serving.#tcp.push(await listen(serving.#nbd, address, options.otherPort));
+      }
+      return serving;
+    } catch (error) {
+      await serving.stop();
+      throw error;
+    }
+  }
+
+  /** One for each volume and listener, as things are now. */
+  volumes(): ServedVolume[] {
+    const listeners: NbdListener[] = [
+      ...this.#nbd.unixPaths.map((socketPath) => ({ socketPath })),
+      ...this.#tcp,
+    ];
+    const volumes = this.store.list().filter(({ kind }) => kind === 'volume');
+    return volumes.flatMap(({ name }) =>
+      listeners.map((listener) => ({ uri: nbdUri(listener, name), volume: name })),
+    );
+  }
+
+  /** Ends all connections, then closes the store. */
+  async stop(): Promise<void> {
+    await Promise.all([this.#nbd.close(CLIENTS_MS_MAX), this.#control.close(CLIENTS_MS_MAX)]);
+    await this.store.close();
+  }
+}
+
+async function listen(nbd: NbdServer, { host, port }: TcpAddress, otherPort: string): Promise<TcpAddress> {
+  try {
+    return await nbd.listenTcp(host, port);
+  } catch (error) {
+    if (hasCode(error, 'IN_USE')) {
+      throw new StoreError(
+        'IN_USE',
+        `port ${port} of ${host} is in use; stop what listens there, or ${otherPort}`,
+      );
+    }
+    if (!(error instanceof StoreError)) throw error;
+    throw new StoreError(error.code, `${error.message}; listen on an address of this machine`, error);
+  }
+}

@@ -1,0 +1,405 @@
+/**
+ * Which pointer rows there are: a tree of checksums over the rows of each version tree, so that a missing row, an
+ * outdated one or a damaged one is noticed by whoever loads a region, and never reads as zeros or as old data.
+ *
+ *     checkpoint -> root of a tree -> 512 middle nodes -> 512 leaf nodes each -> 256 regions each -> pointer rows
+ *
+ * A leaf names for each region the only pointer row {label, generation, checksum}, or, with the label LIST, the
+ * list row that names them all. A node above holds the checksums of those below. The xor of the roots' checksums
+ * stands in the checkpoint row.
+ *
+ * Layout of a node behind its checksum: a bitmap of what it has (leaf 32 bytes, else 64), then for each in order
+ * label u32, generation u32, checksum u32 in a leaf, checksum u32 above. A list row: {label u32, generation u32,
+ * checksum u32} for each pointer row, newest version first.
+ *
+ * Nodes are changed by a copy (DirectoryEdit), and put in place once LevelDB has the batch.
+ */
+
+import type { AbstractLevel } from 'abstract-level';
+import { ByteReader, ByteWriter } from '../base/bytes.ts';
+import { assert } from '../base/errors.ts';
+import { directoryKey, listKey, openRow, openStatedRow, sealRow } from './rows.ts';
+
+export type IndexDatabase = AbstractLevel<string | Buffer | Uint8Array, Buffer, Buffer>;
+
+/** A pointer row: its key has label and generation. */
+export interface RowReference {
+  label: number;
+  generation: number;
+  checksum: number;
+}
+
+/** What takes rows of a batch. */
+export interface RowSink {
+  put(key: Buffer, value: Buffer): void;
+  del(key: Buffer): void;
+}
+
+/** Label in a leaf that stands for a list row. */
+const LIST = 0xffffffff;
+const LEAF_REGIONS = 256;
+const FANOUT = 512;
+export const REGIONS_MAX = LEAF_REGIONS * FANOUT * FANOUT;
+const LEAF = 1;
+const MIDDLE = 2;
+const ROOT = 3;
+const CHECKSUM_BYTES = 4;
+const LEAF_NODE_BYTES = 3 * 4 * LEAF_REGIONS;
+
+class LeafNode {
+  readonly labels = new Uint32Array(LEAF_REGIONS);
+  readonly generations = new Uint32Array(LEAF_REGIONS);
+  readonly checksums = new Uint32Array(LEAF_REGIONS);
+
+  copy(): LeafNode {
+    const node = new LeafNode();
+    node.labels.set(this.labels);
+    node.generations.set(this.generations);
+    node.checksums.set(this.checksums);
+    return node;
+  }
+
+  encode(): Buffer | undefined {
+    const present = this.labels.reduce((count, label) => count + (label === 0 ? 0 : 1), 0);
+    if (present === 0) return undefined;
+    const value = Buffer.alloc(CHECKSUM_BYTES + LEAF_REGIONS / 8 + 12 * present);
+    const out = new ByteWriter(value, CHECKSUM_BYTES + LEAF_REGIONS / 8);
+    for (let i = 0; i < LEAF_REGIONS; i++) {
+      if (this.labels[i] === 0) continue;
+      setBit(value, i);
+      out.u32(this.labels[i]!).u32(this.generations[i]!).u32(this.checksums[i]!);
+    }
+    return value;
+  }
+
+  static decode(value: Buffer): LeafNode {
+    const node = new LeafNode();
+    const input = new ByteReader(value, CHECKSUM_BYTES + LEAF_REGIONS / 8);
+    for (let i = 0; i < LEAF_REGIONS; i++) {
+      if (!hasBit(value, i)) continue;
+      node.labels[i] = input.u32();
+      node.generations[i] = input.u32();
+      node.checksums[i] = input.u32();
+    }
+    return node;
+  }
+}
+
+class UpperNode {
+  readonly present = new Uint8Array(FANOUT);
+  readonly checksums = new Uint32Array(FANOUT);
+
+  copy(): UpperNode {
+    const node = new UpperNode();
+    node.present.set(this.present);
+    node.checksums.set(this.checksums);
+    return node;
+  }
+
+  set(index: number, checksum: number | undefined): void {
+    this.present[index] = checksum === undefined ? 0 : 1;
+    this.checksums[index] = checksum ?? 0;
+  }
+
+  encode(): Buffer | undefined {
+    const count = this.present.reduce((sum, bit) => sum + bit, 0);
+    if (count === 0) return undefined;
+    const value = Buffer.alloc(CHECKSUM_BYTES + FANOUT / 8 + 4 * count);
+    const out = new ByteWriter(value, CHECKSUM_BYTES + FANOUT / 8);
+    for (let i = 0; i < FANOUT; i++) {
+      if (this.present[i] === 0) continue;
+      setBit(value, i);
+      out.u32(this.checksums[i]!);
+    }
+    return value;
+  }
+
+  static decode(value: Buffer): UpperNode {
+    const node = new UpperNode();
+    const input = new ByteReader(value, CHECKSUM_BYTES + FANOUT / 8);
+    for (let i = 0; i < FANOUT; i++) if (hasBit(value, i)) node.set(i, input.u32());
+    return node;
+  }
+}
+
+function setBit(value: Buffer, index: number): void {
+  value[CHECKSUM_BYTES + (index >> 3)]! |= 0x80 >> (index & 7);
+}
+
+function hasBit(value: Buffer, index: number): boolean {
+  return (value[CHECKSUM_BYTES + (index >> 3)]! & (0x80 >> (index & 7))) !== 0;
+}
+
+interface Root {
+  node: UpperNode;
+  checksum: number;
+}
+
+const leafOf = (region: number): number => Math.floor(region / LEAF_REGIONS);
+const middleOf = (leaf: number): number => Math.floor(leaf / FANOUT);
+const leafKey = (tree: number, leaf: number): number => tree * FANOUT * FANOUT + leaf;
+const middleKey = (tree: number, middle: number): number => tree * FANOUT + middle;
+
+export class Directory {
+  readonly #database: IndexDatabase;
+  readonly #boundBytes: number;
+  readonly #roots = new Map<number, Root>();
+  readonly #middles = new Map<number, UpperNode>();
+  /** In order of last use. */
+  readonly #leaves = new Map<number, LeafNode>();
+
+  constructor(database: IndexDatabase, boundBytes: number) {
+    this.#database = database;
+    this.#boundBytes = boundBytes;
+  }
+
+  get usedBytes(): number {
+    return this.#leaves.size * LEAF_NODE_BYTES + this.#middles.size * 5 * FANOUT;
+  }
+
+  /** Reads every root. @throws INDEX_DAMAGED if they are not those of the checkpoint */
+  async open(): Promise<number> {
+    let digest = 0;
+    const range = { gte: directoryKey(0, ROOT, 0), lt: directoryKey(0, ROOT + 1, 0) };
+    for await (const [key, value] of this.#database.iterator(range)) {
+      const checksum = openRow(key, value);
+      digest ^= checksum;
+      this.#roots.set(key.readUInt32BE(2), { node: UpperNode.decode(value), checksum });
+    }
+    return digest >>> 0;
+  }
+
+  /** The pointer rows of a region, newest version first; none is an answer. @throws INDEX_DAMAGED */
+  async rows(tree: number, region: number): Promise<RowReference[]> {
+    const leaf = await this.leaf(tree, leafOf(region));
+    return leaf === undefined ? [] : await this.rowsOf(leaf, tree, region);
+  }
+
+  async rowsOf(leaf: LeafNode, tree: number, region: number): Promise<RowReference[]> {
+    const slot = region % LEAF_REGIONS;
+    const label = leaf.labels[slot]!;
+    if (label === 0) return [];
+    const generation = leaf.generations[slot]!;
+    const checksum = leaf.checksums[slot]!;
+    if (label !== LIST) return [{ label, generation, checksum }];
+    const key = listKey(tree, region);
+    const value = openStatedRow(key, await this.#database.get(key), checksum);
+    const input = new ByteReader(value, CHECKSUM_BYTES);
+    const rows: RowReference[] = [];
+    while (input.remaining > 0) rows.push({ label: input.u32(), generation: input.u32(), checksum: input.u32() });
+    return rows;
+  }
+
+  /** The first region at or behind `from` that has rows, below `end`; -1 if there is none. */
+  async nextRegion(tree: number, from: number, end: number): Promise<number> {
+    const root = this.#roots.get(tree)?.node;
+    let region = from;
+    while (root !== undefined && region < end) {
+      const leafNumber = leafOf(region);
+      const middleNumber = middleOf(leafNumber);
+      if (root.present[middleNumber] === 0) {
+        region = (middleNumber + 1) * FANOUT * LEAF_REGIONS;
+        continue;
+      }
+      const middle = await this.#middle(tree, middleNumber);
+      if (middle === undefined || middle.present[leafNumber % FANOUT] === 0) {
+        region = (leafNumber + 1) * LEAF_REGIONS;
+        continue;
+      }
+      const leaf = await this.leaf(tree, leafNumber);
+      const slot = leaf?.labels.findIndex((label, index) => label !== 0 && index >= region % LEAF_REGIONS) ?? -1;
+      if (slot >= 0) {
+        const found = leafNumber * LEAF_REGIONS + slot;
+        return found < end ? found : -1;
+      }
+      region = (leafNumber + 1) * LEAF_REGIONS;
+    }
+    return -1;
+  }
+
+  /** Trees that have rows. */
+  trees(): number[] {
+    return [...this.#roots.keys()].sort((a, b) => a - b);
+  }
+
+  root(tree: number): UpperNode | undefined {
+    return this.#roots.get(tree)?.node;
+  }
+
+  async #middle(tree: number, number: number): Promise<UpperNode | undefined> {
+    const root = this.#roots.get(tree)?.node;
+    if (root === undefined || root.present[number] === 0) return undefined;
+    const cached = this.#middles.get(middleKey(tree, number));
+    if (cached !== undefined) return cached;
+    const key = directoryKey(tree, MIDDLE, number);
+    const node = UpperNode.decode(openStatedRow(key, await this.#database.get(key), root.checksums[number]!));
+    // A checkpoint may have put a newer node in place while this read was under way.
+    if (this.#roots.get(tree)?.node === root) this.#middles.set(middleKey(tree, number), node);
+    return node;
+  }
+
+  middle(tree: number, number: number): Promise<UpperNode | undefined> {
+    return this.#middle(tree, number);
+  }
+
+  async leaf(tree: number, number: number): Promise<LeafNode | undefined> {
+    const cacheKey = leafKey(tree, number);
+    const cached = this.#leaves.get(cacheKey);
+    if (cached !== undefined) {
+      this.#leaves.delete(cacheKey);
+      this.#leaves.set(cacheKey, cached);
+      return cached;
+    }
+    const root = this.#roots.get(tree)?.node;
+    const middle = await this.#middle(tree, middleOf(number));
+    if (middle === undefined || middle.present[number % FANOUT] === 0) return undefined;
+    const key = directoryKey(tree, LEAF, number);
+    const stated = middle.checksums[number % FANOUT]!;
+    const node = LeafNode.decode(openStatedRow(key, await this.#database.get(key), stated));
+    if (this.#roots.get(tree)?.node === root) this.#keepLeaf(cacheKey, node);
+    return node;
+  }
+
+  #keepLeaf(cacheKey: number, node: LeafNode): void {
+    this.#leaves.delete(cacheKey);
+    this.#leaves.set(cacheKey, node);
+    for (const oldest of this.#leaves.keys()) {
+      if (this.#leaves.size * LEAF_NODE_BYTES <= this.#boundBytes) break;
+      this.#leaves.delete(oldest);
+    }
+  }
+
+  /** Puts what an edit changed in place; the rows are in LevelDB. */
+  install(
+    leaves: Map<number, LeafNode>,
+    middles: Map<number, UpperNode>,
+    roots: Map<number, Root | undefined>,
+  ): void {
+    for (const [tree, root] of roots) {
+      if (root === undefined) this.#roots.delete(tree);
+      else this.#roots.set(tree, root);
+    }
+    for (const [key, node] of middles) this.#middles.set(key, node);
+    for (const [key, node] of leaves) this.#keepLeaf(key, node);
+  }
+
+  rootChecksum(tree: number): number | undefined {
+    return this.#roots.get(tree)?.checksum;
+  }
+
+  rootsDigest(changed: Map<number, Root | undefined>): number {
+    let digest = 0;
+    for (const [tree, root] of this.#roots) if (!changed.has(tree)) digest ^= root.checksum;
+    for (const root of changed.values()) digest ^= root?.checksum ?? 0;
+    return digest >>> 0;
+  }
+}
+
+/** Changes to the directory for one batch. One edit at a time; reads go on over the old nodes until `install`. */
+export class DirectoryEdit {
+  readonly #directory: Directory;
+  readonly #sink: RowSink;
+  readonly #generation: number;
+  readonly #leaves = new Map<number, { tree: number; number: number; node: LeafNode }>();
+  readonly #middles = new Map<number, UpperNode>();
+  readonly #roots = new Map<number, Root | undefined>();
+
+  constructor(directory: Directory, sink: RowSink, generation: number) {
+    this.#directory = directory;
+    this.#sink = sink;
+    this.#generation = generation;
+  }
+
+  async rows(tree: number, region: number): Promise<RowReference[]> {
+    const changed = this.#leaves.get(leafKey(tree, leafOf(region)));
+    if (changed === undefined) return await this.#directory.rows(tree, region);
+    return await this.#directory.rowsOf(changed.node, tree, region);
+  }
+
+  /** States the pointer rows of a region, which replace `before`; writes or removes its list row. */
+  async set(tree: number, region: number, before: number, rows: RowReference[]): Promise<void> {
+    assert(region < REGIONS_MAX, 'a region lies in the directory');
+    const leaf = await this.#leafForChange(tree, leafOf(region));
+    const slot = region % LEAF_REGIONS;
+    const key = listKey(tree, region);
+    if (rows.length > 1) {
+      rows.sort((a, b) => b.label - a.label || b.generation - a.generation);
+      const value = Buffer.alloc(CHECKSUM_BYTES + 12 * rows.length);
+      const out = new ByteWriter(value, CHECKSUM_BYTES);
+      for (const row of rows) out.u32(row.label).u32(row.generation).u32(row.checksum);
+      leaf.labels[slot] = LIST;
+      leaf.generations[slot] = this.#generation;
+      leaf.checksums[slot] = sealRow(key, value);
+      this.#sink.put(key, value);
+      return;
+    }
+    if (before > 1) this.#sink.del(key);
+    leaf.labels[slot] = rows[0]?.label ?? 0;
+    leaf.generations[slot] = rows[0]?.generation ?? 0;
+    leaf.checksums[slot] = rows[0]?.checksum ?? 0;
+  }
+
+  async #leafForChange(tree: number, number: number): Promise<LeafNode> {
+    const key = leafKey(tree, number);
+    let changed = this.#leaves.get(key);
+    if (changed === undefined) {
+      const node = (await this.#directory.leaf(tree, number))?.copy() ?? new LeafNode();
+      changed = { tree, number, node };
+      this.#leaves.set(key, changed);
+    }
+    return changed.node;
+  }
+
+  /** Writes the changed nodes from the leaves up; answers the digest of all roots. */
+  async finish(): Promise<number> {
+    for (const { tree, number, node } of this.#leaves.values()) {
+      const middle = await this.#middleForChange(tree, middleOf(number));
+      middle.set(number % FANOUT, this.#write(directoryKey(tree, LEAF, number), node.encode()));
+    }
+    for (const [key, node] of this.#middles) {
+      const tree = Math.floor(key / FANOUT);
+      const root = this.#rootForChange(tree);
+      root.node.set(key % FANOUT, this.#write(directoryKey(tree, MIDDLE, key % FANOUT), node.encode()));
+    }
+    for (const [tree, root] of this.#roots) {
+      const checksum = this.#write(directoryKey(tree, ROOT, 0), root!.node.encode());
+      this.#roots.set(tree, checksum === undefined ? undefined : { node: root!.node, checksum });
+    }
+    return this.#directory.rootsDigest(this.#roots);
+  }
+
+  #write(key: Buffer, value: Buffer | undefined): number | undefined {
+    if (value === undefined) {
+      this.#sink.del(key);
+      return undefined;
+    }
+    const checksum = sealRow(key, value);
+    this.#sink.put(key, value);
+    return checksum;
+  }
+
+  async #middleForChange(tree: number, number: number): Promise<UpperNode> {
+    const key = middleKey(tree, number);
+    let node = this.#middles.get(key);
+    if (node === undefined) {
+      node = (await this.#directory.middle(tree, number))?.copy() ?? new UpperNode();
+      this.#middles.set(key, node);
+    }
+    return node;
+  }
+
+  #rootForChange(tree: number): Root {
+    let root = this.#roots.get(tree);
+    if (root === undefined) {
+      root = { node: this.#directory.root(tree)?.copy() ?? new UpperNode(), checksum: 0 };
+      this.#roots.set(tree, root);
+    }
+    return root;
+  }
+
+  /** The batch is in LevelDB: from now on reads see it. */
+  install(): void {
+    const leaves = new Map([...this.#leaves].map(([key, { node }]) => [key, node]));
+    this.#directory.install(leaves, this.#middles, this.#roots);
+  }
+}

@@ -1,0 +1,116 @@
+/**
+ * Pages: the resolved pointers of the regions that are in use, in memory, under a bound in bytes. Pure.
+ *
+ * A page belongs to one reader of a version (a head, or a snapshot that is read), and is flat: reading does not know
+ * how many versions there are. A page is never the only holder of anything: what is not in LevelDB yet stands in
+ * an overlay, so any page may go at any time.
+ *
+ * The bound holds over all readers. What goes first is what has not been used for a round of the hand (second chance).
+ */
+
+import { BLOCK_BYTES, PointerBlock } from './pointers.ts';
+
+const PAGE_BYTES = BLOCK_BYTES + 200;
+
+export class Page {
+  readonly block = new PointerBlock();
+  readonly table: PageTable;
+  readonly region: number;
+  used = true;
+
+  constructor(table: PageTable, region: number) {
+    this.table = table;
+    this.region = region;
+  }
+}
+
+/** The pages of one reader. */
+export class PageTable {
+  readonly #cache: PageCache;
+  readonly #pages = new Map<number, Page>();
+  /** Most requests in a row fall into one page. */
+  #last: Page | undefined;
+
+  constructor(cache: PageCache) {
+    this.#cache = cache;
+  }
+
+  find(region: number): Page | undefined {
+    const last = this.#last;
+    if (last !== undefined && last.region === region) {
+      last.used = true;
+      return last;
+    }
+    const page = this.#pages.get(region);
+    if (page !== undefined) {
+      page.used = true;
+      this.#last = page;
+    }
+    return page;
+  }
+
+  pages(): IterableIterator<Page> {
+    return this.#pages.values();
+  }
+
+  get size(): number {
+    return this.#pages.size;
+  }
+
+  add(page: Page): void {
+    this.#pages.set(page.region, page);
+    this.#cache.added(page);
+  }
+
+  /** Called by the cache. */
+  drop(page: Page): void {
+    if (this.#pages.get(page.region) === page) this.#pages.delete(page.region);
+    if (this.#last === page) this.#last = undefined;
+  }
+
+  /** Lets all pages go. */
+  clear(): void {
+    this.#pages.clear();
+    this.#last = undefined;
+    this.#cache.forget(this);
+  }
+}
+
+export class PageCache {
+  readonly boundBytes: number;
+  #pages: Page[] = [];
+  #hand = 0;
+
+  constructor(boundBytes: number) {
+    this.boundBytes = boundBytes;
+  }
+
+  get usedBytes(): number {
+    return this.#pages.length * PAGE_BYTES;
+  }
+
+  added(page: Page): void {
+    this.#pages.push(page);
+    while (this.usedBytes > this.boundBytes && this.#pages.length > 1) this.#evictOne();
+  }
+
+  #evictOne(): void {
+    for (;;) {
+      if (this.#hand >= this.#pages.length - 1) this.#hand = 0; // never the newest, which is at the end
+      const page = this.#pages[this.#hand]!;
+      if (!page.used) {
+        this.#pages[this.#hand] = this.#pages.pop()!;
+        this.#hand += 1;
+        page.table.drop(page);
+        return;
+      }
+      page.used = false;
+      this.#hand += 1;
+    }
+  }
+
+  forget(table: PageTable): void {
+    this.#pages = this.#pages.filter((page) => page.table !== table);
+    this.#hand = 0;
+  }
+}

@@ -1,0 +1,93 @@
+/**
+ * How a region's rows change at a checkpoint: old pointers and new ones in, rows and usage out. Pure.
+ *
+ * A version's pointers in a region stand in a base row and rows of changes since: few changes make a small row of
+ * their own, many are merged into a new base. So random writes over a large disk do not rewrite every pointer of
+ * each region they touch, and a region is still read from a bounded number of rows.
+ */
+
+import type { RowReference, RowSink } from './directory.ts';
+import type { Overlay } from './overlay.ts';
+import { HOLE, PointerBlock, REGION_CHUNKS } from './pointers.ts';
+import { encodePointers, mergePointerRow, pointerKey, sealRow } from './rows.ts';
+
+/** Rows of one version in a region before they are merged into one. */
+const VERSION_ROWS_MAX = 8;
+
+export interface RegionRows {
+  tree: number;
+  region: number;
+  /** All pointer rows of the region. */
+  rows: RowReference[];
+  /** Versions that changed. */
+  labels: number[];
+  /** The rows of those versions. */
+  values: Map<RowReference, Buffer>;
+}
+
+/** Writes what changed to `sink`, adds to `usage` by segment, and answers the pointer rows that the region has now. */
+export function mergeRegion(
+  region: RegionRows,
+  overlay: Overlay,
+  isRoot: (label: number) => boolean,
+  generation: number,
+  usage: Map<number, number>,
+  sink: RowSink,
+): RowReference[] {
+  let rows = region.rows;
+  for (const label of region.labels) {
+    const own = rows.filter((row) => row.label === label);
+    const before = new PointerBlock();
+    for (const row of own) mergePointerRow(region.values.get(row)!, before);
+    const after = new PointerBlock();
+    after.copyFrom(before);
+    overlay.mergeVersionInto(after, region.tree, region.region, label);
+    if (isRoot(label)) clearHoles(after);
+
+    const changes = new PointerBlock();
+    const { changed, cleared } = compare(before, after, changes, usage);
+    if (changed === 0 && cleared === 0) continue;
+    const rewrite = cleared > 0 || own.length >= VERSION_ROWS_MAX || 2 * changed >= before.count();
+    if (rewrite) {
+      for (const row of own) sink.del(pointerKey(region.tree, region.region, row.label, row.generation));
+      rows = rows.filter((row) => row.label !== label);
+    }
+    const content = rewrite ? after : changes;
+    if (content.count() === 0) continue;
+    const key = pointerKey(region.tree, region.region, label, generation);
+    const value = encodePointers(content);
+    rows = [...rows, { label, generation, checksum: sealRow(key, value) }];
+    sink.put(key, value);
+  }
+  return rows;
+}
+
+/** Nothing above: what reads as zeros needs no pointer. */
+function clearHoles(block: PointerBlock): void {
+  for (let i = 0; i < REGION_CHUNKS; i++) if (block.segment(i) === HOLE) block.clear(i);
+}
+
+/** Puts the pointers that differ into `changes`, and counts the chunks that segments lose and win. */
+function compare(
+  before: PointerBlock,
+  after: PointerBlock,
+  changes: PointerBlock,
+  usage: Map<number, number>,
+): { changed: number; cleared: number } {
+  let changed = 0;
+  let cleared = 0;
+  for (let i = 0; i < REGION_CHUNKS; i++) {
+    const from = before.segment(i);
+    const to = after.segment(i);
+    if (from === to && before.offset(i) === after.offset(i) && before.sequence(i) === after.sequence(i)) continue;
+    if (from !== 0 && from !== HOLE) usage.set(from, (usage.get(from) ?? 0) - 1);
+    if (to !== 0 && to !== HOLE) usage.set(to, (usage.get(to) ?? 0) + 1);
+    if (to === 0) {
+      cleared += 1;
+      continue;
+    }
+    changed += 1;
+    changes.put(i, to, after.offset(i), after.checksum(i), after.sequence(i));
+  }
+  return { changed, cleared };
+}

@@ -1,0 +1,122 @@
+/**
+ * What waits to be appended: one entry of the log on its way. No I/O.
+ *
+ * Invariant: label and sequence are taken when the record is packed, not when the request arrived: a write that
+ * waits behind a snapshot belongs to the new version.
+ */
+
+import type { StoreError } from '../base/errors.ts';
+import { ENTRY_CATALOG, ENTRY_CHANGE, ENTRY_CHUNKS, ENTRY_ZEROS } from './entries.ts';
+
+/** Where a data entry takes its label from when it is packed: a head, or a fixed label on replay. */
+export interface LabelSource {
+  readonly label: number;
+}
+
+const NO_LABEL: LabelSource = { label: 0 };
+const NO_SLICES: readonly Buffer[] = [];
+const NO_BODY = Buffer.alloc(0);
+const NO_CHECKSUMS = new Uint32Array(0);
+
+export class Append {
+  readonly kind: number;
+  readonly target: LabelSource;
+  readonly first: number;
+  readonly count: number;
+  /** The chunks' bytes in order, in pieces of any size; count x 4096 in all. */
+  readonly slices: readonly Buffer[];
+  readonly flags: number;
+  readonly body: Buffer;
+  /** Told exactly once, when the record is written or has failed. */
+  readonly owner: AppendOwner;
+  /** A sequence to keep (an entry that is appended again), or 0. */
+  readonly keptSequence: number;
+
+  /** Set when packed. */
+  label = 0;
+  sequence = 0;
+  segment = 0;
+  /** Offset in the segment of the first chunk; of the record, for an entry without chunks. */
+  offset = 0;
+  /** Append number of the record. */
+  record = 0;
+  /** Checksums of the chunks: `count` of them from `checksumsAt`. Valid only until the owner returns. */
+  checksums: Uint32Array = NO_CHECKSUMS;
+  checksumsAt = 0;
+
+  private constructor(
+    kind: number,
+    owner: AppendOwner,
+    target: LabelSource,
+    first: number,
+    count: number,
+    slices: readonly Buffer[],
+    flags: number,
+    body: Buffer,
+    keptSequence: number,
+  ) {
+    this.kind = kind;
+    this.owner = owner;
+    this.target = target;
+    this.first = first;
+    this.count = count;
+    this.slices = slices;
+    this.flags = flags;
+    this.body = body;
+    this.keptSequence = keptSequence;
+  }
+
+  static chunks(
+    owner: AppendOwner,
+    target: LabelSource,
+    first: number,
+    count: number,
+    slices: readonly Buffer[],
+    keptSequence = 0,
+  ): Append {
+    return new Append(ENTRY_CHUNKS, owner, target, first, count, slices, 0, NO_BODY, keptSequence);
+  }
+
+  static zeros(owner: AppendOwner, target: LabelSource, first: number, count: number, keptSequence = 0): Append {
+    return new Append(ENTRY_ZEROS, owner, target, first, count, NO_SLICES, 0, NO_BODY, keptSequence);
+  }
+
+  static change(owner: AppendOwner, text: string, keptSequence = 0): Append {
+    return new Append(ENTRY_CHANGE, owner, NO_LABEL, 0, 0, NO_SLICES, 0, Buffer.from(text, 'utf8'), keptSequence);
+  }
+
+  static catalog(owner: AppendOwner, text: string, flags: number, keptSequence = 0): Append {
+    return new Append(ENTRY_CATALOG, owner, NO_LABEL, 0, 0, NO_SLICES, flags, Buffer.from(text, 'utf8'), keptSequence);
+  }
+}
+
+export interface AppendOwner {
+  /** The entry is in the kernel's hands, or failed. Called in the order of the log; must not throw. */
+  appended(append: Append, error: StoreError | undefined): void;
+}
+
+/** An owner that settles a promise, for all that is not a hot path. */
+export class AppendPromise implements AppendOwner {
+  readonly promise: Promise<Append>;
+  #resolve!: (append: Append) => void;
+  #reject!: (error: StoreError) => void;
+  readonly #apply: ((append: Append) => void) | undefined;
+
+  /** `apply` runs first, synchronously, before anything behind this entry is packed. */
+  constructor(apply?: (append: Append) => void) {
+    this.#apply = apply;
+    this.promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  appended(append: Append, error: StoreError | undefined): void {
+    if (error) {
+      this.#reject(error);
+      return;
+    }
+    this.#apply?.(append);
+    this.#resolve(append);
+  }
+}

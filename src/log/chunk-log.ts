@@ -1,0 +1,404 @@
+/**
+ * The log: entries in, records out, one at a time; flushes; the durable watermark.
+ *
+ * Invariants:
+ * - One record is written at a time, and its owners are told before the next is packed. So answered writes are a
+ *   prefix of the log at every moment, and a change takes effect before anything behind it is packed.
+ * - Group commit: everything that waits when a record is packed goes into it.
+ * - A flush is served only by syncs issued after it came in, of every segment with unsynced records, sealed ones
+ *   included. A sync is issued only between two records.
+ * - A failed write ends its segment: nothing is appended behind it. A failed sync is never retried: the log is
+ *   poisoned, and takes no more entries until the store is opened again.
+ */
+
+import type { Clock } from '../base/clock.ts';
+import { fromSystemError, StoreError } from '../base/errors.ts';
+import type { Append } from './append.ts';
+import { RECORD_CLOSING, RECORD_TAIL_REWRITTEN, type RecordHeader, SEGMENT_REWRITES_TAIL } from './format.ts';
+import type { Numbers } from './numbers.ts';
+import { RecordPacker } from './record-packer.ts';
+import type { SegmentFiles } from './segment-files.ts';
+import type { SegmentSupply } from './segment-supply.ts';
+import type { SegmentWriter } from './segment-writer.ts';
+import type { LogEnd, LogPosition } from './tail.ts';
+
+/** Unsynced bytes at which the log syncs by itself: bounds what recovery must write again. */
+const UNSYNCED_BYTES_MAX = 128 << 20;
+/** Quiet after a flush before the watermark itself is put on the disk. */
+const QUIET_MS = 100;
+
+interface FlushWaiter {
+  resolve(): void;
+  reject(error: StoreError): void;
+}
+
+export interface ChunkLogOptions {
+  files: SegmentFiles;
+  numbers: Numbers;
+  supply: SegmentSupply;
+  clock: Clock;
+  /** What the first record is chained to; undefined for a store without records. */
+  end: LogEnd | undefined;
+  durable: number;
+  /** The last segment, if it was closed cleanly and is to be appended to. */
+  resume?: SegmentWriter | undefined;
+}
+
+export class ChunkLog {
+  readonly #files: SegmentFiles;
+  readonly #numbers: Numbers;
+  readonly #supply: SegmentSupply;
+  readonly #clock: Clock;
+  readonly #packer: RecordPacker;
+
+  #queue: Append[] = [];
+  #queueHead = 0;
+  #submitted = 0;
+  #settled = 0;
+  #settlementWaiters: { after: number; resolve(): void }[] = [];
+  /** Resolves when nothing is left to pack; undefined while idle. */
+  #draining: Promise<void> | undefined;
+  /** The write of a record under way. */
+  #writing: Promise<void> | undefined;
+
+  #segment: SegmentWriter | undefined;
+  /** What the next segment is chained to when #segment is gone. */
+  #end: LogEnd | undefined;
+  #segmentFlags = 0;
+  /** Sealed segments that no sync covers yet. */
+  #unsyncedSealed: SegmentWriter[] = [];
+
+  #writtenAppend: number;
+  #durableAppend: number;
+  /** The last record closes the log: it states the watermark of all before it, and holds nothing itself. */
+  #closing: boolean;
+  #unsyncedBytes = 0;
+
+  #waiters: FlushWaiter[] = [];
+  /** Set while a sync waits for its moment between two records: none is packed then. */
+  #syncGate: Promise<void> | undefined;
+  #syncing: Promise<void> | undefined;
+  #cancelQuiet: (() => void) | undefined;
+  #poison: StoreError | undefined;
+  #closed = false;
+  /** Bytes of records and headers written since the log was opened. */
+  appendedBytes = 0;
+
+  constructor(options: ChunkLogOptions) {
+    this.#files = options.files;
+    this.#numbers = options.numbers;
+    this.#supply = options.supply;
+    this.#clock = options.clock;
+    this.#packer = new RecordPacker(options.numbers.superblock.uuid);
+    this.#end = options.end;
+    this.#segment = options.resume;
+    this.#writtenAppend = options.end?.append ?? 0;
+    this.#durableAppend = options.durable;
+    this.#closing = options.resume !== undefined;
+    if (options.resume) this.#files.adopt(options.resume.segment, options.resume.file);
+  }
+
+  get poison(): StoreError | undefined {
+    return this.#poison;
+  }
+
+  /** Append number of the last record that was handed to the kernel. */
+  get writtenAppend(): number {
+    return this.#writtenAppend;
+  }
+
+  /** All records up to this append number are on the disk. */
+  get durableAppend(): number {
+    return this.#durableAppend;
+  }
+
+  /** The end of the last record. */
+  get position(): LogPosition {
+    if (this.#segment) return { segment: this.#segment.segment, offset: this.#segment.end };
+    return { segment: this.#end?.segment ?? 0, offset: this.#end?.offset ?? 0 };
+  }
+
+  /** Takes an entry; its owner is told when it is written. */
+  submit(append: Append): void {
+    this.#queue.push(append);
+    this.#submitted += 1;
+    if (this.#draining === undefined) this.#startDraining();
+  }
+
+  #startDraining(): void {
+    // After this turn's events: what other connections bring in the same turn goes into the same record.
+    this.#draining = new Promise<void>((resolve) => setImmediate(resolve))
+      .then(() => this.#drain())
+      .finally(() => {
+        this.#draining = undefined;
+        if (this.#queueHead < this.#queue.length) this.#startDraining();
+      });
+  }
+
+  async #drain(): Promise<void> {
+    while (this.#queueHead < this.#queue.length) {
+      const refusal = this.#poison ?? (this.#closed ? new StoreError('CLOSED', 'the store is closed') : undefined);
+      if (refusal) {
+        this.#fail(this.#queue.length - this.#queueHead, refusal);
+        return;
+      }
+      try {
+        await this.#writeNext();
+      } catch (error) {
+        // The segment is of no use any more, or there is none: those who wait are told, later ones try anew.
+        this.#fail(this.#queue.length - this.#queueHead, fromSystemError(error, 'appending to the log'));
+        return;
+      }
+    }
+  }
+
+  /** Tells the first `count` waiting entries, and takes them off the queue. */
+  #fail(count: number, error: StoreError): void {
+    const failed = this.#queue.slice(this.#queueHead, this.#queueHead + count);
+    this.#takeOff(count);
+    for (const append of failed) append.owner.appended(append, error);
+    this.#noteSettled(count);
+  }
+
+  #noteSettled(count: number): void {
+    this.#settled += count;
+    while (this.#settlementWaiters.length > 0 && this.#settlementWaiters[0]!.after <= this.#settled) {
+      this.#settlementWaiters.shift()!.resolve();
+    }
+  }
+
+  /** Resolves once the owners of all entries submitted before this call have been told. */
+  settled(): Promise<void> {
+    if (this.#settled === this.#submitted) return Promise.resolve();
+    return new Promise((resolve) => this.#settlementWaiters.push({ after: this.#submitted, resolve }));
+  }
+
+  #takeOff(count: number): void {
+    this.#queueHead += count;
+    if (this.#queueHead === this.#queue.length) {
+      this.#queue = [];
+      this.#queueHead = 0;
+    } else if (this.#queueHead > 1024) {
+      this.#queue = this.#queue.slice(this.#queueHead);
+      this.#queueHead = 0;
+    }
+  }
+
+  async #writeNext(): Promise<void> {
+    const segment = this.#segment ?? (await this.#begin());
+    if (this.#syncGate !== undefined) {
+      await this.#syncGate;
+      return;
+    }
+    const count = this.#packer.choose(this.#queue, this.#queueHead, segment.roomBytes);
+    if (!segment.fits(this.#packer.tableBytes, this.#packer.payloadBytes)) {
+      await this.#roll(segment);
+      return;
+    }
+    // While this awaits, more may be queued behind the chosen ones; the chosen ones stay in front.
+    await this.#writeRecord(segment, 0);
+    this.#takeOff(count);
+    const { appends } = this.#packer;
+    for (let i = 0; i < appends.length; i++) appends[i]!.owner.appended(appends[i]!, undefined);
+    this.#noteSettled(count);
+    if (this.#numbers.isLow) this.#reserveAhead();
+  }
+
+  /** Packs what the packer has chosen, and writes it. */
+  async #writeRecord(segment: SegmentWriter, flags: number): Promise<void> {
+    const numbers = this.#numbers;
+    const header: RecordHeader = {
+      flags,
+      segment: segment.segment,
+      offset: segment.position,
+      append: numbers.take('appends'),
+      firstSequence: 0,
+      durable: this.#durableAppend,
+      entryCount: 0,
+      tableBytes: 0,
+      payloadBytes: 0,
+      previousChecksum: segment.checksum,
+      checksum: 0,
+    };
+    numbers.advance('sequences', this.#packer.pack(header, numbers.peek('sequences')));
+    this.#writing = segment.write(header, this.#packer.head, this.#packer.buffers);
+    try {
+      await this.#writing;
+    } catch (error) {
+      this.#abandon(segment);
+      throw error;
+    } finally {
+      this.#writing = undefined;
+    }
+    this.#writtenAppend = header.append;
+    this.#closing = (flags & RECORD_CLOSING) !== 0;
+    this.appendedBytes += this.#packer.recordBytes;
+    this.#unsyncedBytes += this.#packer.recordBytes;
+    this.#cancelQuiet?.();
+    this.#cancelQuiet = undefined;
+    if (this.#unsyncedBytes > UNSYNCED_BYTES_MAX && this.#syncing === undefined) this.#startSync();
+  }
+
+  async #begin(): Promise<SegmentWriter> {
+    const segment = await this.#supply.take();
+    const { superblock } = this.#numbers;
+    this.#files.adopt(segment.segment, segment.file);
+    await segment.begin({
+      flags: this.#segmentFlags,
+      uuid: superblock.uuid,
+      segment: segment.segment,
+      segmentBytes: superblock.segmentBytes,
+      epoch: superblock.epoch,
+      predecessor: this.#end?.segment ?? 0,
+      predecessorEnd: this.#end?.offset ?? 0,
+      predecessorChecksum: this.#end?.checksum ?? 0,
+      firstAppend: this.#numbers.peek('appends'),
+      durable: this.#durableAppend,
+    });
+    this.#segmentFlags = 0;
+    this.#segment = segment;
+    return segment;
+  }
+
+  async #roll(segment: SegmentWriter): Promise<void> {
+    this.#writing = segment.seal(this.#writtenAppend, this.#durableAppend);
+    try {
+      await this.#writing;
+    } finally {
+      this.#writing = undefined;
+      this.#abandon(segment);
+    }
+    await this.#begin();
+    this.#supply.prepare();
+  }
+
+  /** Nothing more goes into this segment; what was written to it still waits for its sync. */
+  #abandon(segment: SegmentWriter): void {
+    this.#end = {
+      segment: segment.segment,
+      offset: segment.end,
+      checksum: segment.checksum,
+      append: this.#writtenAppend,
+    };
+    this.#unsyncedSealed.push(segment);
+    this.#segment = undefined;
+  }
+
+  #reserveAhead(): void {
+    this.#numbers.reserve('appends', 1).catch((error: unknown) => this.#poisonWith(error, 'writing the superblock'));
+  }
+
+  /** All that was written before this call is on the disk when it resolves. @throws IO, POISONED, CLOSED */
+  flush(): Promise<void> {
+    if (this.#poison) return Promise.reject(this.#poison);
+    if (this.#durableAppend === this.#writtenAppend && this.#syncing === undefined) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      this.#waiters.push({ resolve, reject });
+      if (this.#syncing === undefined) this.#startSync();
+    });
+  }
+
+  #startSync(): void {
+    this.#syncing = this.#sync().finally(() => {
+      this.#syncing = undefined;
+    });
+  }
+
+  async #sync(): Promise<void> {
+    do {
+      // A record on its way to the kernel goes first: the block that it shares must not be written again later.
+      let openGate: () => void = () => undefined;
+      this.#syncGate = new Promise<void>((resolve) => {
+        openGate = resolve;
+      });
+      await this.#writing?.catch(() => undefined);
+      const served = this.#waiters;
+      this.#waiters = [];
+      const upTo = this.#writtenAppend;
+      const sealed = this.#unsyncedSealed;
+      this.#unsyncedSealed = [];
+      this.#unsyncedBytes = 0;
+      const targets = this.#segment?.isDirty ? [...sealed, this.#segment] : sealed;
+      for (const target of targets) target.syncIssued();
+      const syncs = Promise.all(targets.map((target) => target.file.datasync()));
+      this.#syncGate = undefined;
+      openGate();
+      try {
+        await syncs;
+      } catch (error) {
+        this.#poisonWith(error, 'syncing the log');
+        for (const waiter of served) waiter.reject(this.#poison!);
+        return;
+      }
+      for (const segment of sealed) this.#files.unpin(segment.segment);
+      this.#durableAppend = Math.max(this.#durableAppend, upTo);
+      for (const waiter of served) waiter.resolve();
+    } while (this.#waiters.length > 0);
+    this.#awaitQuiet();
+  }
+
+  #poisonWith(error: unknown, doing: string): void {
+    this.#poison ??= new StoreError('POISONED', `${doing} failed; the store must be opened again`, error);
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const waiter of waiters) waiter.reject(this.#poison);
+  }
+
+  /** The last flush has no later record to witness it: after a while of quiet, one is written for that alone. */
+  #awaitQuiet(): void {
+    this.#cancelQuiet?.();
+    if (this.#closing || this.#durableAppend !== this.#writtenAppend) return;
+    this.#cancelQuiet = this.#clock.after(QUIET_MS, () => {
+      this.#cancelQuiet = undefined;
+      if (this.#draining !== undefined || this.#syncing !== undefined || this.#closed) return;
+      this.#draining = this.#writeClosing(RECORD_CLOSING)
+        .catch((error: unknown) => this.#poisonWith(error, 'writing a closing record'))
+        .finally(() => {
+          this.#draining = undefined;
+          if (this.#queueHead < this.#queue.length) this.#startDraining();
+        });
+    });
+  }
+
+  async #writeClosing(flags: number): Promise<void> {
+    if (this.#poison) return;
+    const segment = this.#segment ?? (await this.#begin());
+    this.#packer.choose([], 0, 0);
+    if (!segment.fits(0, 0)) await this.#roll(segment);
+    await this.#writeRecord(this.#segment!, flags);
+    await this.flush();
+  }
+
+  /** What is appended from now on replaces an unproven tail; `markTailRewritten` makes it count. */
+  beginRewrite(): void {
+    this.#segmentFlags = SEGMENT_REWRITES_TAIL;
+  }
+
+  /** All entries that were appended since `beginRewrite` are on the disk, and said to be complete. */
+  async markTailRewritten(): Promise<void> {
+    await this.idle();
+    await this.flush();
+    await this.#writeClosing(RECORD_TAIL_REWRITTEN);
+  }
+
+  /** Resolves once everything submitted before this call is written or has failed. */
+  async idle(): Promise<void> {
+    while (this.#draining !== undefined) await this.#draining;
+  }
+
+  /** Writes what waits, syncs, and closes the log so that nothing in it is unproven. */
+  async close(): Promise<void> {
+    await this.idle();
+    this.#closed = true;
+    this.#cancelQuiet?.();
+    await this.#syncing;
+    try {
+      if (!this.#poison && !this.#closing && this.#writtenAppend > 0) {
+        await this.flush();
+        await this.#writeClosing(RECORD_CLOSING);
+      }
+    } finally {
+      await this.#supply.close();
+    }
+  }
+}

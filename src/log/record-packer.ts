@@ -1,0 +1,162 @@
+/**
+ * Packs waiting entries into one record: header, entry table, payload slices. No I/O.
+ *
+ * One packer serves the whole log; its buffers are used again for the next record, so a packed record must be
+ * written before the next is packed. The payload itself is never copied.
+ *
+ * Limits of a record: PAYLOAD_BYTES_MAX unless one entry alone is longer, TABLE_BYTES_MAX. A change of the catalog
+ * ends its record, because what follows it may need labels that it makes.
+ */
+
+import { ByteWriter } from '../base/bytes.ts';
+import { crc32c } from '../base/crc.ts';
+import { assert } from '../base/errors.ts';
+import { CHUNK_BYTES } from '../base/units.ts';
+import type { Append } from './append.ts';
+import {
+  DATA_ENTRY_BYTES,
+  ENTRY_CHANGE,
+  ENTRY_CHUNKS,
+  ENTRY_ZEROS,
+  TEXT_ENTRY_BYTES,
+  writeDataEntry,
+  writeTextEntry,
+} from './entries.ts';
+import { encodeRecordHeader, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, recordBytes, type RecordHeader } from './format.ts';
+
+/** Payload that one record gathers. */
+export const PAYLOAD_BYTES_MAX = 4 << 20;
+/** Longest run of chunks in one entry, so that any record fits any segment. */
+export const ENTRY_CHUNKS_MAX = 64;
+export const TABLE_BYTES_MAX = 128 << 10;
+/** Longest text of one entry. */
+export const TEXT_BYTES_MAX = TABLE_BYTES_MAX - TEXT_ENTRY_BYTES;
+
+const PADDING = Buffer.alloc(RECORD_ALIGN_BYTES);
+
+/** Bytes of the table that `append` needs. */
+function tableBytesOf(append: Append): number {
+  if (append.kind === ENTRY_CHUNKS) return DATA_ENTRY_BYTES + 4 * append.count;
+  if (append.kind === ENTRY_ZEROS) return DATA_ENTRY_BYTES;
+  return TEXT_ENTRY_BYTES + append.body.length;
+}
+
+export class RecordPacker {
+  /** What goes into one gathered write: head, payload slices, padding. */
+  readonly buffers: Uint8Array[] = [];
+  /** The entries of the record, in order. */
+  readonly appends: Append[] = [];
+  /** Header and table of the packed record. */
+  head: Buffer = Buffer.alloc(0);
+  tableBytes = 0;
+  payloadBytes = 0;
+
+  readonly #uuid: Buffer;
+  readonly #scratch = Buffer.alloc(RECORD_HEADER_BYTES + TABLE_BYTES_MAX);
+  readonly #writer = new ByteWriter(this.#scratch);
+  readonly #checksums = new Uint32Array(TABLE_BYTES_MAX / 4);
+
+  constructor(uuid: Buffer) {
+    this.#uuid = uuid;
+  }
+
+  get recordBytes(): number {
+    return recordBytes(this.tableBytes, this.payloadBytes);
+  }
+
+  /**
+   * Chooses from the front of `queue` what the next record holds, without taking it off; answers how many.
+   * `bytesMax` is the room left; at least one entry is chosen, whether it fits or not.
+   */
+  choose(queue: readonly Append[], from: number, bytesMax: number): number {
+    this.appends.length = 0;
+    this.tableBytes = 0;
+    this.payloadBytes = 0;
+    for (let i = from; i < queue.length; i++) {
+      const append = queue[i]!;
+      const table = this.tableBytes + tableBytesOf(append);
+      const payload = this.payloadBytes + append.count * (append.kind === ENTRY_CHUNKS ? CHUNK_BYTES : 0);
+      if (this.appends.length > 0) {
+        if (table > TABLE_BYTES_MAX || payload > PAYLOAD_BYTES_MAX || recordBytes(table, payload) > bytesMax) break;
+      }
+      this.appends.push(append);
+      this.tableBytes = table;
+      this.payloadBytes = payload;
+      if (append.kind === ENTRY_CHANGE) break;
+    }
+    return this.appends.length;
+  }
+
+  /**
+   * Encodes the chosen entries as the record that `header` places; fills in its counts and checksum, and each
+   * entry's label, sequence and address. Sequences run on from `nextSequence`; answers the next one.
+   */
+  pack(header: RecordHeader, nextSequence: number): number {
+    assert(this.tableBytes <= TABLE_BYTES_MAX, 'a record table fits');
+    const { appends, buffers } = this;
+    const out = this.#writer;
+    out.position = RECORD_HEADER_BYTES;
+    buffers.length = 0;
+    buffers.push(this.#scratch);
+    let sequence = nextSequence;
+    let payloadAt = header.offset + RECORD_HEADER_BYTES + this.tableBytes;
+    let checksumsAt = 0;
+    for (let i = 0; i < appends.length; i++) {
+      const append = appends[i]!;
+      append.sequence = append.keptSequence === 0 ? sequence++ : append.keptSequence;
+      append.label = append.target.label;
+      append.segment = header.segment;
+      append.record = header.append;
+      append.offset = header.offset;
+      if (append.kind === ENTRY_CHUNKS) {
+        writeDataEntry(out, ENTRY_CHUNKS, append.sequence, append.label, append.first, append.count);
+        append.offset = payloadAt;
+        append.checksums = this.#checksums;
+        append.checksumsAt = checksumsAt;
+        checksumChunks(append, this.#checksums, checksumsAt);
+        for (let c = 0; c < append.count; c++) out.u32(this.#checksums[checksumsAt + c]!);
+        for (let s = 0; s < append.slices.length; s++) buffers.push(append.slices[s]!);
+        checksumsAt += append.count;
+        payloadAt += append.count * CHUNK_BYTES;
+      } else if (append.kind === ENTRY_ZEROS) {
+        writeDataEntry(out, ENTRY_ZEROS, append.sequence, append.label, append.first, append.count);
+      } else {
+        writeTextEntry(out, append.kind, append.flags, append.sequence, append.body);
+      }
+    }
+    assert(out.position === RECORD_HEADER_BYTES + this.tableBytes, 'a record table has the announced length');
+    header.firstSequence = appends.length > 0 ? appends[0]!.sequence : nextSequence;
+    header.entryCount = appends.length;
+    header.tableBytes = this.tableBytes;
+    header.payloadBytes = this.payloadBytes;
+    this.head = this.#scratch.subarray(0, out.position);
+    encodeRecordHeader(this.head, header, this.#uuid);
+    buffers[0] = this.head;
+    const padding = this.recordBytes - this.head.length - this.payloadBytes;
+    if (padding > 0) buffers.push(PADDING.subarray(0, padding));
+    return sequence;
+  }
+}
+
+/** A CRC-32C for each chunk of `append`, from `at` on; chunks may lie across slices. */
+function checksumChunks(append: Append, checksums: Uint32Array, at: number): void {
+  let chunk = at;
+  let filled = 0;
+  let seed = 0;
+  for (const slice of append.slices) {
+    let from = 0;
+    while (from < slice.length) {
+      const bytes = Math.min(CHUNK_BYTES - filled, slice.length - from);
+      const whole = from === 0 && bytes === slice.length;
+      seed = crc32c(whole ? slice : slice.subarray(from, from + bytes), seed);
+      from += bytes;
+      filled += bytes;
+      if (filled === CHUNK_BYTES) {
+        checksums[chunk++] = seed;
+        filled = 0;
+        seed = 0;
+      }
+    }
+  }
+  assert(filled === 0 && chunk === at + append.count, 'the slices of an entry hold its chunks');
+}

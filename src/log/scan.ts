@@ -1,0 +1,212 @@
+/**
+ * Reading a segment file as what it is: header, records one by one, footer. Used by recovery, rebuild and check.
+ *
+ * It reports what it finds and decides nothing: what a bad record means, tail.ts says.
+ */
+
+import { ByteReader } from '../base/bytes.ts';
+import { crc32c } from '../base/crc.ts';
+import { hasCode } from '../base/errors.ts';
+import type { Storage, StorageFile } from '../base/storage.ts';
+import { CHUNK_BYTES, roundUp } from '../base/units.ts';
+import { type ChunksEntry, ENTRY_CHUNKS, type Entry, readEntries } from './entries.ts';
+import {
+  decodeFooterItem,
+  decodeRecordHeader,
+  decodeSegmentHeader,
+  decodeTrailer,
+  FIRST_RECORD_OFFSET,
+  RECORD_ALIGN_BYTES,
+  RECORD_FOOTER,
+  RECORD_HEADER_BYTES,
+  RECORD_MAGIC,
+  recordBytes,
+  type RecordHeader,
+  recordIsWhole,
+  SEGMENT_HEADER_COPY_OFFSET,
+  type SegmentHeader,
+  segmentHeaderChecksum,
+  segmentPath,
+  SYNC_ALIGN_BYTES,
+  TRAILER_BYTES,
+  TRAILER_ROOM_BYTES,
+} from './format.ts';
+
+const WINDOW_BYTES = 1 << 20;
+
+/** A record whose header and table are whole; its payload has not been looked at. */
+export interface ScannedRecord {
+  header: RecordHeader;
+  table: Buffer;
+}
+
+export function payloadOffset(header: RecordHeader): number {
+  return header.offset + RECORD_HEADER_BYTES + header.tableBytes;
+}
+
+export function recordEnd(header: RecordHeader): number {
+  return header.offset + recordBytes(header.tableBytes, header.payloadBytes);
+}
+
+/** @throws CORRUPTION */
+export function entriesOf(record: ScannedRecord): Entry[] {
+  return readEntries(record.table, record.header.entryCount, payloadOffset(record.header));
+}
+
+export class SegmentScanner {
+  readonly header: SegmentHeader;
+  /** What the first record is chained to. */
+  readonly headerChecksum: number;
+  readonly #file: StorageFile;
+  readonly #uuid: Buffer;
+  readonly #window = Buffer.alloc(WINDOW_BYTES);
+  #windowAt = 0;
+  #windowBytes = 0;
+
+  private constructor(file: StorageFile, uuid: Buffer, header: SegmentHeader, headerChecksum: number) {
+    this.#file = file;
+    this.#uuid = uuid;
+    this.header = header;
+    this.headerChecksum = headerChecksum;
+  }
+
+  /** undefined if the file is missing or does not begin with the header of this segment of this store. */
+  static async open(storage: Storage, uuid: Buffer, segment: number): Promise<SegmentScanner | undefined> {
+    let file: StorageFile;
+    try {
+      file = await storage.open(segmentPath(segment), 'read');
+    } catch (error) {
+      if (hasCode(error, 'NOT_FOUND')) return undefined;
+      throw error;
+    }
+    const bytes = Buffer.alloc(FIRST_RECORD_OFFSET);
+    await file.read(bytes, 0, bytes.length, 0);
+    for (const copy of [bytes, bytes.subarray(SEGMENT_HEADER_COPY_OFFSET)]) {
+      const header = decodeSegmentHeader(copy, uuid);
+      if (header?.segment === segment) return new SegmentScanner(file, uuid, header, segmentHeaderChecksum(copy));
+    }
+    await file.close();
+    return undefined;
+  }
+
+  close(): Promise<void> {
+    return this.#file.close();
+  }
+
+  /** `length` bytes at `offset`, a view that holds until the next call; shorter at the end of the file. */
+  async #bytes(offset: number, length: number): Promise<Buffer> {
+    if (length > WINDOW_BYTES) {
+      const large = Buffer.alloc(length);
+      return large.subarray(0, await this.#file.read(large, 0, length, offset));
+    }
+    if (offset < this.#windowAt || offset + length > this.#windowAt + this.#windowBytes) {
+      this.#windowAt = offset;
+      this.#windowBytes = await this.#file.read(this.#window, 0, WINDOW_BYTES, offset);
+    }
+    const start = offset - this.#windowAt;
+    return this.#window.subarray(start, Math.min(start + length, this.#windowBytes));
+  }
+
+  /** The record that starts at `offset`, or undefined if no whole header and table is there. */
+  async recordAt(offset: number): Promise<ScannedRecord | undefined> {
+    if (offset + RECORD_HEADER_BYTES > this.header.segmentBytes) return undefined;
+    const head = await this.#bytes(offset, RECORD_HEADER_BYTES);
+    const header = decodeRecordHeader(head, this.#uuid, this.header.segment, offset);
+    if (header === undefined || recordEnd(header) > this.header.segmentBytes) return undefined;
+    const whole = await this.#bytes(offset, RECORD_HEADER_BYTES + header.tableBytes);
+    if (whole.length < RECORD_HEADER_BYTES + header.tableBytes) return undefined;
+    const table = Buffer.from(whole.subarray(RECORD_HEADER_BYTES));
+    return recordIsWhole(whole, table, header) ? { header, table } : undefined;
+  }
+
+  /**
+   * The record behind one that ends at `end`: at `end`, or at the next boundary that a sync would have caused.
+   * `previousChecksum` is the checksum it must be chained to.
+   */
+  async recordBehind(end: number, previousChecksum: number): Promise<ScannedRecord | undefined> {
+    const aligned = roundUp(end, SYNC_ALIGN_BYTES);
+    for (const offset of aligned === end ? [end] : [end, aligned]) {
+      const record = await this.recordAt(offset);
+      if (record !== undefined && record.header.previousChecksum === previousChecksum) return record;
+    }
+    return undefined;
+  }
+
+  /** The next whole record at or behind `offset`, whatever it is chained to: how a scan gets past damage. */
+  async findRecord(offset: number): Promise<ScannedRecord | undefined> {
+    const last = this.header.segmentBytes - RECORD_HEADER_BYTES;
+    let at = roundUp(offset, RECORD_ALIGN_BYTES);
+    while (at <= last) {
+      const window = await this.#bytes(at, Math.min(WINDOW_BYTES, this.header.segmentBytes - at));
+      if (window.length < RECORD_HEADER_BYTES) return undefined;
+      const steps = Math.floor((window.length - 4) / RECORD_ALIGN_BYTES);
+      let step = 0;
+      while (step <= steps && window.readUInt32BE(step * RECORD_ALIGN_BYTES) !== RECORD_MAGIC) step += 1;
+      at += step * RECORD_ALIGN_BYTES;
+      if (step > steps) continue;
+      const record = await this.recordAt(at);
+      if (record !== undefined) return record;
+      at += RECORD_ALIGN_BYTES;
+    }
+    return undefined;
+  }
+
+  /** True if anything but zeros stands where the next record would begin. */
+  async hasBytesBehind(end: number): Promise<boolean> {
+    const head = Buffer.from(await this.#bytes(end, Math.min(RECORD_ALIGN_BYTES, this.header.segmentBytes - end)));
+    const aligned = await this.#bytes(roundUp(end, SYNC_ALIGN_BYTES), RECORD_ALIGN_BYTES);
+    return head.some((byte) => byte !== 0) || aligned.some((byte) => byte !== 0);
+  }
+
+  /** The records of a sealed segment from its footer, in order; undefined if there is no whole footer. */
+  async footer(): Promise<ScannedRecord[] | undefined> {
+    const trailerAt = this.header.segmentBytes - TRAILER_ROOM_BYTES;
+    const trailer = decodeTrailer(await this.#bytes(trailerAt, TRAILER_BYTES), this.#uuid, this.header.segment);
+    if (trailer === undefined) return undefined;
+    const footer = await this.recordAt(trailer.footerOffset);
+    if (footer === undefined || (footer.header.flags & RECORD_FOOTER) === 0) return undefined;
+    const input = new ByteReader(footer.table);
+    const records: ScannedRecord[] = [];
+    for (let i = 0; i < footer.header.entryCount; i++) {
+      const header = decodeFooterItem(input, this.header.segment);
+      records.push({ header, table: input.bytes(header.tableBytes) });
+    }
+    return records;
+  }
+
+  /** Every record from the first on that is chained to the one before it, the footer not among them. */
+  async *walk(): AsyncGenerator<ScannedRecord> {
+    let end = FIRST_RECORD_OFFSET;
+    let checksum = this.headerChecksum;
+    for (;;) {
+      const record = await this.recordBehind(end, checksum);
+      if (record === undefined || (record.header.flags & RECORD_FOOTER) !== 0) return;
+      yield record;
+      end = recordEnd(record.header);
+      checksum = record.header.checksum;
+    }
+  }
+
+  /** The bytes of the chunks of an entry. */
+  async payload(entry: ChunksEntry): Promise<Buffer> {
+    return await this.#bytes(entry.offset, entry.count * CHUNK_BYTES);
+  }
+
+  /** True if every chunk of the record has its checksum. */
+  async payloadIsWhole(entries: readonly Entry[]): Promise<boolean> {
+    for (const entry of entries) {
+      if (entry.kind === ENTRY_CHUNKS && (await this.badChunk(entry)) >= 0) return false;
+    }
+    return true;
+  }
+
+  /** The first chunk of the entry, from `from` on, whose bytes do not match their checksum; -1 if all do. */
+  async badChunk(entry: ChunksEntry, from = 0): Promise<number> {
+    const bytes = await this.payload(entry);
+    for (let c = from; c < entry.count; c++) {
+      const chunk = bytes.subarray(c * CHUNK_BYTES, (c + 1) * CHUNK_BYTES);
+      if (chunk.length < CHUNK_BYTES || crc32c(chunk) !== entry.checksums[c]) return c;
+    }
+    return -1;
+  }
+}

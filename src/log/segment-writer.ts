@@ -1,0 +1,148 @@
+/**
+ * The segment that is being appended to: where the next record goes, what its footer will say.
+ *
+ * Invariants:
+ * - `end` and `checksum` are those of the last whole record; a failed write moves neither.
+ * - The next record starts at a multiple of 4096 once a sync has been issued: synced bytes are never written again.
+ * - Room for the footer and the trailer is always kept.
+ */
+
+import { ByteWriter } from '../base/bytes.ts';
+import { assert } from '../base/errors.ts';
+import type { StorageFile } from '../base/storage.ts';
+import { roundUp } from '../base/units.ts';
+import {
+  encodeFooterItem,
+  encodeRecordHeader,
+  encodeSegmentHeader,
+  encodeTrailer,
+  FIRST_RECORD_OFFSET,
+  FOOTER_ITEM_BYTES,
+  RECORD_FOOTER,
+  RECORD_HEADER_BYTES,
+  type RecordHeader,
+  recordBytes,
+  SEGMENT_HEADER_COPY_OFFSET,
+  type SegmentHeader,
+  segmentHeaderChecksum,
+  SYNC_ALIGN_BYTES,
+  TRAILER_ROOM_BYTES,
+} from './format.ts';
+import { recordEnd, type ScannedRecord } from './scan.ts';
+
+export class SegmentWriter {
+  readonly segment: number;
+  readonly file: StorageFile;
+  readonly #segmentBytes: number;
+  readonly #uuid: Buffer;
+  /** Footer items and tables of the records so far. */
+  readonly #footer: Buffer[] = [];
+  #footerBytes = 0;
+  #aligned = true;
+  /** End of the last whole record. */
+  end = FIRST_RECORD_OFFSET;
+  /** Checksum of the last whole record's header, or of the segment header. */
+  checksum = 0;
+  /** Something was written that no sync issued since covers. */
+  isDirty = false;
+
+  constructor(segment: number, file: StorageFile, segmentBytes: number, uuid: Buffer) {
+    this.segment = segment;
+    this.file = file;
+    this.#segmentBytes = segmentBytes;
+    this.#uuid = uuid;
+  }
+
+  /** Writes the header of a new segment. */
+  async begin(header: SegmentHeader): Promise<void> {
+    const encoded = encodeSegmentHeader(header);
+    const gap = Buffer.alloc(SEGMENT_HEADER_COPY_OFFSET - encoded.length);
+    const rest = Buffer.alloc(FIRST_RECORD_OFFSET - SEGMENT_HEADER_COPY_OFFSET - encoded.length);
+    await this.file.write([encoded, gap, encoded, rest], 0);
+    this.checksum = segmentHeaderChecksum(encoded);
+    this.isDirty = true;
+  }
+
+  /** Takes up a segment that was closed cleanly, behind its last record; `records` are all that it holds. */
+  resume(records: readonly ScannedRecord[], headerChecksum: number): void {
+    this.checksum = headerChecksum;
+    for (const { header, table } of records) {
+      this.#note(header, table);
+      this.end = recordEnd(header);
+      this.checksum = header.checksum;
+    }
+  }
+
+  /** Where the next record goes. */
+  get position(): number {
+    return this.#aligned ? roundUp(this.end, SYNC_ALIGN_BYTES) : this.end;
+  }
+
+  /** A sync is about to be issued: what is written from now on starts in a block of its own. */
+  syncIssued(): void {
+    this.#aligned = true;
+    this.isDirty = false;
+  }
+
+  /** True if a record with this table and payload fits, with the footer and the trailer behind it. */
+  fits(tableBytes: number, payloadBytes: number): boolean {
+    const footer = recordBytes(this.#footerBytes + FOOTER_ITEM_BYTES + tableBytes, 0);
+    // The footer itself may have to be aligned.
+    const reserved = SYNC_ALIGN_BYTES + footer + TRAILER_ROOM_BYTES;
+    return this.position + recordBytes(tableBytes, payloadBytes) + reserved <= this.#segmentBytes;
+  }
+
+  /** Bytes left for a record with a small table. */
+  get roomBytes(): number {
+    const footer = recordBytes(this.#footerBytes, 0) + SYNC_ALIGN_BYTES + TRAILER_ROOM_BYTES;
+    return this.#segmentBytes - this.position - footer;
+  }
+
+  /** Writes a packed record at `position`. On an error nothing may be appended to this segment any more. */
+  async write(header: RecordHeader, head: Buffer, buffers: readonly Uint8Array[]): Promise<void> {
+    assert(header.offset === this.position && header.previousChecksum === this.checksum, 'a record is chained');
+    await this.file.write(buffers, header.offset);
+    this.#note(header, head.subarray(RECORD_HEADER_BYTES));
+    this.end = recordEnd(header);
+    this.checksum = header.checksum;
+    this.#aligned = false;
+    this.isDirty = true;
+  }
+
+  #note(header: RecordHeader, table: Buffer): void {
+    const item = Buffer.allocUnsafe(FOOTER_ITEM_BYTES + table.length);
+    const out = new ByteWriter(item);
+    encodeFooterItem(out, header);
+    out.bytes(table);
+    this.#footer.push(item);
+    this.#footerBytes += item.length;
+  }
+
+  /** Writes footer and trailer. The segment is not appended to any more. */
+  async seal(append: number, durable: number): Promise<void> {
+    const offset = this.position;
+    const head = Buffer.alloc(recordBytes(this.#footerBytes, 0));
+    const out = new ByteWriter(head, RECORD_HEADER_BYTES);
+    for (const item of this.#footer) out.bytes(item);
+    const header: RecordHeader = {
+      flags: RECORD_FOOTER,
+      segment: this.segment,
+      offset,
+      append,
+      firstSequence: 0,
+      durable,
+      entryCount: this.#footer.length,
+      tableBytes: this.#footerBytes,
+      payloadBytes: 0,
+      previousChecksum: this.checksum,
+      checksum: 0,
+    };
+    encodeRecordHeader(head, header, this.#uuid);
+    const footerBytes = RECORD_HEADER_BYTES + this.#footerBytes;
+    const trailer = encodeTrailer({ segment: this.segment, footerOffset: offset, footerBytes }, this.#uuid);
+    await this.file.write([head], offset);
+    await this.file.write([trailer], this.#segmentBytes - TRAILER_ROOM_BYTES);
+    this.isDirty = true;
+    this.#footer.length = 0;
+  }
+}

@@ -1,0 +1,133 @@
+/**
+ * The superblock: what must be known before the log can be read. Two slots of 4096 bytes in one file; the valid one
+ * with the higher generation counts, and only the other one is ever written, so that a torn write costs nothing.
+ *
+ * | at | bytes | slot |
+ * |---|---|---|
+ * | 0 | 8 | magic "COPPICE\n" |
+ * | 8 | 2 | format revision |
+ * | 10 | 6 | zero |
+ * | 16 | 8 | generation of the superblock |
+ * | 24 | 16 | store UUID |
+ * | 40 | 4 | segment size in bytes |
+ * | 44 | 4 | epoch: how many times the store has been opened to write |
+ * | 48 | 8 | capacity in bytes, 0 for none |
+ * | 56 | 8 | sequences below this may have been used |
+ * | 64 | 8 | append numbers below this may have been used |
+ * | 72 | 4 | version labels below this may have been used |
+ * | 76 | 4 | segment numbers below this may have been used |
+ * | 80 | 8 | when the store was made, milliseconds since 1970 |
+ * | 88 | 4 | checksum of bytes 0 to 87 |
+ *
+ * Reservations: a process takes numbers only below what the synced superblock reserves, and starts at what it found
+ * reserved. So no number is ever used twice, whatever part of the log a crash cut off.
+ */
+
+import { ByteReader, ByteWriter } from '../base/bytes.ts';
+import { crc32c } from '../base/crc.ts';
+import { assert, hasCode, StoreError } from '../base/errors.ts';
+import type { Storage } from '../base/storage.ts';
+import { FORMAT_REVISION, UUID_BYTES } from './format.ts';
+
+const MAGIC = Buffer.from('COPPICE\n', 'latin1');
+const REVISION_AT = 8;
+export const SUPERBLOCK_BYTES = 92;
+export const SLOT_BYTES = 4096;
+export const SUPERBLOCK_PATH = 'superblock';
+
+export interface Superblock {
+  generation: number;
+  uuid: Buffer;
+  segmentBytes: number;
+  epoch: number;
+  capacityBytes: number;
+  sequences: number;
+  appends: number;
+  labels: number;
+  segments: number;
+  created: number;
+}
+
+export function encodeSuperblock(block: Superblock): Buffer {
+  const out = new ByteWriter(Buffer.alloc(SUPERBLOCK_BYTES));
+  out.bytes(MAGIC).u16(FORMAT_REVISION).zeros(6).u64(block.generation).bytes(block.uuid);
+  out.u32(block.segmentBytes).u32(block.epoch).u64(block.capacityBytes);
+  out.u64(block.sequences).u64(block.appends).u32(block.labels).u32(block.segments).u64(block.created);
+  out.u32(crc32c(out.buffer.subarray(0, out.position)));
+  assert(out.position === SUPERBLOCK_BYTES, 'superblock layout');
+  return out.buffer;
+}
+
+/** undefined if the slot is not a whole superblock. @throws UNSUPPORTED_FORMAT if it is one of a newer revision. */
+export function decodeSuperblock(slot: Buffer): Superblock | undefined {
+  if (slot.length < SUPERBLOCK_BYTES || !slot.subarray(0, MAGIC.length).equals(MAGIC)) return undefined;
+  const revision = slot.readUInt16BE(REVISION_AT);
+  if (revision > FORMAT_REVISION) {
+    throw new StoreError(
+      'UNSUPPORTED_FORMAT',
+      `the store has format revision ${revision} and this program knows ${FORMAT_REVISION}; use a newer coppice`,
+    );
+  }
+  if (crc32c(slot.subarray(0, SUPERBLOCK_BYTES - 4)) !== slot.readUInt32BE(SUPERBLOCK_BYTES - 4)) return undefined;
+  const input = new ByteReader(slot, 16);
+  return {
+    generation: input.u64(),
+    uuid: Buffer.from(input.bytes(UUID_BYTES)),
+    segmentBytes: input.u32(),
+    epoch: input.u32(),
+    capacityBytes: input.u64(),
+    sequences: input.u64(),
+    appends: input.u64(),
+    labels: input.u32(),
+    segments: input.u32(),
+    created: input.u64(),
+  };
+}
+
+/** @throws NOT_A_STORE, UNSUPPORTED_FORMAT, CORRUPTION if both slots are damaged. */
+export async function readSuperblock(storage: Storage): Promise<Superblock> {
+  const file = await storage.open(SUPERBLOCK_PATH, 'read').catch((error: unknown) => {
+    if (hasCode(error, 'NOT_FOUND')) {
+      throw new StoreError('NOT_A_STORE', 'this directory holds no store; make one with `coppice init`');
+    }
+    throw error;
+  });
+  try {
+    const bytes = Buffer.alloc(2 * SLOT_BYTES);
+    const length = await file.read(bytes, 0, bytes.length, 0);
+    const slots = [bytes.subarray(0, SLOT_BYTES), bytes.subarray(SLOT_BYTES, Math.max(SLOT_BYTES, length))];
+    const [a, b] = slots.map(decodeSuperblock);
+    const newest = a && b ? (a.generation > b.generation ? a : b) : (a ?? b);
+    if (newest === undefined) {
+      throw new StoreError('CORRUPTION', 'both copies of the superblock are damaged; run `coppice fsck`');
+    }
+    return newest;
+  } finally {
+    await file.close();
+  }
+}
+
+/** Writes `block` as the next generation into the slot that does not hold the newest, and syncs it. */
+export async function writeSuperblock(storage: Storage, block: Superblock): Promise<void> {
+  block.generation += 1;
+  const file = await storage.open(SUPERBLOCK_PATH, 'write');
+  try {
+    await file.write([encodeSuperblock(block)], (block.generation % 2) * SLOT_BYTES);
+    await file.datasync();
+  } finally {
+    await file.close();
+  }
+}
+
+/** Makes the file of a new store, both slots filled. */
+export async function createSuperblock(storage: Storage, block: Superblock): Promise<void> {
+  const file = await storage.open(SUPERBLOCK_PATH, 'create');
+  try {
+    const slots = Buffer.alloc(2 * SLOT_BYTES);
+    encodeSuperblock(block).copy(slots, (block.generation % 2) * SLOT_BYTES);
+    await file.write([slots], 0);
+    await file.datasync();
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,317 @@
+/**
+ * The log as recovery reads it: all records of the stream from a position on, in order, up to the cut.
+ *
+ * The segments of the stream are linked backwards: a segment's header names its predecessor and where that ends.
+ *
+ * What a place without a valid record means (design section 13, rules 7 and 8):
+ * - Some later record proves, by its durable watermark, that the missing one had been synced: corruption. It is
+ *   reported and skipped, and the scan goes on with the next whole record.
+ * - Otherwise it is the end of the log: an append that a crash interrupted. Everything behind it is cut, later
+ *   segments too, so that what remains is a prefix of what was written.
+ *
+ * A record above every watermark may have a torn payload: such records are held back until a later one vouches for
+ * them, and at the end of the log their payloads are verified; the first that fails is the cut.
+ *
+ * A tail that recovery wrote again (SEGMENT_REWRITES_TAIL) takes the place of what it copies only once its closing
+ * mark is there; else it is ignored, and what it copied still stands.
+ */
+
+import type { Storage } from '../base/storage.ts';
+import {
+  FIRST_RECORD_OFFSET,
+  RECORD_CLOSING,
+  RECORD_FOOTER,
+  RECORD_TAIL_REWRITTEN,
+  SEGMENT_REWRITES_TAIL,
+  type SegmentHeader,
+  segmentOfName,
+} from './format.ts';
+import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from './scan.ts';
+
+export interface LogPosition {
+  segment: number;
+  offset: number;
+}
+
+/** Where the accepted log ends: what the next record or segment is chained to. */
+export interface LogEnd extends LogPosition {
+  checksum: number;
+  /** Append number of the last accepted record. */
+  append: number;
+}
+
+export interface LogDamage {
+  code: 'LOG_RECORD_DAMAGED' | 'LOG_SEGMENT_LOST';
+  segment: number;
+  offset: number;
+  message: string;
+}
+
+export class LogTail {
+  /** The proven watermark: the highest that any accepted record states, or that the caller knew. */
+  durable: number;
+  end: LogEnd | undefined;
+  /** End of the last record that is proven durable. */
+  provenEnd: LogEnd | undefined;
+  /** True if bytes of an interrupted append were cut. */
+  torn = false;
+  /** True if the last record closes the log and proves all before it. */
+  closedCleanly = false;
+  readonly damage: LogDamage[] = [];
+  /** Segments that belong to the accepted log, in order. */
+  readonly segments: number[] = [];
+  /** Segment files that do not: interrupted recoveries, what lies behind the cut, files without a header. */
+  readonly strays: number[] = [];
+  highestSegment = 0;
+
+  readonly #storage: Storage;
+  readonly #uuid: Buffer;
+  readonly #headers = new Map<number, SegmentHeader>();
+  readonly #headerless: number[] = [];
+  #held: ScannedRecord[] = [];
+  #start: LogEnd | undefined;
+
+  constructor(storage: Storage, uuid: Buffer, durable: number) {
+    this.#storage = storage;
+    this.#uuid = uuid;
+    this.durable = durable;
+  }
+
+  /** The accepted records from `start` (default: the beginning of the log), in order. Results are set at its end. */
+  async *records(start?: LogPosition): AsyncGenerator<ScannedRecord> {
+    await this.#readHeaders();
+    let segment = start?.segment ?? (await this.#successor(0))?.segment ?? 0;
+    let offset = start?.offset ?? FIRST_RECORD_OFFSET;
+    for (;;) {
+      const scanner = segment === 0 ? undefined : await SegmentScanner.open(this.#storage, this.#uuid, segment);
+      if (scanner === undefined) break;
+      let next: SegmentHeader | undefined;
+      try {
+        this.segments.push(segment);
+        next = await this.#successor(segment);
+        const reachedEnd = yield* this.#segment(scanner, offset, next);
+        if (!reachedEnd) next = undefined;
+      } finally {
+        await scanner.close();
+      }
+      if (next === undefined) break;
+      segment = next.segment;
+      offset = FIRST_RECORD_OFFSET;
+    }
+    yield* this.#judgeHeld();
+    await this.#sortOutRest();
+  }
+
+  /**
+   * What to do with the files that are not part of the accepted log. One that proves a sync behind the cut means
+   * that a link is damaged, not that the log ended: nothing may be thrown away then.
+   */
+  async #sortOutRest(): Promise<void> {
+    const accepted = new Set(this.segments);
+    const from = this.segments[0] ?? 0;
+    for (const header of this.#headers.values()) {
+      if (header.segment < from || accepted.has(header.segment)) continue;
+      this.strays.push(header.segment);
+      if (header.durable > (this.end?.append ?? 0)) this.#unreadable(header.segment, 'is cut off from the log');
+    }
+    for (const segment of this.#headerless) {
+      if (segment > this.#lastLinked()) this.strays.push(segment);
+      else if (segment > from) this.#unreadable(segment, 'has no valid header');
+    }
+  }
+
+  #lastLinked(): number {
+    return Math.max(0, ...this.#headers.keys());
+  }
+
+  #unreadable(segment: number, what: string): void {
+    this.damage.push({ code: 'LOG_SEGMENT_LOST', segment, offset: 0, message: `segment ${segment} ${what}` });
+  }
+
+  async #readHeaders(): Promise<void> {
+    for (const name of await this.#storage.list('log')) {
+      const segment = segmentOfName(name);
+      if (segment === undefined) continue;
+      this.highestSegment = Math.max(this.highestSegment, segment);
+      const scanner = await SegmentScanner.open(this.#storage, this.#uuid, segment);
+      if (scanner === undefined) {
+        this.#headerless.push(segment);
+        continue;
+      }
+      this.#headers.set(segment, scanner.header);
+      await scanner.close();
+    }
+  }
+
+  /** The newest valid segment that names `segment` as its predecessor; 0 stands before the first of all. */
+  async #successor(segment: number): Promise<SegmentHeader | undefined> {
+    const candidates = [...this.#headers.values()].filter((header) => header.predecessor === segment);
+    candidates.sort((a, b) => b.segment - a.segment);
+    for (const candidate of candidates) {
+      if ((candidate.flags & SEGMENT_REWRITES_TAIL) === 0 || (await this.#isRewritten(candidate))) return candidate;
+    }
+    return undefined;
+  }
+
+  /** True if the tail that begins in this segment was written again to its closing mark. */
+  async #isRewritten(first: SegmentHeader): Promise<boolean> {
+    for (let header: SegmentHeader | undefined = first; header !== undefined; ) {
+      const scanner = await SegmentScanner.open(this.#storage, this.#uuid, header.segment);
+      if (scanner === undefined) return false;
+      try {
+        for await (const record of scanner.walk()) {
+          if ((record.header.flags & RECORD_TAIL_REWRITTEN) !== 0) return true;
+        }
+      } finally {
+        await scanner.close();
+      }
+      const number: number = header.segment;
+      header = [...this.#headers.values()].find((candidate) => candidate.predecessor === number);
+    }
+    return false;
+  }
+
+  /** The accepted records of one segment; answers whether the stream goes on in `next`. */
+  async *#segment(
+    scanner: SegmentScanner,
+    from: number,
+    next: SegmentHeader | undefined,
+  ): AsyncGenerator<ScannedRecord, boolean> {
+    const segment = scanner.header.segment;
+    this.#vouch(scanner.header.durable);
+    const limit = next?.predecessorEnd ?? scanner.header.segmentBytes;
+    const footer = next === undefined ? undefined : await scanner.footer();
+    if (footer !== undefined && endOf(footer) === limit) {
+      for (const record of footer) {
+        if (record.header.offset >= from) yield* this.#accept(record);
+      }
+      return true;
+    }
+    let end = from;
+    let checksum = from === FIRST_RECORD_OFFSET ? scanner.headerChecksum : undefined;
+    this.end ??= { segment, offset: end, checksum: checksum ?? 0, append: scanner.header.firstAppend - 1 };
+    this.#start ??= this.end;
+    if (checksum !== undefined) this.end = { segment, offset: end, checksum, append: this.end.append };
+    while (end < limit) {
+      let record =
+        checksum === undefined ? await scanner.recordAt(end) : await scanner.recordBehind(end, checksum);
+      if (record === undefined) {
+        const behind = await this.#behindDamage(scanner, end, next);
+        if (behind === 'end') {
+          this.torn = await scanner.hasBytesBehind(end);
+          return false;
+        }
+        if (behind === 'next') return true;
+        record = behind;
+      }
+      if ((record.header.flags & RECORD_FOOTER) !== 0 || record.header.offset >= limit) return next !== undefined;
+      yield* this.#accept(record);
+      end = recordEnd(record.header);
+      checksum = record.header.checksum;
+    }
+    return next !== undefined;
+  }
+
+  /**
+   * No record where one belongs. Answers `end` if that is the end of the log; otherwise it is damage, reported, and
+   * the answer is where the log goes on: the next whole record, or `next` for the next segment.
+   */
+  async #behindDamage(
+    scanner: SegmentScanner,
+    at: number,
+    next: SegmentHeader | undefined,
+  ): Promise<ScannedRecord | 'next' | 'end'> {
+    const expected = (this.end?.append ?? 0) + 1;
+    const found = await scanner.findRecord(at);
+    let proven = next?.durable ?? 0;
+    for (let record = found; record !== undefined; ) {
+      proven = Math.max(proven, record.header.durable);
+      record = await scanner.findRecord(recordEnd(record.header));
+    }
+    if (proven < expected && next !== undefined) proven = await this.#durableFrom(next);
+    if (proven < expected) return 'end';
+    const segment = scanner.header.segment;
+    const until = found === undefined ? 'the end of the segment' : `${found.header.offset}`;
+    const message = `segment ${segment}: no valid record from ${at} to ${until}, where synced ones were`;
+    this.damage.push({ code: 'LOG_RECORD_DAMAGED', segment, offset: at, message });
+    return found ?? (next === undefined ? 'end' : 'next');
+  }
+
+  /** The highest watermark in the segments from `first` on. */
+  async #durableFrom(first: SegmentHeader): Promise<number> {
+    let durable = 0;
+    for (let header: SegmentHeader | undefined = first; header !== undefined; ) {
+      const scanner = await SegmentScanner.open(this.#storage, this.#uuid, header.segment);
+      if (scanner === undefined) break;
+      try {
+        for await (const record of scanner.walk()) durable = Math.max(durable, record.header.durable);
+      } finally {
+        await scanner.close();
+      }
+      header = await this.#successor(header.segment);
+    }
+    return durable;
+  }
+
+  #vouch(durable: number): void {
+    this.durable = Math.max(this.durable, durable);
+  }
+
+  /** Takes a record into the log; yields those that are proven by now. */
+  async *#accept(record: ScannedRecord): AsyncGenerator<ScannedRecord> {
+    const { header } = record;
+    this.#vouch(header.durable);
+    this.end = { segment: header.segment, offset: recordEnd(header), checksum: header.checksum, append: header.append };
+    this.#held.push(record);
+    yield* this.#yieldProven();
+  }
+
+  *#yieldProven(): Generator<ScannedRecord> {
+    let proven = 0;
+    for (const record of this.#held) {
+      if (record.header.append > this.durable) break;
+      proven += 1;
+      this.provenEnd = endBehind(record);
+      this.closedCleanly = false;
+      yield record;
+    }
+    if (proven > 0) this.#held = this.#held.slice(proven);
+  }
+
+  /** What no watermark vouches for: accepted as far as the payloads are whole. */
+  async *#judgeHeld(): AsyncGenerator<ScannedRecord> {
+    const held = this.#held;
+    this.#held = [];
+    this.end = this.provenEnd ?? this.#start;
+    for (const record of held) {
+      const scanner = await SegmentScanner.open(this.#storage, this.#uuid, record.header.segment);
+      if (scanner === undefined) break;
+      try {
+        if (!(await scanner.payloadIsWhole(entriesOf(record)))) {
+          this.torn = true;
+          break;
+        }
+      } finally {
+        await scanner.close();
+      }
+      this.end = endBehind(record);
+      yield record;
+    }
+    const last = held.at(-1);
+    this.closedCleanly =
+      !this.torn && held.length === 1 && last !== undefined && (last.header.flags & RECORD_CLOSING) !== 0;
+    while (this.end !== undefined && this.segments.length > 1 && this.segments.at(-1)! > this.end.segment) {
+      this.strays.push(this.segments.pop()!);
+    }
+  }
+}
+
+function endBehind(record: ScannedRecord): LogEnd {
+  const { header } = record;
+  return { segment: header.segment, offset: recordEnd(header), checksum: header.checksum, append: header.append };
+}
+
+function endOf(records: readonly ScannedRecord[]): number {
+  const last = records.at(-1);
+  return last === undefined ? FIRST_RECORD_OFFSET : recordEnd(last.header);
+}

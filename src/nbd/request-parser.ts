@@ -1,0 +1,124 @@
+/**
+ * Cuts the bytes of a connection into requests, in place: headers are read where they lie, payloads are views of the
+ * socket's buffers. No I/O.
+ *
+ * Pulled, not pushed: `push` hands in a chunk, `step` says what was found next, and whoever pulls may stop at any
+ * point and go on later. After HEADER the fields describe the request until the next HEADER; the caller then says by
+ * `collect` or `skip` what becomes of a payload, and is told PAYLOAD when it has passed.
+ *
+ * Invariant: a new chunk is pushed only when `step` has answered MORE.
+ */
+
+import { assert } from '../base/errors.ts';
+import { NBD_REQUEST_MAGIC, REQUEST_BYTES } from './protocol.ts';
+
+/** The chunk is used up. */
+export const MORE = 0;
+/** A request begins; its header is in the fields. */
+export const HEADER = 1;
+/** The payload of the request has passed. */
+export const PAYLOAD = 2;
+/** The stream is out of step and cannot be read any further. */
+export const BAD_MAGIC = 3;
+
+export type Found = typeof MORE | typeof HEADER | typeof PAYLOAD | typeof BAD_MAGIC;
+
+const TWO_32 = 2 ** 32;
+const NOTHING = Buffer.alloc(0);
+
+export class RequestParser {
+  // The request that began last.
+  flags = 0;
+  type = 0;
+  cookieHigh = 0;
+  cookieLow = 0;
+  /** Exact below 2^53. What is larger is rounded, and lies outside every disk all the same. */
+  offset = 0;
+  lengthBytes = 0;
+  /** The payload collected for it: the list is new for each request, and the caller may keep it. */
+  payload: Buffer[] = [];
+
+  #chunk: Buffer = NOTHING;
+  #position = 0;
+  readonly #header = Buffer.alloc(REQUEST_BYTES);
+  #headerBytes = 0;
+  #payloadBytesLeft = -1;
+  #collecting = false;
+
+  push(chunk: Buffer): void {
+    assert(this.#position === this.#chunk.length, 'a chunk is parsed to its end before the next');
+    this.#chunk = chunk;
+    this.#position = 0;
+  }
+
+  /** True if bytes were handed in that `step` has not looked at. */
+  get hasInput(): boolean {
+    return this.#position < this.#chunk.length;
+  }
+
+  step(): Found {
+    if (this.#payloadBytesLeft >= 0) return this.#stepPayload();
+    const chunk = this.#chunk;
+    const at = this.#position;
+    if (this.#headerBytes === 0 && chunk.length - at >= REQUEST_BYTES) {
+      this.#position = at + REQUEST_BYTES;
+      return this.#decode(chunk, at);
+    }
+    // A header in pieces is put together in a place of its own.
+    const bytes = Math.min(REQUEST_BYTES - this.#headerBytes, chunk.length - at);
+    chunk.copy(this.#header, this.#headerBytes, at, at + bytes);
+    this.#position += bytes;
+    this.#headerBytes += bytes;
+    if (this.#headerBytes < REQUEST_BYTES) return this.#usedUp();
+    this.#headerBytes = 0;
+    return this.#decode(this.#header, 0);
+  }
+
+  /** The payload of the request that just began is wanted. */
+  collect(): void {
+    this.payload = [];
+    this.#payloadBytesLeft = this.lengthBytes;
+    this.#collecting = true;
+  }
+
+  /** The payload of the request that just began is to be passed over. */
+  skip(): void {
+    this.#payloadBytesLeft = this.lengthBytes;
+    this.#collecting = false;
+  }
+
+  /** Lets go of all input and of a payload half collected. */
+  clear(): void {
+    this.#usedUp();
+    this.payload = [];
+  }
+
+  #usedUp(): typeof MORE {
+    // An idle connection must not pin the last chunk it sent.
+    this.#chunk = NOTHING;
+    this.#position = 0;
+    return MORE;
+  }
+
+  #stepPayload(): Found {
+    const start = this.#position;
+    const end = Math.min(start + this.#payloadBytesLeft, this.#chunk.length);
+    if (this.#collecting && end > start) this.payload.push(this.#chunk.subarray(start, end));
+    this.#position = end;
+    this.#payloadBytesLeft -= end - start;
+    if (this.#payloadBytesLeft > 0) return this.#usedUp();
+    this.#payloadBytesLeft = -1;
+    return PAYLOAD;
+  }
+
+  #decode(bytes: Buffer, at: number): Found {
+    if (bytes.readUInt32BE(at) !== NBD_REQUEST_MAGIC) return BAD_MAGIC;
+    this.flags = bytes.readUInt16BE(at + 4);
+    this.type = bytes.readUInt16BE(at + 6);
+    this.cookieHigh = bytes.readUInt32BE(at + 8);
+    this.cookieLow = bytes.readUInt32BE(at + 12);
+    this.offset = bytes.readUInt32BE(at + 16) * TWO_32 + bytes.readUInt32BE(at + 20);
+    this.lengthBytes = bytes.readUInt32BE(at + 24);
+    return HEADER;
+  }
+}

@@ -1,0 +1,220 @@
+/**
+ * The NBD server: listens on Unix sockets and TCP, and stops within a time.
+ *
+ * Invariants:
+ * - Connections are limited in number. Those that have not finished their handshake are limited more, and the oldest of
+ *   them makes room, so that clients that only connect keep nobody out.
+ * - Memory for requests is limited for all connections together. While someone waits for it, a client that takes
+ *   nothing off its hands for long enough is cut off.
+ */
+
+import net from 'node:net';
+import type { Logger } from 'pino';
+import { type Clock, systemClock } from '../base/clock.ts';
+import { fromSystemError, StoreError } from '../base/errors.ts';
+import type { SocketPath } from '../base/socket-path.ts';
+import { Budget } from './budget.ts';
+import { Connection, type ConnectionContext, type ConnectionEvents } from './connection.ts';
+import type { ExportSource } from './export-source.ts';
+import { ReplyBufferPool } from './reply-buffer.ts';
+import { listenOnFile } from './unix-listener.ts';
+
+export type { ExportSource } from './export-source.ts';
+
+/** Limits of a server; each may be set. */
+export interface NbdLimits {
+  readonly connectionsMax: number;
+  /** Connections whose handshake is not over. */
+  readonly handshakesMax: number;
+  readonly handshakeMsMax: number;
+  /** Bytes of requests in memory, for one connection: at least one request of 32 MiB. */
+  readonly connectionBytesMax: number;
+  readonly serverBytesMax: number;
+  /** While others wait for memory, a client that holds some must move on within this time. */
+  readonly stallMsMax: number;
+}
+
+const DEFAULT_LIMITS: NbdLimits = {
+  connectionsMax: 1024,
+  handshakesMax: 128,
+  handshakeMsMax: 10_000,
+  connectionBytesMax: 64 * 2 ** 20,
+  serverBytesMax: 512 * 2 ** 20,
+  stallMsMax: 30_000,
+};
+
+/** Reply buffers that are kept for reuse when nobody needs them. */
+const POOL_KEPT_BYTES_MAX = 32 * 2 ** 20;
+
+export interface NbdServerOptions {
+  readonly exports: ExportSource;
+  readonly logger: Logger;
+  /** Every export is read-only. */
+  readonly readOnly?: boolean;
+  readonly limits?: Partial<NbdLimits>;
+  readonly clock?: Clock;
+}
+
+export class NbdServer implements ConnectionEvents {
+  readonly #limits: NbdLimits;
+  readonly #context: ConnectionContext;
+  readonly #logger: Logger;
+  readonly #clock: Clock;
+  readonly #listeners = new Map<net.Server, SocketPath | undefined>();
+  readonly #connections = new Set<Connection>();
+  /** Those that have not finished their handshake, oldest first. */
+  readonly #negotiating = new Set<Connection>();
+  #acceptedCount = 0;
+  #isClosing = false;
+  #isWatchingStalls = false;
+  /** Called when the last connection is gone. */
+  #onIdle: () => void = () => undefined;
+
+  constructor(options: NbdServerOptions) {
+    this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.#logger = options.logger;
+    this.#clock = options.clock ?? systemClock;
+    this.#context = {
+      exports: options.exports,
+      readOnly: options.readOnly ?? false,
+      handshakeMsMax: this.#limits.handshakeMsMax,
+      connectionBytesMax: this.#limits.connectionBytesMax,
+      budget: new Budget(this.#limits.serverBytesMax, undefined, () => this.#watchStalls()),
+      pool: new ReplyBufferPool(POOL_KEPT_BYTES_MAX),
+      clock: this.#clock,
+      logger: options.logger,
+    };
+  }
+
+  /** Connections there are now. */
+  get connectionCount(): number {
+    return this.#connections.size;
+  }
+
+  /** Bytes that requests of all connections hold in memory. */
+  get inFlightBytes(): number {
+    return this.#context.budget.takenBytes;
+  }
+
+  /** Paths of Unix sockets by which other processes reach this server; those with a long path go through /proc. */
+  get unixPaths(): string[] {
+    return [...this.#listeners.values()].flatMap((socketPath) => socketPath?.publicPath ?? []);
+  }
+
+  /**
+   * Listens on a Unix socket that only this user can connect to. The file goes away with the server.
+   * @throws IN_USE (naming the path), NOT_FOUND, INVALID_ARGUMENT, IO
+   */
+  async listenUnix(path: string): Promise<void> {
+    const listener = this.#newListener();
+    this.#listeners.set(listener, await listenOnFile(listener, path));
+    this.#watch(listener);
+  }
+
+  /** Listens on TCP; port 0 is any free one. @throws IN_USE, IO */
+  async listenTcp(host: string, port: number): Promise<{ host: string; port: number }> {
+    const listener = this.#newListener();
+    try {
+      await new Promise<void>((resolve, reject) => {
+        listener.once('error', reject);
+        listener.listen({ host, port }, () => {
+          listener.off('error', reject);
+          resolve();
+        });
+      });
+    } catch (error) {
+      const doing = `listening on ${host}:${port}`;
+      if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE')
+        throw new StoreError('IN_USE', `${doing}: in use`, error);
+      throw fromSystemError(error, doing);
+    }
+    this.#listeners.set(listener, undefined);
+    this.#watch(listener);
+    const address = listener.address() as net.AddressInfo;
+    return { host: address.address, port: address.port };
+  }
+
+  /**
+   * Stops: no new connection, ESHUTDOWN for new requests, those in flight finish. After `deadlineMs` what is left is
+   * cut off; requests that the device still holds finish without an answer.
+   */
+  async close(deadlineMs: number): Promise<void> {
+    this.#isClosing = true;
+    const closed = [...this.#listeners].map(([listener, socketPath]) => closeListener(listener, socketPath));
+    this.#listeners.clear();
+    const idle = new Promise<void>((resolve) => {
+      this.#onIdle = resolve;
+    });
+    for (const connection of this.#connections) connection.stop();
+    const cancel = this.#clock.after(deadlineMs, () => {
+      for (const connection of this.#connections) connection.destroy();
+    });
+    if (this.#connections.size > 0) await idle;
+    cancel();
+    await Promise.all(closed);
+  }
+
+  /** The handshake of `connection` is over. */
+  negotiated(connection: Connection): void {
+    this.#negotiating.delete(connection);
+  }
+
+  closed(connection: Connection): void {
+    this.#negotiating.delete(connection);
+    this.#connections.delete(connection);
+    if (this.#connections.size === 0) this.#onIdle();
+  }
+
+  #newListener(): net.Server {
+    return net.createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, (socket) =>
+      this.#accept(socket),
+    );
+  }
+
+  #watch(listener: net.Server): void {
+    // Such as too many open files: this connection is lost, the server is not.
+    listener.on('error', (error) => this.#logger.error({ err: error }, 'a connection could not be accepted'));
+  }
+
+  #accept(socket: net.Socket): void {
+    if (this.#isClosing || this.#connections.size >= this.#limits.connectionsMax) {
+      socket.on('error', () => undefined);
+      socket.destroy();
+      return;
+    }
+    const connection = new Connection(socket, this.#context, ++this.#acceptedCount, this);
+    this.#connections.add(connection);
+    this.#negotiating.add(connection);
+    if (this.#negotiating.size > this.#limits.handshakesMax) {
+      const [oldest] = this.#negotiating;
+      this.#negotiating.delete(oldest!);
+      oldest!.destroy();
+    }
+  }
+
+  /** Someone waits for memory: whoever holds some and does not move until the time is over is cut off. */
+  #watchStalls(): void {
+    if (this.#isWatchingStalls) return;
+    this.#isWatchingStalls = true;
+    const before = new Map([...this.#connections].map((connection) => [connection, connection.progress]));
+    this.#clock.after(this.#limits.stallMsMax, () => {
+      this.#isWatchingStalls = false;
+      if (!this.#context.budget.isContended) return;
+      for (const connection of this.#connections) {
+        if (!connection.holdsMemory || before.get(connection) !== connection.progress) continue;
+        this.#logger.warn('a client that does not take its replies is cut off: others wait for the memory');
+        connection.destroy();
+      }
+      if (this.#context.budget.isContended) this.#watchStalls();
+    });
+  }
+}
+
+function closeListener(listener: net.Server, socketPath: SocketPath | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    listener.close(() => {
+      socketPath?.close();
+      resolve();
+    });
+  });
+}

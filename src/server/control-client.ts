@@ -1,0 +1,193 @@
+/**
+ * The door of a store that another process has open: a client of its control server (see wire.ts, door.ts).
+ *
+ * Invariants: an error of the store arrives with its code and sentence; if the server goes away, every request that
+ * waits fails with IO and says so; an answer that was cut short is never taken for a whole one.
+ */
+
+import type http from 'node:http';
+import { AssertionError, hasCode, StoreError } from '../base/errors.ts';
+import { openSocketPath, type SocketPath } from '../base/socket-path.ts';
+import type { AllocationRun } from '../volume/device.ts';
+import type { Finding, StoreStatus, VersionSummary } from '../volume/summary.ts';
+import type { Disk, Door } from './door.ts';
+import { bodyOf, HttpExchange, linesOf, NobodyThere, type Outgoing } from './http-exchange.ts';
+import { type CheckLine, CONTROL_PROTOCOL, CONTROL_SERVICE, decodeError, type Hello } from './wire.ts';
+
+/** A server that is alive answers a greeting at once; one that was stopped or hangs must not hang the command. */
+const HELLO_MS_MAX = 10_000;
+
+export class ControlClient implements Door {
+  readonly #socketPath: SocketPath;
+  readonly #exchange: HttpExchange;
+
+  private constructor(socketPath: SocketPath) {
+    this.#socketPath = socketPath;
+    this.#exchange = new HttpExchange(socketPath.path);
+  }
+
+  /** The door behind the socket `file`, or undefined if nobody listens there. @throws IO, CLOSED, UNSUPPORTED_FORMAT */
+  static async connect(file: string): Promise<ControlClient | undefined> {
+    let client: ControlClient;
+    try {
+      client = new ControlClient(openSocketPath(file));
+    } catch (error) {
+      if (hasCode(error, 'NOT_FOUND')) return undefined; // no such directory
+      throw error;
+    }
+    try {
+      await client.#greet();
+      return client;
+    } catch (error) {
+      await client.close();
+      if (error instanceof StoreError && error.cause instanceof NobodyThere) return undefined;
+      throw error;
+    }
+  }
+
+  create(name: string, sizeBytes: number): Promise<VersionSummary> {
+    return this.#post('/v1/create', { name, size: sizeBytes });
+  }
+
+  snapshot(names: readonly string[]): Promise<VersionSummary[]> {
+    return this.#post('/v1/snapshot', { names });
+  }
+
+  clone(source: string, volume: string): Promise<VersionSummary> {
+    return this.#post('/v1/clone', { source, volume });
+  }
+
+  list(): Promise<VersionSummary[]> {
+    return this.#get('/v1/versions', {});
+  }
+
+  show(name: string): Promise<VersionSummary> {
+    return this.#get('/v1/version', { name });
+  }
+
+  status(): Promise<StoreStatus> {
+    return this.#get('/v1/status', {});
+  }
+
+  async *check(): AsyncGenerator<Finding> {
+    const response = await this.#start({ method: 'GET', path: '/v1/check' });
+    try {
+      for await (const text of linesOf(response)) {
+        const line = parse(text) as CheckLine<Finding>;
+        if ('end' in line) return;
+        if ('error' in line) throw decodeError(line.error, 200);
+        yield line.finding;
+      }
+    } catch (error) {
+      throw asGone(error);
+    } finally {
+      response.destroy();
+    }
+    throw new StoreError(
+      'IO',
+      'the server stopped in the middle of the check; start it again, or check without it',
+    );
+  }
+
+  async disk(name: string): Promise<Disk> {
+    const description = await this.#get<Pick<Disk, 'name' | 'sizeBytes' | 'readOnly'>>('/v1/disk', { name });
+    return {
+      ...description,
+      read: async (offset, length) => {
+        const bytes = await this.#whole({
+          method: 'GET',
+          path: path('/v1/disk/bytes', { name, offset, length }),
+        });
+        if (bytes.length === length) return bytes;
+        throw new StoreError(
+          'IO',
+          `the server answered ${bytes.length} bytes of '${name}' where ${length} were asked`,
+        );
+      },
+      write: async (offset, slices) => {
+        const target = path('/v1/disk/bytes', { name, offset });
+        await this.#whole({ method: 'PUT', path: target, contentType: 'application/octet-stream', slices });
+      },
+      zero: async (offset, length) => {
+        await this.#post('/v1/disk/zero', { name, offset, length });
+      },
+      allocation: (offset, length) =>
+        this.#get<AllocationRun[]>('/v1/disk/allocation', { name, offset, length }),
+      flush: async () => {
+        await this.#post('/v1/disk/flush', { name });
+      },
+      release: () => undefined, // the server gives it back after a pause
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#exchange.close();
+    this.#socketPath.close();
+  }
+
+  async #greet(): Promise<void> {
+    const body = await this.#whole({ method: 'GET', path: '/v1/hello', answerMsMax: HELLO_MS_MAX });
+    const hello = parse(body.toString()) as Partial<Hello>;
+    if (hello.service === CONTROL_SERVICE && hello.protocol === CONTROL_PROTOCOL) return;
+    throw new StoreError(
+      'UNSUPPORTED_FORMAT',
+      'the server that has this store open is of another version; use the coppice that started it, or stop it',
+    );
+  }
+
+  async #get<T>(route: string, query: Record<string, string | number>): Promise<T> {
+    return parse((await this.#whole({ method: 'GET', path: path(route, query) })).toString()) as T;
+  }
+
+  async #post<T>(route: string, fields: object): Promise<T> {
+    const slices = [Buffer.from(JSON.stringify(fields))];
+    const body = await this.#whole({ method: 'POST', path: route, contentType: 'application/json', slices });
+    return parse(body.toString()) as T;
+  }
+
+  /** The body of an answer that is a success. */
+  async #whole(outgoing: Outgoing): Promise<Buffer> {
+    const response = await this.#start(outgoing);
+    try {
+      return await bodyOf(response);
+    } catch (error) {
+      throw asGone(error);
+    }
+  }
+
+  async #start(outgoing: Outgoing): Promise<http.IncomingMessage> {
+    try {
+      const response = await this.#exchange.start(outgoing);
+      const status = response.statusCode ?? 0;
+      if (status === 200) return response;
+      throw decodeError(parse((await bodyOf(response)).toString(), status), status);
+    } catch (error) {
+      throw asGone(error);
+    }
+  }
+}
+
+function path(route: string, query: Record<string, string | number>): string {
+  const fields = Object.entries(query).map(([key, value]) => `${key}=${encodeURIComponent(value)}`);
+  return fields.length === 0 ? route : `${route}?${fields.join('&')}`;
+}
+
+function parse(text: string, status = 200): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    throw decodeError(undefined, status);
+  }
+}
+
+/** A failure of the connection as a sentence. A StoreError of the server stays what it is. */
+function asGone(error: unknown): StoreError {
+  if (error instanceof StoreError) return error;
+  if (error instanceof AssertionError || error instanceof TypeError) throw error;
+  const reason = (error as Error).message;
+  return new StoreError(
+    'IO',
+    `the server that has this store open went away (${reason}); look at its log, then try again`,
+    error,
+  );
+}

@@ -1,0 +1,165 @@
+/**
+ * The door of a store that this process has open. See door.ts for what it promises.
+ */
+
+import { StoreError } from '../base/errors.ts';
+import type { AllocationRun, BlockDevice } from '../volume/device.ts';
+import type { Finding, StoreStatus, VersionSummary } from '../volume/summary.ts';
+import { ALLOCATION_RUNS_MAX, PIECE_BYTES_MAX, type Disk, type Door } from './door.ts';
+
+/** What a door needs of the store: `Store` has it, and so has the one in memory that tests use. */
+export interface OpenStore {
+  createVolume(name: string, sizeBytes: number): Promise<VersionSummary>;
+  snapshot(names: readonly string[]): Promise<VersionSummary[]>;
+  clone(source: string, volume: string): Promise<VersionSummary>;
+  list(): VersionSummary[];
+  show(name: string): VersionSummary;
+  status(): Promise<StoreStatus>;
+  device(name: string): BlockDevice;
+  flush(): Promise<void>;
+  check(): AsyncGenerator<Finding>;
+  close(): Promise<void>;
+}
+
+export class StoreDoor implements Door {
+  readonly #store: OpenStore;
+
+  constructor(store: OpenStore) {
+    this.#store = store;
+  }
+
+  /** The store answers a change when it is written; a door, when it is on the disk. */
+  async #flushed<T>(change: Promise<T>): Promise<T> {
+    const answer = await change;
+    await this.#store.flush();
+    return answer;
+  }
+
+  create(name: string, sizeBytes: number): Promise<VersionSummary> {
+    return this.#flushed(this.#store.createVolume(name, sizeBytes));
+  }
+
+  snapshot(names: readonly string[]): Promise<VersionSummary[]> {
+    return this.#flushed(this.#store.snapshot(names));
+  }
+
+  clone(source: string, volume: string): Promise<VersionSummary> {
+    return this.#flushed(this.#store.clone(source, volume));
+  }
+
+  async list(): Promise<VersionSummary[]> {
+    return this.#store.list();
+  }
+
+  async show(name: string): Promise<VersionSummary> {
+    return this.#store.show(name);
+  }
+
+  status(): Promise<StoreStatus> {
+    return this.#store.status();
+  }
+
+  check(): AsyncGenerator<Finding> {
+    return this.#store.check();
+  }
+
+  async disk(name: string): Promise<Disk> {
+    return new DeviceDisk(this.#store.device(name));
+  }
+
+  /** Closes the store. */
+  close(): Promise<void> {
+    return this.#store.close();
+  }
+}
+
+/** A block device behind promises, with its ranges checked. */
+class DeviceDisk implements Disk {
+  readonly #device: BlockDevice;
+
+  constructor(device: BlockDevice) {
+    this.#device = device;
+  }
+
+  get name(): string {
+    return this.#device.name;
+  }
+
+  get sizeBytes(): number {
+    return this.#device.sizeBytes;
+  }
+
+  get readOnly(): boolean {
+    return this.#device.readOnly;
+  }
+
+  async read(offset: number, lengthBytes: number): Promise<Buffer> {
+    this.#checkRange(offset, lengthBytes);
+    checkPiece(lengthBytes);
+    const target = Buffer.allocUnsafe(lengthBytes);
+    if (lengthBytes > 0) await this.#device.read(target, 0, offset, lengthBytes);
+    return target;
+  }
+
+  async write(offset: number, slices: readonly Buffer[]): Promise<void> {
+    let lengthBytes = 0;
+    for (const slice of slices) lengthBytes += slice.length;
+    this.#checkWritable();
+    this.#checkRange(offset, lengthBytes);
+    checkPiece(lengthBytes);
+    if (lengthBytes === 0) return;
+    await new Promise<void>((resolve, reject) => {
+      this.#device.write({
+        offset,
+        lengthBytes,
+        slices,
+        forceUnitAccess: false,
+        complete: (error) => (error === undefined ? resolve() : reject(error)),
+      });
+    });
+  }
+
+  async zero(offset: number, lengthBytes: number): Promise<void> {
+    this.#checkWritable();
+    this.#checkRange(offset, lengthBytes);
+    if (lengthBytes > 0) await this.#device.zero(offset, lengthBytes, false);
+  }
+
+  async allocation(offset: number, lengthBytes: number): Promise<AllocationRun[]> {
+    this.#checkRange(offset, lengthBytes);
+    return lengthBytes === 0 ? [] : await this.#device.allocation(offset, lengthBytes, ALLOCATION_RUNS_MAX);
+  }
+
+  flush(): Promise<void> {
+    return this.#device.flush();
+  }
+
+  release(): void {
+    this.#device.release();
+  }
+
+  #checkRange(offset: number, lengthBytes: number): void {
+    if (isPosition(offset) && isPosition(lengthBytes) && offset + lengthBytes <= this.sizeBytes) return;
+    throw new StoreError(
+      'INVALID_ARGUMENT',
+      `${lengthBytes} bytes at ${offset} are not inside '${this.name}', which has ${this.sizeBytes} bytes`,
+    );
+  }
+
+  #checkWritable(): void {
+    if (this.readOnly)
+      throw new StoreError('READ_ONLY', `'${this.name}' cannot be written: it is a snapshot`);
+  }
+}
+
+function isPosition(value: number): boolean {
+  return Number.isSafeInteger(value) && value >= 0;
+}
+
+function checkPiece(lengthBytes: number): void {
+  if (lengthBytes <= PIECE_BYTES_MAX) return;
+  throw new StoreError(
+    'INVALID_ARGUMENT',
+    `${lengthBytes} bytes at once are too many: the limit is ${PIECE_BYTES_MAX}`,
+  );
+}

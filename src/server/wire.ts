@@ -1,0 +1,83 @@
+/**
+ * What the control server and its client must agree on: addresses, limits and how an error travels. No I/O.
+ *
+ * The protocol is HTTP/1.1 with JSON on the Unix socket `control.sock` in the store's directory. Names and ranges
+ * are in the query (a volume may be called `..`, which a path would not survive); bytes travel raw:
+ *
+ *     GET  /v1/hello                          → {service, protocol, pid}
+ *     GET  /v1/versions                       → [VersionSummary]
+ *     GET  /v1/version?name                   → VersionSummary
+ *     GET  /v1/status                         → StoreStatus
+ *     GET  /v1/check                          → lines {"finding": Finding}, then {"end": true} or {"error": …}
+ *     POST /v1/create     {name, size}        → VersionSummary
+ *     POST /v1/snapshot   {names}             → [VersionSummary]
+ *     POST /v1/clone      {source, volume}    → VersionSummary
+ *     GET  /v1/disk?name                      → {name, sizeBytes, readOnly}
+ *     GET  /v1/disk/bytes?name&offset&length  → the bytes
+ *     PUT  /v1/disk/bytes?name&offset         ← the bytes
+ *     POST /v1/disk/zero  {name, offset, length}
+ *     GET  /v1/disk/allocation?name&offset&length → [AllocationRun]
+ *     POST /v1/disk/flush {name}
+ *
+ * Invariants: a failure is {code, message} with a status that fits, and becomes the same StoreError at the client;
+ * a stream that ends without its last line was cut short.
+ */
+
+import { type ErrorCode, StoreError } from '../base/errors.ts';
+
+export const CONTROL_SOCKET_NAME = 'control.sock';
+export const CONTROL_SERVICE = 'coppice';
+/** Goes up when an older client would misunderstand this server. */
+export const CONTROL_PROTOCOL = 1;
+
+export interface Hello {
+  service: string;
+  protocol: number;
+  pid: number;
+}
+
+export interface WireError {
+  code: ErrorCode;
+  message: string;
+}
+
+/** A line of the answer to a check. */
+export type CheckLine<F> = { finding: F } | { end: true } | { error: WireError };
+
+/** Every code has its status; a code that is missing here does not compile. */
+const STATUS_BY_CODE: Record<ErrorCode, number> = {
+  INVALID_ARGUMENT: 400,
+  READ_ONLY: 403,
+  NOT_FOUND: 404,
+  ALREADY_EXISTS: 409,
+  IN_USE: 409,
+  LOCKED: 423,
+  NO_SPACE: 507,
+  CLOSED: 503,
+  POISONED: 500,
+  IO: 500,
+  CORRUPTION: 500,
+  NOT_A_STORE: 500,
+  UNSUPPORTED_FORMAT: 500,
+  INDEX_DAMAGED: 500,
+};
+
+export function statusOf(code: ErrorCode): number {
+  return STATUS_BY_CODE[code];
+}
+
+export function encodeError(error: StoreError): WireError {
+  return { code: error.code, message: error.message };
+}
+
+/** The StoreError in the body of a failed answer; IO if there is none that we know. */
+export function decodeError(body: unknown, status: number): StoreError {
+  const { code, message } = (body ?? {}) as Partial<WireError>;
+  if (code !== undefined && Object.hasOwn(STATUS_BY_CODE, code) && typeof message === 'string') {
+    return new StoreError(code, message);
+  }
+  return new StoreError(
+    'IO',
+    `the server gave an answer that this command does not understand (HTTP ${status})`,
+  );
+}

@@ -1,0 +1,59 @@
+/**
+ * A version as a disk: what the NBD server, the command line and tests read and write through. Types only.
+ *
+ * Offsets and lengths are bytes, any alignment, inside [0, sizeBytes): the caller checks the range. Buffers handed in
+ * belong to the device until the request completes.
+ */
+
+import type { StoreError } from '../base/errors.ts';
+
+/** A write on its way. `complete` is called exactly once, never from within `write`. */
+export interface WriteRequest {
+  readonly offset: number;
+  readonly lengthBytes: number;
+  /** The payload, in order; pieces of any size. */
+  readonly slices: readonly Buffer[];
+  /** Complete only when the write is on the disk. */
+  readonly forceUnitAccess: boolean;
+  complete(error: StoreError | undefined): void;
+}
+
+/** What a run of bytes is: stored, or without storage (reads as zeros). */
+export interface AllocationRun {
+  lengthBytes: number;
+  allocated: boolean;
+}
+
+export interface BlockDevice {
+  /** `volume` or `volume@snapshot`. */
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+
+  /**
+   * Reads if that is possible at once, from memory, checksums verified; false if it is not: then call `read`.
+   * Fills target[start .. start + lengthBytes); on false its contents are undefined.
+   */
+  tryRead(target: Buffer, start: number, offset: number, lengthBytes: number): boolean;
+
+  /** @throws IO, CORRUPTION (a checksum did not match: never wrong bytes), CLOSED */
+  read(target: Buffer, start: number, offset: number, lengthBytes: number): Promise<void>;
+
+  /** Takes a write; `complete` gets NO_SPACE, IO, POISONED, CLOSED. Requires !readOnly. */
+  write(request: WriteRequest): void;
+
+  /** Makes the range read as zeros, odd edges too; however long, one entry of the log. Requires !readOnly. */
+  zero(offset: number, lengthBytes: number, forceUnitAccess: boolean): Promise<void>;
+
+  /** All writes that were answered before this call are on the disk when it resolves. @throws IO, POISONED */
+  flush(): Promise<void>;
+
+  /**
+   * Runs of the range from `offset` on, merged, covering at least one byte and at most `lengthBytes`; it may stop
+   * early after `runsMax` runs or a bounded amount of work.
+   */
+  allocation(offset: number, lengthBytes: number, runsMax: number): Promise<AllocationRun[]>;
+
+  /** Hands the device back; the last one of a version lets its pages go. */
+  release(): void;
+}

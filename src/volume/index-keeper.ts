@@ -1,0 +1,318 @@
+/**
+ * Keeps the index: writes checkpoints in the background, and makes it anew from the log when it is in doubt, with
+ * requests waiting, not failing.
+ *
+ * Invariants:
+ * - The index is never ahead of the log: a commit starts when the log is synced up to its position.
+ * - A checkpoint's position is the record that begins a catalog; the overlay freezes in the very step in which that
+ *   record is known to be written. So what replay finds from there on, the catalog first, is what the index lacks.
+ * - After a failed commit the database is closed before anything else is done with it: LevelDB goes on
+ *   acknowledging behind a torn record of its own, and loses that (measured; see ARCHITECTURE.md, Decisions).
+ */
+
+import type { Clock } from '../base/clock.ts';
+import { fromSystemError, hasCode, type StoreError } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import type { Storage } from '../base/storage.ts';
+import type { IndexDatabase } from '../index/directory.ts';
+import { Overlay } from '../index/overlay.ts';
+import type { Page, PageTable } from '../index/pages.ts';
+import { type CommitPosition, type Lineage, type Overlays, PointerIndex } from '../index/pointer-index.ts';
+import { Append, AppendPromise } from '../log/append.ts';
+import type { ChunkLog } from '../log/chunk-log.ts';
+import { CATALOG_LAST } from '../log/entries.ts';
+import { LogTail } from '../log/tail.ts';
+import { entriesOf } from '../log/scan.ts';
+import { Catalog } from './catalog.ts';
+import { Replay } from './replay.ts';
+
+export const INDEX_PATH = 'index';
+const NEW_INDEX_PATH = 'index.new';
+
+/** Changes in memory at which a checkpoint begins. */
+const OVERLAY_BYTES_MAX = 48 << 20;
+/** Log behind the checkpoint at which one begins: bounds replay. */
+const REPLAY_BYTES_MAX = 2 ** 31;
+/** Changes that are worth a checkpoint when the store is closed: a few hundred milliseconds. */
+const CLOSING_POINTERS_MAX = 200_000;
+
+export type OpenDatabase = (path: string) => Promise<IndexDatabase>;
+
+export interface IndexEnvironment {
+  storage: Storage;
+  uuid: Buffer;
+  cacheBytes: number;
+  openDatabase: OpenDatabase;
+  logger: Logger;
+  clock: Clock;
+}
+
+/** Opens the index as it stands, or answers undefined if it is missing or in doubt. It is closed then. */
+export async function openIndex(
+  environment: IndexEnvironment,
+  overlays: Overlays,
+): Promise<PointerIndex | undefined> {
+  const { storage, uuid, cacheBytes, openDatabase, logger } = environment;
+  await storage.remove(NEW_INDEX_PATH);
+  if ((await storage.list(INDEX_PATH)).length === 0) return undefined;
+  let database: IndexDatabase | undefined;
+  try {
+    database = await openDatabase(storage.nativePath(INDEX_PATH));
+    return await PointerIndex.open(database, overlays, uuid, cacheBytes / 8);
+  } catch (error) {
+    // Not a reason to rebuild: the index is whole, somebody holds it, or the process is out of descriptors.
+    if (isTemporary(error)) throw fromSystemError(error, 'opening the index');
+    logger.warn({ err: error }, 'the index cannot be trusted and is made anew from the log');
+    await database?.close();
+    return undefined;
+  }
+}
+
+function isTemporary(error: unknown): boolean {
+  for (let at = error as Error & { code?: string }; at !== undefined; at = at.cause as typeof at) {
+    if (at.code === 'LEVEL_LOCKED' || /Too many open files|EMFILE|ENFILE/.test(at.message ?? '')) return true;
+  }
+  return false;
+}
+
+/**
+ * Makes an index beside the old one from records of the log, a bounded overlay at a time; `finish` puts it in place.
+ */
+export class IndexBuilder {
+  readonly #environment: IndexEnvironment;
+  readonly #overlays: Overlays;
+  readonly #index: PointerIndex;
+  readonly replay: Replay;
+
+  private constructor(environment: IndexEnvironment, overlays: Overlays, index: PointerIndex) {
+    this.#environment = environment;
+    this.#overlays = overlays;
+    this.#index = index;
+    this.replay = new Replay(overlays, new Catalog());
+  }
+
+  static async begin(environment: IndexEnvironment, overlays: Overlays): Promise<IndexBuilder> {
+    const { storage, uuid, cacheBytes, openDatabase } = environment;
+    await storage.remove(NEW_INDEX_PATH);
+    await storage.makeDirectory(NEW_INDEX_PATH);
+    const database = await openDatabase(storage.nativePath(NEW_INDEX_PATH));
+    return new IndexBuilder(environment, overlays, PointerIndex.empty(database, overlays, uuid, cacheBytes / 8));
+  }
+
+  get isFull(): boolean {
+    return this.#overlays.active.usedBytes >= OVERLAY_BYTES_MAX;
+  }
+
+  /** Writes what has been replayed up to `position`. */
+  async commit(position: CommitPosition): Promise<void> {
+    this.#index.freeze();
+    await this.#index.commit(position, isRootIn(this.replay.catalog!));
+  }
+
+  /** A checkpoint that states `position` and takes nothing out of the overlay. */
+  async commitNothing(position: CommitPosition): Promise<void> {
+    const { active } = this.#overlays;
+    this.#overlays.active = new Overlay();
+    await this.commit(position);
+    this.#overlays.active = active;
+  }
+
+  /** Puts the new index in the place of the old one, and opens it. */
+  async finish(): Promise<PointerIndex> {
+    const { storage, uuid, cacheBytes, openDatabase } = this.#environment;
+    await this.#index.close();
+    await storage.remove(INDEX_PATH);
+    await storage.rename(NEW_INDEX_PATH, INDEX_PATH);
+    const database = await openDatabase(storage.nativePath(INDEX_PATH));
+    return await PointerIndex.open(database, this.#overlays, uuid, cacheBytes / 8);
+  }
+
+  async abandon(): Promise<void> {
+    await this.#index.close();
+    await this.#environment.storage.remove(NEW_INDEX_PATH);
+  }
+}
+
+export function isRootIn(catalog: Catalog): (label: number) => boolean {
+  return (label) => catalog.tree.get(label)?.parent === 0;
+}
+
+export class IndexKeeper {
+  readonly overlays: Overlays;
+  readonly #environment: IndexEnvironment;
+  readonly #log: ChunkLog;
+  readonly #catalog: Catalog;
+  /** Runs a step while no change of the catalog is under way. */
+  readonly #betweenChanges: <T>(step: () => Promise<T>) => Promise<T>;
+  #index: PointerIndex;
+  #frozenAt: CommitPosition | undefined;
+  #checkpointing: Promise<void> | undefined;
+  #repairing: Promise<void> | undefined;
+  /** Log bytes at the last checkpoint. */
+  #appendedBytesAt = 0;
+  /** The last change of the catalog that a checkpoint has. */
+  #catalogSequenceAt = 0;
+
+  constructor(
+    environment: IndexEnvironment,
+    index: PointerIndex,
+    overlays: Overlays,
+    log: ChunkLog,
+    catalog: Catalog,
+    betweenChanges: <T>(step: () => Promise<T>) => Promise<T>,
+  ) {
+    this.#environment = environment;
+    this.#index = index;
+    this.overlays = overlays;
+    this.#log = log;
+    this.#catalog = catalog;
+    this.#betweenChanges = betweenChanges;
+  }
+
+  get index(): PointerIndex {
+    return this.#index;
+  }
+
+  /** Resolves a region. Waits for a repair, or starts one, where the index is in doubt. @throws IO, CORRUPTION */
+  async load(table: PageTable, lineage: Lineage, region: number): Promise<Page> {
+    return await this.#trusting((index) => index.load(table, lineage, region));
+  }
+
+  async nextRegion(tree: number, from: number, end: number): Promise<number> {
+    return await this.#trusting((index) => index.nextRegion(tree, from, end));
+  }
+
+  async #trusting<T>(use: (index: PointerIndex) => Promise<T>): Promise<T> {
+    for (let attempt = 0; ; attempt++) {
+      while (this.#repairing !== undefined) await this.#repairing;
+      const index = this.#index;
+      try {
+        return await use(index);
+      } catch (error) {
+        const inDoubt = hasCode(error, 'INDEX_DAMAGED') || index !== this.#index || this.#repairing !== undefined;
+        if (!inDoubt || attempt === 3) throw error;
+        if (index === this.#index && this.#repairing === undefined) this.#startRepair(error);
+      }
+    }
+  }
+
+  /** Called when changes have been put into the overlay: begins a checkpoint when enough have come together. */
+  noteChanges(): void {
+    if (this.#checkpointing !== undefined || this.#repairing !== undefined) return;
+    if (
+      this.overlays.active.usedBytes < OVERLAY_BYTES_MAX &&
+      this.#log.appendedBytes - this.#appendedBytesAt < REPLAY_BYTES_MAX
+    ) {
+      return;
+    }
+    this.checkpoint().catch((error: unknown) => {
+      this.#environment.logger.error({ err: error }, 'a checkpoint failed');
+    });
+  }
+
+  /** The index reflects everything that was appended before this call when it resolves. @throws IO, POISONED */
+  async checkpoint(): Promise<void> {
+    while (this.#checkpointing !== undefined) await this.#checkpointing.catch(() => undefined);
+    while (this.#repairing !== undefined) await this.#repairing;
+    if (this.overlays.frozen === undefined && this.overlays.active.isEmpty && !this.#catalogChanged()) return;
+    this.#checkpointing = this.#checkpoint().finally(() => {
+      this.#checkpointing = undefined;
+    });
+    await this.#checkpointing;
+  }
+
+  #catalogChanged(): boolean {
+    return this.#catalog.sequence > this.#catalogSequenceAt;
+  }
+
+  async #checkpoint(): Promise<void> {
+    if (this.overlays.frozen !== undefined) await this.#commitFrozen(); // left over from one that failed
+    const { appendedBytes } = this.#log;
+    const { sequence } = this.#catalog;
+    this.#frozenAt = undefined;
+    this.#frozenAt = await this.#appendCatalog(() => this.#index.freeze());
+    await this.#commitFrozen();
+    this.#appendedBytesAt = appendedBytes;
+    this.#catalogSequenceAt = sequence;
+  }
+
+  async #commitFrozen(): Promise<void> {
+    const started = this.#environment.clock.now();
+    await this.#log.flush();
+    const index = this.#index;
+    try {
+      // Without a position of its own (its catalog did not get into the log whole) the one before still holds.
+      await index.commit(this.#frozenAt ?? index.checkpoint, isRootIn(this.#catalog));
+    } catch (error) {
+      this.#startRepair(error);
+      throw error;
+    }
+    const ms = this.#environment.clock.now() - started;
+    this.#environment.logger.debug({ generation: index.checkpoint.generation, ms }, 'checkpoint');
+  }
+
+  /** Appends the catalog. `first` runs in the step in which its first record is written, before what follows it. */
+  async #appendCatalog(first: () => void): Promise<CommitPosition> {
+    return await this.#betweenChanges(async () => {
+      const texts = this.#catalog.encode();
+      const owners = texts.map((_, i) => new AppendPromise(i === 0 ? first : undefined));
+      texts.forEach((text, i) => {
+        this.#log.submit(Append.catalog(owners[i]!, text, i === texts.length - 1 ? CATALOG_LAST : 0));
+      });
+      const [head] = await Promise.all(owners.map((owner) => owner.promise));
+      const at = this.#environment.clock.now();
+      return { segment: head!.segment, offset: head!.offset, append: head!.record, at };
+    });
+  }
+
+  #startRepair(cause: unknown): void {
+    if (this.#repairing !== undefined) return;
+    this.#environment.logger.warn({ err: cause }, 'the index is in doubt and is made anew from the log');
+    this.#repairing = this.#rebuild().finally(() => {
+      this.#repairing = undefined;
+    });
+    this.#repairing.catch((error: unknown) => {
+      this.#environment.logger.error({ err: error }, 'making the index anew failed');
+    });
+  }
+
+  /** Makes the index anew as of now; writes go on meanwhile, loads wait. */
+  async #rebuild(): Promise<void> {
+    await this.#index.close().catch(() => undefined);
+    const position = await this.#appendCatalog(() => {
+      // What these have stands in the log in front of this record.
+      this.overlays.active = new Overlay();
+      this.overlays.frozen = undefined;
+    });
+    await this.#log.flush();
+    const overlays: Overlays = { active: new Overlay(), frozen: undefined };
+    const builder = await IndexBuilder.begin(this.#environment, overlays);
+    const tail = new LogTail(this.#environment.storage, this.#environment.uuid, position.append);
+    for await (const record of tail.records()) {
+      if (record.header.append > position.append) break;
+      builder.replay.segment = record.header.segment;
+      builder.replay.apply(entriesOf(record));
+      if (builder.isFull) await builder.commit(position);
+    }
+    await builder.commit(position);
+    const built = await builder.finish();
+    await built.close();
+    const reopened = await openIndex(this.#environment, this.overlays);
+    if (reopened === undefined) throw fromSystemError(new Error('it cannot be opened'), 'making the index anew');
+    this.#index = reopened;
+    this.#environment.logger.info({ generation: reopened.checkpoint.generation }, 'the index is whole again');
+  }
+
+  /** A last checkpoint, if it is a small one, and the end. */
+  async close(poison: StoreError | undefined): Promise<void> {
+    await this.#checkpointing?.catch(() => undefined);
+    await this.#repairing?.catch(() => undefined);
+    const { active, frozen } = this.overlays;
+    if (!poison && active.pointerCount + (frozen?.pointerCount ?? 0) <= CLOSING_POINTERS_MAX) {
+      await this.checkpoint().catch((error: unknown) => {
+        this.#environment.logger.error({ err: error }, 'the last checkpoint failed; the log has everything');
+      });
+    }
+    await this.#index.close();
+  }
+}

@@ -1,0 +1,240 @@
+/**
+ * Opening a store: from what is on the disk to a log that can be appended to and an index that agrees with it.
+ *
+ * 1. The superblock says who the store is, and which numbers may have been used.
+ * 2. The index says up to where it reflects the log. If it is missing or in doubt, it is made anew from the
+ *    beginning of the log, beside the old one.
+ * 3. The log is read from there on to its cut (log/tail.ts), and replayed.
+ * 4. A new epoch begins: numbers go on above everything that was ever reserved or seen.
+ * 5. Records above the proven watermark may be in the page cache only, and a sync that failed before may have marked
+ *    them clean: no later sync proves anything about them. They are appended again, sequences kept, to a new segment
+ *    that takes the old tail's place once it is synced and marked as complete.
+ * 6. Segments behind the cut are removed, durably. Only then the first request is answered.
+ *
+ * A crash at any step leaves what the step before left: a rewritten tail without its mark is ignored, and the one
+ * that it copies still stands.
+ */
+
+import { StoreError } from '../base/errors.ts';
+import type { Storage } from '../base/storage.ts';
+import { Overlay } from '../index/overlay.ts';
+import type { Overlays, PointerIndex } from '../index/pointer-index.ts';
+import { Append, type AppendOwner, AppendPromise } from '../log/append.ts';
+import { ChunkLog } from '../log/chunk-log.ts';
+import { CATALOG_LAST, ENTRY_CATALOG, ENTRY_CHANGE, ENTRY_CHUNKS, ENTRY_ZEROS } from '../log/entries.ts';
+import { segmentPath } from '../log/format.ts';
+import { Numbers } from '../log/numbers.ts';
+import { entriesOf, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
+import { SegmentFiles } from '../log/segment-files.ts';
+import { SegmentSupply } from '../log/segment-supply.ts';
+import { SegmentWriter } from '../log/segment-writer.ts';
+import type { Superblock } from '../log/superblock.ts';
+import { type LogDamage, type LogEnd, LogTail } from '../log/tail.ts';
+import { Catalog } from './catalog.ts';
+import { IndexBuilder, type IndexEnvironment, openIndex } from './index-keeper.ts';
+import { Replay } from './replay.ts';
+
+export interface Recovered {
+  numbers: Numbers;
+  log: ChunkLog;
+  files: SegmentFiles;
+  supply: SegmentSupply;
+  catalog: Catalog;
+  index: PointerIndex;
+  overlays: Overlays;
+  damage: readonly LogDamage[];
+  /** Sequence of the last entry that was recovered: the cut. */
+  cut: number;
+  /** The index was made anew, and has no checkpoint of its own yet. */
+  isRebuilt: boolean;
+}
+
+/** @throws CORRUPTION if part of the log is unreachable, IO, NO_SPACE */
+export async function recover(environment: IndexEnvironment, superblock: Superblock): Promise<Recovered> {
+  const overlays: Overlays = { active: new Overlay(), frozen: undefined };
+  const index = await openIndex(environment, overlays);
+  let state = index === undefined ? undefined : await replayBehind(environment, index, overlays);
+  if (state === undefined) {
+    await index?.close();
+    overlays.active = new Overlay();
+    state = await replayAll(environment, overlays);
+  }
+  return await beginEpoch(environment, superblock, overlays, state);
+}
+
+interface Replayed {
+  tail: LogTail;
+  replay: Replay;
+  index: PointerIndex;
+  /** Records above the watermark, to be appended again. */
+  unproven: ScannedRecord[];
+}
+
+/** Replays what is behind the index's checkpoint; undefined if the log does not have what the checkpoint claims. */
+async function replayBehind(
+  environment: IndexEnvironment,
+  index: PointerIndex,
+  overlays: Overlays,
+): Promise<Replayed | undefined> {
+  const { segment, offset, append } = index.checkpoint;
+  if (segment === 0) return undefined; // it has no checkpoint yet
+  const tail = new LogTail(environment.storage, environment.uuid, append);
+  const replay = new Replay(overlays, undefined);
+  const unproven: ScannedRecord[] = [];
+  let isFirst = true;
+  for await (const record of tail.records({ segment, offset })) {
+    const { header } = record;
+    if (isFirst && (header.offset !== offset || header.append !== append)) break;
+    isFirst = false;
+    apply(replay, record);
+    if (header.append > tail.durable) unproven.push(record);
+  }
+  if (isFirst || replay.catalog === undefined) {
+    environment.logger.warn({ segment, offset }, 'the index is ahead of the log, and is made anew from it');
+    return undefined;
+  }
+  return { tail, replay, index, unproven };
+}
+
+/** Makes the index anew from the whole log. */
+async function replayAll(environment: IndexEnvironment, overlays: Overlays): Promise<Replayed> {
+  const builder = await IndexBuilder.begin(environment, overlays);
+  const tail = new LogTail(environment.storage, environment.uuid, 0);
+  const unproven: ScannedRecord[] = [];
+  const start = { segment: 0, offset: 0, append: 0, at: environment.clock.now() };
+  for await (const record of tail.records()) {
+    // What is not proven may yet move to another segment: it stays in memory.
+    if (record.header.append <= tail.durable && builder.isFull) await builder.commit(start);
+    apply(builder.replay, record);
+    if (record.header.append > tail.durable) unproven.push(record);
+  }
+  await builder.commitNothing(start);
+  return { tail, replay: builder.replay, index: await builder.finish(), unproven };
+}
+
+function apply(replay: Replay, record: ScannedRecord): void {
+  replay.segment = record.header.segment;
+  replay.apply(entriesOf(record));
+}
+
+async function beginEpoch(
+  environment: IndexEnvironment,
+  superblock: Superblock,
+  overlays: Overlays,
+  state: Replayed,
+): Promise<Recovered> {
+  const { storage, uuid, clock, logger } = environment;
+  const { tail, replay, unproven, index } = state;
+  const catalog = replay.catalog!;
+  const lost = tail.damage.find((damage) => damage.code === 'LOG_SEGMENT_LOST');
+  if (lost !== undefined) {
+    await index.close();
+    throw new StoreError('CORRUPTION', `the log is damaged: ${lost.message}; run \`coppice fsck\``);
+  }
+  for (const damage of tail.damage) logger.error({ damage }, 'part of the log is damaged');
+  const resume = tail.closedCleanly ? await resumeSegment(storage, uuid, superblock, tail.end!) : undefined;
+  const rewrite = resume === undefined && unproven.length > 0;
+  const end = resume === undefined ? tail.provenEnd : tail.end;
+  const numbers = await Numbers.begin(storage, superblock, {
+    sequences: replay.sequence,
+    appends: tail.end?.append ?? 0,
+    labels: replay.label,
+    segments: tail.highestSegment,
+  });
+  const retired = tail.segments.filter((segment) => end === undefined || segment > end.segment);
+  const files = new SegmentFiles(storage);
+  const supply = new SegmentSupply(storage, numbers, tail.segments.length - retired.length);
+  const durable = resume ? tail.durable : (end?.append ?? 0);
+  const log = new ChunkLog({ files, numbers, supply, clock, end, durable, resume });
+  if (rewrite) {
+    logger.info({ records: unproven.length }, 'writing the unproven tail of the log again');
+    await rewriteTail(storage, uuid, log, replay, overlays, unproven);
+  }
+  await removeSegments(storage, [...retired, ...tail.strays]);
+  if (tail.torn) logger.info({ end: tail.end }, 'an interrupted append was cut');
+  return { numbers, log, files, supply, catalog, index, overlays, damage: tail.damage, cut: replay.sequence, isRebuilt: index.checkpoint.segment === 0 };
+}
+
+/** The last segment, opened to be appended to behind its closing record. */
+async function resumeSegment(
+  storage: Storage,
+  uuid: Buffer,
+  superblock: Superblock,
+  end: LogEnd,
+): Promise<SegmentWriter | undefined> {
+  const scanner = await SegmentScanner.open(storage, uuid, end.segment);
+  if (scanner === undefined) return undefined;
+  try {
+    const records: ScannedRecord[] = [];
+    for await (const record of scanner.walk()) records.push(record);
+    // Damage in between ends the walk early: then the footer could not be complete, and a new segment is begun.
+    if (records.at(-1)?.header.append !== end.append) return undefined;
+    const file = await storage.open(segmentPath(end.segment), 'write');
+    const writer = new SegmentWriter(end.segment, file, superblock.segmentBytes, uuid);
+    writer.resume(records, scanner.headerChecksum);
+    return writer;
+  } finally {
+    await scanner.close();
+  }
+}
+
+/** Appends entries again, with their sequences and labels. @throws IO, NO_SPACE: nothing has changed then */
+async function rewriteTail(
+  storage: Storage,
+  uuid: Buffer,
+  log: ChunkLog,
+  replay: Replay,
+  overlays: Overlays,
+  records: readonly ScannedRecord[],
+): Promise<void> {
+  let failure: StoreError | undefined;
+  const moved: AppendOwner = {
+    appended(append, error): void {
+      failure ??= error;
+      const node = replay.catalog!.tree.get(append.label);
+      if (error || node === undefined) return;
+      const { first, count, segment, offset, checksums, checksumsAt, sequence } = append;
+      overlays.active.putChunks(node.tree, node.label, first, count, segment, offset, checksums, checksumsAt, sequence);
+    },
+  };
+  log.beginRewrite();
+  for (const record of records) {
+    const scanner = await SegmentScanner.open(storage, uuid, record.header.segment);
+    if (scanner === undefined) throw new StoreError('IO', `segment ${record.header.segment} cannot be read again`);
+    try {
+      for (const entry of entriesOf(record)) {
+        const last = new AppendPromise();
+        switch (entry.kind) {
+          case ENTRY_CHUNKS: {
+            const slices = [Buffer.from(await scanner.payload(entry))];
+            log.submit(Append.chunks(moved, entry, entry.first, entry.count, slices, entry.sequence));
+            break;
+          }
+          case ENTRY_ZEROS:
+            log.submit(Append.zeros(last, entry, entry.first, entry.count, entry.sequence));
+            await last.promise;
+            break;
+          case ENTRY_CHANGE:
+            log.submit(Append.change(last, entry.text, entry.sequence));
+            await last.promise;
+            break;
+          case ENTRY_CATALOG:
+            log.submit(Append.catalog(last, entry.text, entry.flags & CATALOG_LAST, entry.sequence));
+            await last.promise;
+            break;
+        }
+      }
+    } finally {
+      await scanner.close();
+    }
+    await log.settled();
+    if (failure !== undefined) throw failure;
+  }
+  await log.markTailRewritten();
+}
+
+async function removeSegments(storage: Storage, segments: readonly number[]): Promise<void> {
+  if (segments.length === 0) return;
+  for (const segment of new Set(segments)) await storage.remove(segmentPath(segment));
+  await storage.syncDirectory('log');
+}

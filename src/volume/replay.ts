@@ -1,0 +1,89 @@
+/**
+ * Replay: entries of the log, in order, onto a catalog and an overlay. The same code recovers the tail behind a
+ * checkpoint and rebuilds the index from the beginning of the log. Pure.
+ *
+ * A replay that starts at a checkpoint meets its catalog first: entries before its last part wait for it. One that
+ * starts at the beginning builds the catalog from the changes, and passes catalogs by.
+ */
+
+import {
+  CATALOG_LAST,
+  ENTRY_CATALOG,
+  ENTRY_CHANGE,
+  ENTRY_CHUNKS,
+  ENTRY_ZEROS,
+  type Entry,
+  type TextEntry,
+} from '../log/entries.ts';
+import type { Overlays } from '../index/pointer-index.ts';
+import { Catalog, type Change, parseJson } from './catalog.ts';
+
+export class Replay {
+  catalog: Catalog | undefined;
+  /** Segment of the record whose entries are applied. */
+  segment = 0;
+  /** Highest numbers seen. */
+  sequence = 0;
+  label = 0;
+
+  /** Pointers go to the active one. */
+  readonly #overlays: Overlays;
+  readonly #waiting: Entry[] = [];
+  readonly #parts: string[] = [];
+
+  /** `catalog` is empty for a replay from the beginning, undefined for one from a checkpoint. */
+  constructor(overlays: Overlays, catalog: Catalog | undefined) {
+    this.#overlays = overlays;
+    this.catalog = catalog;
+  }
+
+  apply(entries: readonly Entry[]): void {
+    for (const entry of entries) {
+      if (entry.sequence > this.sequence) this.sequence = entry.sequence;
+      if (this.catalog !== undefined) this.#applyTo(this.catalog, entry);
+      else if (entry.kind === ENTRY_CATALOG) this.#takePart(entry);
+      else this.#waiting.push(entry);
+    }
+  }
+
+  #takePart(entry: TextEntry): void {
+    this.#parts.push(entry.text);
+    if ((entry.flags & CATALOG_LAST) === 0) return;
+    const catalog = Catalog.decode(this.#parts, entry.sequence);
+    this.catalog = catalog;
+    for (const node of catalog.tree.nodes()) this.label = Math.max(this.label, node.label);
+    for (const waiting of this.#waiting) this.#applyTo(catalog, waiting);
+    this.#waiting.length = 0;
+  }
+
+  #applyTo(catalog: Catalog, entry: Entry): void {
+    switch (entry.kind) {
+      case ENTRY_CHUNKS: {
+        const { tree, label } = catalog.tree.get(entry.label) ?? {};
+        if (tree === undefined || label === undefined) return; // of a version that is gone
+        const { first, count, offset, checksums, sequence } = entry;
+        this.#overlays.active.putChunks(tree, label, first, count, this.segment, offset, checksums, 0, sequence);
+        return;
+      }
+      case ENTRY_ZEROS: {
+        const node = catalog.tree.get(entry.label);
+        if (node !== undefined) this.#overlays.active.putZeros(node.tree, node.label, entry.first, entry.count, entry.sequence);
+        return;
+      }
+      case ENTRY_CHANGE:
+        this.#applyChange(catalog, parseJson<Change>(entry.text), entry.sequence);
+        return;
+      case ENTRY_CATALOG:
+        return;
+    }
+  }
+
+  #applyChange(catalog: Catalog, change: Change, sequence: number): void {
+    catalog.apply(change, sequence);
+    for (const label of labelsOf(change)) this.label = Math.max(this.label, label);
+  }
+}
+
+function labelsOf(change: Change): number[] {
+  return change.op === 'snapshot' ? change.cuts.map((cut) => cut.label) : [change.label];
+}

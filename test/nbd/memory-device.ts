@@ -1,0 +1,177 @@
+/**
+ * A disk in memory, behind the same contract as a volume, with knobs: reads that must wait, writes that are held
+ * back, errors. It checks what the server promises it: ranges, and that nobody touches a payload before completion.
+ */
+
+import { assert, StoreError } from '../../src/base/errors.ts';
+import type { ExportSource } from '../../src/nbd/export-source.ts';
+import type { AllocationRun, BlockDevice, WriteRequest } from '../../src/volume/device.ts';
+
+const BLOCK_BYTES = 4096;
+
+export class MemoryDevice implements BlockDevice {
+  readonly name: string;
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  readonly bytes: Buffer;
+  readonly allocated: Uint8Array;
+
+  // Knobs.
+  /** False: every read goes through `read`. */
+  readsAtOnce = true;
+  /** True: writes, flushes and slow reads wait for `letGo`. */
+  holds = false;
+  /** What each request fails with. */
+  error: StoreError | undefined;
+
+  // What happened.
+  readonly log: string[] = [];
+  opens = 0;
+  releases = 0;
+  #waiting: (() => void)[] = [];
+
+  constructor(name: string, sizeBytes: number, readOnly = false) {
+    this.name = name;
+    this.sizeBytes = sizeBytes;
+    this.readOnly = readOnly;
+    // A disk larger than memory: what lies behind its first 64 MiB reads as zeros.
+    this.bytes = Buffer.alloc(Math.min(sizeBytes, 64 * 2 ** 20));
+    this.allocated = new Uint8Array(Math.ceil(this.bytes.length / BLOCK_BYTES));
+  }
+
+  get waitingCount(): number {
+    return this.#waiting.length;
+  }
+
+  /** Lets everything held go on. */
+  letGo(): void {
+    this.holds = false;
+    for (const action of this.#waiting.splice(0)) action();
+  }
+
+  #later(action: () => void): void {
+    if (this.holds) this.#waiting.push(action);
+    else setImmediate(action);
+  }
+
+  async #pass(): Promise<void> {
+    await new Promise<void>((resolve) => this.#later(resolve));
+    if (this.error !== undefined) throw this.error;
+  }
+
+  #requireRange(offset: number, lengthBytes: number): void {
+    assert(
+      lengthBytes > 0 && offset >= 0 && offset + lengthBytes <= this.sizeBytes,
+      'the caller checks the range',
+    );
+  }
+
+  tryRead(target: Buffer, start: number, offset: number, lengthBytes: number): boolean {
+    this.#requireRange(offset, lengthBytes);
+    assert(start + lengthBytes <= target.length, 'the target has room');
+    if (!this.readsAtOnce || this.error !== undefined) {
+      // The contract: on false, the contents are undefined. They must never be seen by a client.
+      target.fill(0xdb, start, start + lengthBytes);
+      return false;
+    }
+    target.fill(0, start, start + lengthBytes);
+    this.bytes.copy(target, start, offset, offset + lengthBytes);
+    return true;
+  }
+
+  async read(target: Buffer, start: number, offset: number, lengthBytes: number): Promise<void> {
+    this.#requireRange(offset, lengthBytes);
+    await this.#pass();
+    target.fill(0, start, start + lengthBytes);
+    this.bytes.copy(target, start, offset, offset + lengthBytes);
+  }
+
+  write(request: WriteRequest): void {
+    assert(!this.readOnly, 'the caller checks for read-only');
+    this.#requireRange(request.offset, request.lengthBytes);
+    const payload = Buffer.concat(request.slices);
+    assert(payload.length === request.lengthBytes, 'the payload has the length it claims');
+    this.#later(() => {
+      assert(Buffer.concat(request.slices).equals(payload), 'the payload is not touched before completion');
+      if (this.error === undefined) {
+        payload.copy(this.bytes, request.offset);
+        this.#mark(request.offset, request.lengthBytes, 1);
+        this.log.push(request.forceUnitAccess ? 'write fua' : 'write');
+      }
+      request.complete(this.error);
+    });
+  }
+
+  async zero(offset: number, lengthBytes: number, forceUnitAccess: boolean): Promise<void> {
+    assert(!this.readOnly, 'the caller checks for read-only');
+    this.#requireRange(offset, lengthBytes);
+    await this.#pass();
+    this.bytes.fill(
+      0,
+      Math.min(offset, this.bytes.length),
+      Math.min(offset + lengthBytes, this.bytes.length),
+    );
+    const first = Math.ceil(offset / BLOCK_BYTES);
+    const end = Math.floor((offset + lengthBytes) / BLOCK_BYTES);
+    if (end > first) this.allocated.fill(0, first, end);
+    this.log.push(forceUnitAccess ? 'zero fua' : 'zero');
+  }
+
+  async flush(): Promise<void> {
+    await this.#pass();
+    this.log.push('flush');
+  }
+
+  async allocation(offset: number, lengthBytes: number, runsMax: number): Promise<AllocationRun[]> {
+    this.#requireRange(offset, lengthBytes);
+    await this.#pass();
+    const runs: AllocationRun[] = [];
+    const end = offset + lengthBytes;
+    for (let at = offset; at < end; ) {
+      const allocated = this.allocated[Math.floor(at / BLOCK_BYTES)] === 1;
+      const next =
+        at >= this.bytes.length ? end : Math.min(end, (Math.floor(at / BLOCK_BYTES) + 1) * BLOCK_BYTES);
+      const last = runs.at(-1);
+      if (last?.allocated === allocated) last.lengthBytes += next - at;
+      else if (runs.length === runsMax) break;
+      else runs.push({ lengthBytes: next - at, allocated });
+      at = next;
+    }
+    return runs;
+  }
+
+  release(): void {
+    this.releases += 1;
+    assert(this.releases <= this.opens, 'a device is released once for each time it was opened');
+  }
+
+  #mark(offset: number, lengthBytes: number, value: number): void {
+    const end = Math.ceil((offset + lengthBytes) / BLOCK_BYTES);
+    this.allocated.fill(value, Math.floor(offset / BLOCK_BYTES), end);
+  }
+}
+
+export class MemoryExports implements ExportSource {
+  readonly devices = new Map<string, MemoryDevice>();
+
+  add(device: MemoryDevice): MemoryDevice {
+    this.devices.set(device.name, device);
+    return device;
+  }
+
+  list(): string[] {
+    return [...this.devices.keys()];
+  }
+
+  open(name: string): BlockDevice {
+    const device = this.devices.get(name);
+    if (device === undefined) throw new StoreError('NOT_FOUND', `no export ${name}`);
+    device.opens += 1;
+    return device;
+  }
+
+  /** Devices that are open now. */
+  get openCount(): number {
+    return [...this.devices.values()].reduce((count, device) => count + device.opens - device.releases, 0);
+  }
+}

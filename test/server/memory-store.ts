@@ -1,0 +1,262 @@
+/**
+ * A store in memory with the surface that doors need, for tests of the doors: names, sizes and refusals as the real
+ * one has them, bytes in a map of chunks. Counts what is open and flushed, and fails when told.
+ */
+
+import { StoreError } from '../../src/base/errors.ts';
+import { CHUNK_BYTES, chunkOf, SECTOR_BYTES, VOLUME_BYTES_MAX } from '../../src/base/units.ts';
+import type { OpenStore } from '../../src/server/store-door.ts';
+import type { AllocationRun, BlockDevice, WriteRequest } from '../../src/volume/device.ts';
+import type { Finding, StoreStatus, VersionSummary } from '../../src/volume/summary.ts';
+
+interface MemoryVersion {
+  summary: VersionSummary;
+  chunks: Map<number, Buffer>;
+}
+
+const NAME = /^[A-Za-z0-9._-]{1,128}$/;
+
+export class MemoryStore implements OpenStore {
+  readonly versions = new Map<string, MemoryVersion>();
+  findings: Finding[] = [];
+  /** Thrown by the check after its findings. */
+  checkFailure: Error | undefined;
+  /** Given to each write from now on. */
+  writeFailure: StoreError | undefined;
+  /** Awaited by each read and write. */
+  gate: Promise<void> = Promise.resolve();
+  flushes = 0;
+  openDevices = 0;
+  devicesOpened = 0;
+  writes: { offset: number; lengthBytes: number }[] = [];
+  zeroed: { offset: number; lengthBytes: number }[] = [];
+  requestsRunning = 0;
+  requestsRunningMax = 0;
+  closed = false;
+
+  async createVolume(name: string, sizeBytes: number): Promise<VersionSummary> {
+    checkName(name);
+    if (!(sizeBytes > 0) || sizeBytes % SECTOR_BYTES !== 0 || sizeBytes > VOLUME_BYTES_MAX) {
+      throw new StoreError('INVALID_ARGUMENT', `${sizeBytes} is no size of a disk; give a multiple of 512`);
+    }
+    return this.#add(name, 'volume', sizeBytes, null, new Map());
+  }
+
+  async snapshot(names: readonly string[]): Promise<VersionSummary[]> {
+    const planned = names.map((full) => {
+      const [volume, name, ...rest] = full.split('@');
+      if (name === undefined || rest.length > 0) {
+        throw new StoreError('INVALID_ARGUMENT', `'${full}' is not VOLUME@NAME`);
+      }
+      checkName(name);
+      if (this.versions.has(full)) throw new StoreError('ALREADY_EXISTS', `'${full}' exists`);
+      return { full, head: this.#find(volume!) };
+    });
+    return planned.map(({ full, head }) => {
+      const snapshot = this.#add(
+        full,
+        'snapshot',
+        head.summary.size,
+        head.summary.parent,
+        new Map(head.chunks),
+      );
+      head.summary = { ...head.summary, parent: full };
+      return snapshot;
+    });
+  }
+
+  async clone(source: string, volume: string): Promise<VersionSummary> {
+    const { summary, chunks } = this.#find(source);
+    if (summary.kind !== 'snapshot')
+      throw new StoreError('INVALID_ARGUMENT', `'${source}' is not a snapshot`);
+    checkName(volume);
+    return this.#add(volume, 'volume', summary.size, source, new Map(chunks));
+  }
+
+  list(): VersionSummary[] {
+    return [...this.versions.values()].map(({ summary }) => summary);
+  }
+
+  show(name: string): VersionSummary {
+    return this.#find(name).summary;
+  }
+
+  async status(): Promise<StoreStatus> {
+    const kinds = this.list().map(({ kind }) => kind);
+    return {
+      uuid: '00000000-0000-4000-8000-000000000000',
+      formatRevision: 1,
+      owner: { pid: process.pid, since: '2020-01-01T00:00:00.000Z' },
+      volumes: kinds.filter((kind) => kind === 'volume').length,
+      snapshots: kinds.filter((kind) => kind === 'snapshot').length,
+      segments: 1,
+      segmentBytes: 64 * 2 ** 20,
+      capacityBytes: null,
+      logBytes: 4096,
+      liveBytes: 0,
+      lastCheckpoint: { generation: 1, at: null },
+      cache: { usedBytes: 0, boundBytes: 256 * 2 ** 20 },
+      state: 'open',
+    };
+  }
+
+  device(name: string): BlockDevice {
+    const version = this.#find(name);
+    this.openDevices++;
+    this.devicesOpened++;
+    return new MemoryDevice(this, version);
+  }
+
+  async flush(): Promise<void> {
+    this.flushes++;
+  }
+
+  async *check(): AsyncGenerator<Finding> {
+    yield* this.findings;
+    if (this.checkFailure !== undefined) throw this.checkFailure;
+  }
+
+  async close(): Promise<void> {
+    this.closed = true;
+  }
+
+  /** All bytes of a version. */
+  contents(name: string): Buffer {
+    const { summary, chunks } = this.#find(name);
+    const bytes = Buffer.alloc(summary.size);
+    for (const [chunk, content] of chunks) content.copy(bytes, chunk * CHUNK_BYTES);
+    return bytes;
+  }
+
+  #find(name: string): MemoryVersion {
+    const version = this.versions.get(name);
+    if (version === undefined) throw new StoreError('NOT_FOUND', `there is no '${name}'; see: coppice list`);
+    return version;
+  }
+
+  #add(
+    name: string,
+    kind: VersionSummary['kind'],
+    size: number,
+    parent: string | null,
+    chunks: Map<number, Buffer>,
+  ): VersionSummary {
+    if (this.versions.has(name))
+      throw new StoreError('ALREADY_EXISTS', `'${name}' exists; choose another name`);
+    const uuid = `00000000-0000-4000-8000-${String(this.versions.size).padStart(12, '0')}`;
+    const summary = { name, kind, uuid, size, created: '2020-01-01T00:00:00.000Z', parent };
+    this.versions.set(name, { summary, chunks });
+    return summary;
+  }
+}
+
+function checkName(name: string): void {
+  if (!NAME.test(name))
+    throw new StoreError('INVALID_ARGUMENT', `'${name}' is not a name of [A-Za-z0-9._-]{1,128}`);
+}
+
+class MemoryDevice implements BlockDevice {
+  readonly #store: MemoryStore;
+  readonly #version: MemoryVersion;
+  #released = false;
+
+  constructor(store: MemoryStore, version: MemoryVersion) {
+    this.#store = store;
+    this.#version = version;
+  }
+
+  get name(): string {
+    return this.#version.summary.name;
+  }
+
+  get sizeBytes(): number {
+    return this.#version.summary.size;
+  }
+
+  get readOnly(): boolean {
+    return this.#version.summary.kind === 'snapshot';
+  }
+
+  tryRead(): boolean {
+    return false;
+  }
+
+  async read(target: Buffer, start: number, offset: number, lengthBytes: number): Promise<void> {
+    await this.#request(() => {
+      target.fill(0, start, start + lengthBytes);
+      this.#eachChunk(offset, lengthBytes, (chunk, from, to, done) => {
+        this.#version.chunks.get(chunk)?.copy(target, start + done, from, to);
+      });
+    });
+  }
+
+  write(request: WriteRequest): void {
+    const bytes = Buffer.concat(request.slices);
+    this.#request(() => {
+      if (this.#store.writeFailure !== undefined) throw this.#store.writeFailure;
+      this.#store.writes.push({ offset: request.offset, lengthBytes: request.lengthBytes });
+      this.#eachChunk(request.offset, request.lengthBytes, (chunk, from, to, done) => {
+        const content = Buffer.from(this.#version.chunks.get(chunk) ?? Buffer.alloc(CHUNK_BYTES));
+        bytes.copy(content, from, done, done + to - from);
+        this.#version.chunks.set(chunk, content);
+      });
+    }).then(
+      () => request.complete(undefined),
+      (error: unknown) => request.complete(error as StoreError),
+    );
+  }
+
+  async zero(offset: number, lengthBytes: number): Promise<void> {
+    this.#store.zeroed.push({ offset, lengthBytes });
+    this.#eachChunk(offset, lengthBytes, (chunk, from, to) => {
+      if (to - from === CHUNK_BYTES) this.#version.chunks.delete(chunk);
+      else this.#version.chunks.get(chunk)?.fill(0, from, to);
+    });
+  }
+
+  async flush(): Promise<void> {
+    this.#store.flushes++;
+  }
+
+  /** A run for each chunk, a few at a time: the least that the interface allows. */
+  async allocation(offset: number, lengthBytes: number): Promise<AllocationRun[]> {
+    const runs: AllocationRun[] = [];
+    this.#eachChunk(offset, Math.min(lengthBytes, 10 * CHUNK_BYTES), (chunk, from, to) => {
+      runs.push({ lengthBytes: to - from, allocated: this.#version.chunks.has(chunk) });
+    });
+    return runs;
+  }
+
+  release(): void {
+    if (this.#released) throw new Error('released twice');
+    this.#released = true;
+    this.#store.openDevices--;
+  }
+
+  async #request(work: () => void): Promise<void> {
+    if (this.#released) throw new Error('used after it was released');
+    const store = this.#store;
+    store.requestsRunningMax = Math.max(store.requestsRunningMax, ++store.requestsRunning);
+    try {
+      await store.gate;
+      await new Promise((resolve) => setImmediate(resolve));
+      work();
+    } finally {
+      store.requestsRunning--;
+    }
+  }
+
+  #eachChunk(
+    offset: number,
+    lengthBytes: number,
+    visit: (chunk: number, from: number, to: number, done: number) => void,
+  ): void {
+    for (let done = 0; done < lengthBytes; ) {
+      const chunk = chunkOf(offset + done);
+      const from = (offset + done) % CHUNK_BYTES;
+      const to = Math.min(CHUNK_BYTES, from + lengthBytes - done);
+      visit(chunk, from, to, done);
+      done += to - from;
+    }
+  }
+}
