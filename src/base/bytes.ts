@@ -100,7 +100,8 @@ export class ByteReader {
   u64(): number {
     const at = this.#advance(8);
     const value = this.buffer.readUInt32BE(at) * TWO_32 + this.buffer.readUInt32BE(at + 4);
-    if (!Number.isSafeInteger(value)) throw new StoreError('CORRUPTION', `a 64-bit field at ${at} exceeds 2^53`);
+    if (!Number.isSafeInteger(value))
+      throw new StoreError('CORRUPTION', `a 64-bit field at ${at} exceeds 2^53`);
     return value;
   }
 

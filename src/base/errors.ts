@@ -45,7 +45,8 @@ export function fromSystemError(error: unknown, doing: string): StoreError {
   if (error instanceof StoreError) return error;
   const errno = (error as NodeJS.ErrnoException)?.errno;
   const message = `${doing}: ${(error as Error)?.message ?? String(error)}`;
-  if (errno === ENOSPC || errno === EDQUOT || errno === EFBIG) return new StoreError('NO_SPACE', message, error);
+  if (errno === ENOSPC || errno === EDQUOT || errno === EFBIG)
+    return new StoreError('NO_SPACE', message, error);
   if (errno === ENOENT) return new StoreError('NOT_FOUND', message, error);
   return new StoreError('IO', message, error);
 }

@@ -60,7 +60,13 @@ function addressOf(storage: ArrayBufferLike): number {
 export const hasCachedReads = libc !== undefined;
 
 /** Reads from the page cache into `target`; the bytes read, or -1 if the disk would be needed (or koffi is missing). */
-export function readCached(fd: number, target: Buffer, start: number, length: number, position: number): number {
+export function readCached(
+  fd: number,
+  target: Buffer,
+  start: number,
+  length: number,
+  position: number,
+): number {
   if (libc === undefined) return -1;
   const address = addressOf(target.buffer) + target.byteOffset + start;
   iovecWords[0] = address % TWO_32;

@@ -70,7 +70,8 @@ class NodeFile implements StorageFile {
 
   async allocate(bytes: number): Promise<void> {
     const errno = await allocateSpace(this.#descriptor, bytes);
-    if (errno !== 0) throw fromSystemError({ errno: -errno, message: 'no space' }, `allocating ${this.#path}`);
+    if (errno !== 0)
+      throw fromSystemError({ errno: -errno, message: 'no space' }, `allocating ${this.#path}`);
   }
 
   async sizeBytes(): Promise<number> {
@@ -109,7 +110,10 @@ export class NodeStorage implements Storage {
 
   async open(name: string, mode: OpenMode): Promise<StorageFile> {
     const open = promisify(fs.open) as (file: string, flags: string, mode: number) => Promise<number>;
-    const descriptor = await this.#try(`opening ${name}`, open(this.nativePath(name), OPEN_FLAGS[mode], FILE_MODE));
+    const descriptor = await this.#try(
+      `opening ${name}`,
+      open(this.nativePath(name), OPEN_FLAGS[mode], FILE_MODE),
+    );
     if (mode === 'create') fs.fchmodSync(descriptor, FILE_MODE);
     return new NodeFile(descriptor, name);
   }
@@ -130,7 +134,10 @@ export class NodeStorage implements Storage {
   }
 
   async remove(name: string): Promise<void> {
-    await this.#try(`removing ${name}`, fs.promises.rm(this.nativePath(name), { recursive: true, force: true }));
+    await this.#try(
+      `removing ${name}`,
+      fs.promises.rm(this.nativePath(name), { recursive: true, force: true }),
+    );
   }
 
   async rename(from: string, to: string): Promise<void> {

@@ -36,7 +36,10 @@ export class OwnerLock {
     if (!lock.tryLock(descriptor)) {
       const holder = fs.readFileSync(descriptor, 'utf8');
       fs.closeSync(descriptor);
-      throw new StoreError('LOCKED', `the store is in use by ${describe(holder)}; stop it, or go through its server`);
+      throw new StoreError(
+        'LOCKED',
+        `the store is in use by ${describe(holder)}; stop it, or go through its server`,
+      );
     }
     const owner = { pid: process.pid, since: new Date(since).toISOString() };
     fs.fchmodSync(descriptor, 0o600);

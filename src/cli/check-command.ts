@@ -18,11 +18,12 @@ interface RunningCheck {
 }
 
 export async function checkStore(
-  directory: string,
+  locate: () => string,
   output: Output,
   complain: (sentence: string) => void,
 ): Promise<ExitCode> {
   try {
+    const directory = locate();
     const reached = await reach(directory, async () => {
       // Not through an open store: opening recovers, and a check must leave what it finds as it is.
       const { Store } = await import('../volume/store.ts');

@@ -5,7 +5,7 @@
  * Invariants: a StoreError never shows a stack; a programmer's mistake always does.
  */
 
-import { StoreError } from '../base/errors.ts';
+import { type ErrorCode, StoreError } from '../base/errors.ts';
 
 export const EXIT = {
   ok: 0,
@@ -36,11 +36,20 @@ export class Interrupted extends Error {
   }
 }
 
+/** What to do, for errors of the store that do not say it themselves. */
+const ADVICE: Partial<Record<ErrorCode, string>> = {
+  NOT_FOUND: 'coppice list shows what there is',
+  ALREADY_EXISTS: 'choose another name or directory',
+  NO_SPACE: 'make room on the file system, then try again',
+  CORRUPTION: 'coppice fsck tells how much is damaged',
+  POISONED: 'look at the disk, then start the server again: everything flushed is there',
+};
+
 /** What ends the command with a code and one sentence; undefined for a programmer's mistake. */
 export function endOf(error: unknown): { code: ExitCode; sentence: string } | undefined {
   if (error instanceof StoreError) {
     const code = error.code === 'INVALID_ARGUMENT' ? EXIT.badInput : EXIT.failed;
-    return { code, sentence: onOneLine(error.message) };
+    return { code, sentence: onOneLine(withAdvice(error)) };
   }
   if (error instanceof Interrupted) {
     const code = error.signalName === 'SIGINT' ? EXIT.interrupted : EXIT.terminated;
@@ -51,6 +60,11 @@ export function endOf(error: unknown): { code: ExitCode; sentence: string } | un
     return { code: EXIT.failed, sentence: onOneLine(error.message) };
   }
   return undefined;
+}
+
+function withAdvice({ code, message }: StoreError): string {
+  const advice = ADVICE[code];
+  return advice === undefined || message.includes(';') ? message : `${message}; ${advice}`;
 }
 
 function onOneLine(message: string): string {

@@ -28,7 +28,9 @@ export interface ImageSource {
 /** Opens `file`, or `stdin` if it is `-`. @throws NOT_FOUND, INVALID_ARGUMENT, IO */
 export async function openImage(file: string, stdin: Readable, signal: AbortSignal): Promise<ImageSource> {
   if (file === '-') return new StreamSource('standard input', stdin, signal);
-  const handle = await fs.promises.open(file, 'r').catch((error: unknown) => {
+  const handle = await fs.promises.open(file, 'r').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT')
+      throw new StoreError('NOT_FOUND', `there is no file '${file}'; check its path`);
     throw fromSystemError(error, `opening the image '${file}'`);
   });
   try {

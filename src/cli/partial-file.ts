@@ -28,6 +28,9 @@ export class PartialFile {
   static async create(file: string): Promise<PartialFile> {
     const target = await targetOf(file);
     const partial = `${target}.partial-${process.pid}`;
+    if (!fs.existsSync(path.dirname(target))) {
+      throw new StoreError('NOT_FOUND', `there is no directory '${path.dirname(target)}'; make it first`);
+    }
     try {
       // What is there can only be of a process that had our number and was killed.
       await fs.promises.rm(partial, { force: true });

@@ -5,6 +5,7 @@
  * once. A command's own file does the work; here its words become values.
  */
 
+import fs from 'node:fs';
 import path from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { StoreError } from '../base/errors.ts';
@@ -55,8 +56,9 @@ function buildProgram(version: string, finish: (code: ExitCode) => void): Comman
     .option('--store <dir>', `directory of the store (default: $COPPICE_STORE, else ${STORE_DEFAULT})`)
     .option('--json', 'print JSON')
     .configureHelp({ showGlobalOptions: true })
-    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, 'coppice: ')) })
-    .showHelpAfterError('(try --help)')
+    .configureOutput({
+      outputError: (text, write) => write(`coppice: ${text.replace(/^error: /, '').trim()}; try --help\n`),
+    })
     .addHelpText('after', EXIT_CODES_HELP)
     .exitOverride();
   addStoreCommands(program, finish);
@@ -69,7 +71,11 @@ function directoryOf(program: Command): string {
   const { store } = program.opts<GlobalOptions>();
   if (store === '')
     throw new StoreError('INVALID_ARGUMENT', '--store is empty; name the directory of a store');
-  return path.resolve(store ?? (process.env.COPPICE_STORE || STORE_DEFAULT));
+  const directory = path.resolve(store ?? (process.env.COPPICE_STORE || STORE_DEFAULT));
+  if (fs.statSync(directory, { throwIfNoEntry: false })?.isDirectory() === false) {
+    throw new StoreError('NOT_A_STORE', `${directory} is a file; name the directory of a store`);
+  }
+  return directory;
 }
 
 function outputOf(program: Command): Output {
@@ -84,9 +90,12 @@ async function withDoor(
   const door = await reachStore(directoryOf(program));
   try {
     await work(door, outputOf(program));
-  } finally {
-    await door.close();
+  } catch (error) {
+    // A store that fails at its work may fail at closing too: the first failure is the one to tell.
+    await door.close().catch(() => undefined);
+    throw error;
   }
+  await door.close();
 }
 
 function addStoreCommands(program: Command, finish: (code: ExitCode) => void): void {
@@ -150,9 +159,8 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
     .command('fsck')
     .description('check the store without changing it: exit code 0 clean, 4 findings, 8 cannot check')
     .action(async () => {
-      const directory = directoryOf(program);
       const { checkStore } = await import('./check-command.ts');
-      finish(await checkStore(directory, outputOf(program), complain));
+      finish(await checkStore(() => directoryOf(program), outputOf(program), complain));
     });
 
   program

@@ -69,7 +69,9 @@ export class Serving {
       }
       return serving;
     } catch (error) {
-      await serving.stop();
+      await serving
+        .stop()
+        .catch((failure: unknown) => logger.error({ err: failure }, 'closing failed as well'));
       throw error;
     }
   }

@@ -186,7 +186,8 @@ export class Directory {
     const value = openStatedRow(key, await this.#database.get(key), checksum);
     const input = new ByteReader(value, CHECKSUM_BYTES);
     const rows: RowReference[] = [];
-    while (input.remaining > 0) rows.push({ label: input.u32(), generation: input.u32(), checksum: input.u32() });
+    while (input.remaining > 0)
+      rows.push({ label: input.u32(), generation: input.u32(), checksum: input.u32() });
     return rows;
   }
 
@@ -207,7 +208,8 @@ export class Directory {
         continue;
       }
       const leaf = await this.leaf(tree, leafNumber);
-      const slot = leaf?.labels.findIndex((label, index) => label !== 0 && index >= region % LEAF_REGIONS) ?? -1;
+      const slot =
+        leaf?.labels.findIndex((label, index) => label !== 0 && index >= region % LEAF_REGIONS) ?? -1;
       if (slot >= 0) {
         const found = leafNumber * LEAF_REGIONS + slot;
         return found < end ? found : -1;

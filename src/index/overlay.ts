@@ -100,7 +100,13 @@ export class Overlay {
         region = at;
         set = this.#set(tree, label, region);
       }
-      set!.put(chunk % REGION_CHUNKS, segment, offset + i * CHUNK_BYTES, checksums[checksumsAt + i]!, sequence);
+      set!.put(
+        chunk % REGION_CHUNKS,
+        segment,
+        offset + i * CHUNK_BYTES,
+        checksums[checksumsAt + i]!,
+        sequence,
+      );
     }
     this.pointerCount += count;
   }

@@ -57,8 +57,10 @@ export class PageTable {
     return this.#pages.size;
   }
 
+  /** A page of the same region that is there already makes room for it: nobody finds that one again. */
   add(page: Page): void {
     this.#pages.set(page.region, page);
+    if (this.#last?.region === page.region) this.#last = page;
     this.#cache.added(page);
   }
 

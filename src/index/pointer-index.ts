@@ -11,10 +11,16 @@
  */
 
 import { assert, hasCode, StoreError } from '../base/errors.ts';
-import { Directory, DirectoryEdit, type IndexDatabase, type RowReference, type RowSink } from './directory.ts';
+import {
+  Directory,
+  DirectoryEdit,
+  type IndexDatabase,
+  type RowReference,
+  type RowSink,
+} from './directory.ts';
 import { Overlay } from './overlay.ts';
 import { Page, type PageTable } from './pages.ts';
-import type { PointerBlock } from './pointers.ts';
+import { PointerBlock } from './pointers.ts';
 import { mergeRegion, type RegionRows } from './region-merge.ts';
 import {
   CHECKPOINT_KEY,
@@ -63,7 +69,12 @@ export class PointerIndex {
   #committing: Promise<void> | undefined;
   #commits = 0;
 
-  private constructor(database: IndexDatabase, overlays: Overlays, checkpoint: CheckpointRow, cacheBytes: number) {
+  private constructor(
+    database: IndexDatabase,
+    overlays: Overlays,
+    checkpoint: CheckpointRow,
+    cacheBytes: number,
+  ) {
     this.#database = database;
     this.#overlays = overlays;
     this.#checkpoint = checkpoint;
@@ -72,7 +83,16 @@ export class PointerIndex {
 
   /** An index without rows. */
   static empty(database: IndexDatabase, overlays: Overlays, uuid: Buffer, cacheBytes: number): PointerIndex {
-    const none = { uuid, generation: 0, segment: 0, offset: 0, append: 0, rootsDigest: 0, usageDigest: 0, at: 0 };
+    const none = {
+      uuid,
+      generation: 0,
+      segment: 0,
+      offset: 0,
+      append: 0,
+      rootsDigest: 0,
+      usageDigest: 0,
+      at: 0,
+    };
     return new PointerIndex(database, overlays, none, cacheBytes);
   }
 
@@ -154,6 +174,19 @@ export class PointerIndex {
       }
       if (from + LOAD_ROWS < rows.length && block.isFull()) return;
     }
+  }
+
+  /** Every version's own pointers in a region, as LevelDB has them. @throws INDEX_DAMAGED */
+  async regionBlocks(tree: number, region: number): Promise<Map<number, PointerBlock>> {
+    const blocks = new Map<number, PointerBlock>();
+    for (const row of await this.#directory.rows(tree, region)) {
+      const key = pointerKey(tree, region, row.label, row.generation);
+      const value = openStatedRow(key, await this.#database.get(key), row.checksum);
+      const block = blocks.get(row.label) ?? new PointerBlock();
+      mergePointerRow(value, block);
+      blocks.set(row.label, block);
+    }
+    return blocks;
   }
 
   /** The first region at or behind `from`, below `end`, in which anything may be stored; -1 if there is none. */

@@ -147,6 +147,7 @@ export class PointerSet {
 export function mergeBlocks(from: PointerBlock, into: PointerBlock): void {
   for (let index = 0; index < REGION_CHUNKS; index++) {
     const segment = from.segment(index);
-    if (segment !== 0) into.put(index, segment, from.offset(index), from.checksum(index), from.sequence(index));
+    if (segment !== 0)
+      into.put(index, segment, from.offset(index), from.checksum(index), from.sequence(index));
   }
 }

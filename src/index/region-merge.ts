@@ -79,7 +79,8 @@ function compare(
   for (let i = 0; i < REGION_CHUNKS; i++) {
     const from = before.segment(i);
     const to = after.segment(i);
-    if (from === to && before.offset(i) === after.offset(i) && before.sequence(i) === after.sequence(i)) continue;
+    if (from === to && before.offset(i) === after.offset(i) && before.sequence(i) === after.sequence(i))
+      continue;
     if (from !== 0 && from !== HOLE) usage.set(from, (usage.get(from) ?? 0) - 1);
     if (to !== 0 && to !== HOLE) usage.set(to, (usage.get(to) ?? 0) + 1);
     if (to === 0) {

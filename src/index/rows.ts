@@ -56,7 +56,8 @@ export function sealRow(key: Buffer, value: Buffer): number {
 
 /** The checksum of a row. @throws INDEX_DAMAGED if it is missing, or not what was written under this key */
 export function openRow(key: Buffer, value: Buffer | undefined): number {
-  if (value === undefined) throw new StoreError('INDEX_DAMAGED', `index row ${key.toString('hex')} is missing`);
+  if (value === undefined)
+    throw new StoreError('INDEX_DAMAGED', `index row ${key.toString('hex')} is missing`);
   const checksum = value.length < CHECKSUM_BYTES ? -1 : value.readUInt32BE(0);
   if (crc32c(value.subarray(CHECKSUM_BYTES), crc32c(key)) !== checksum) {
     throw new StoreError('INDEX_DAMAGED', `index row ${key.toString('hex')} is damaged`);
@@ -177,7 +178,9 @@ export interface CheckpointRow {
 const CHECKPOINT_BYTES = 58;
 
 export function encodeCheckpoint(row: CheckpointRow): Buffer {
-  const out = new ByteWriter(Buffer.alloc(CHECKPOINT_BYTES), CHECKSUM_BYTES).u16(INDEX_REVISION).bytes(row.uuid);
+  const out = new ByteWriter(Buffer.alloc(CHECKPOINT_BYTES), CHECKSUM_BYTES)
+    .u16(INDEX_REVISION)
+    .bytes(row.uuid);
   out.u32(row.generation).u32(row.segment).u32(row.offset).u64(row.append);
   return out.u32(row.rootsDigest).u32(row.usageDigest).u64(row.at).buffer;
 }

@@ -77,16 +77,42 @@ export class Append {
     return new Append(ENTRY_CHUNKS, owner, target, first, count, slices, 0, NO_BODY, keptSequence);
   }
 
-  static zeros(owner: AppendOwner, target: LabelSource, first: number, count: number, keptSequence = 0): Append {
+  static zeros(
+    owner: AppendOwner,
+    target: LabelSource,
+    first: number,
+    count: number,
+    keptSequence = 0,
+  ): Append {
     return new Append(ENTRY_ZEROS, owner, target, first, count, NO_SLICES, 0, NO_BODY, keptSequence);
   }
 
   static change(owner: AppendOwner, text: string, keptSequence = 0): Append {
-    return new Append(ENTRY_CHANGE, owner, NO_LABEL, 0, 0, NO_SLICES, 0, Buffer.from(text, 'utf8'), keptSequence);
+    return new Append(
+      ENTRY_CHANGE,
+      owner,
+      NO_LABEL,
+      0,
+      0,
+      NO_SLICES,
+      0,
+      Buffer.from(text, 'utf8'),
+      keptSequence,
+    );
   }
 
   static catalog(owner: AppendOwner, text: string, flags: number, keptSequence = 0): Append {
-    return new Append(ENTRY_CATALOG, owner, NO_LABEL, 0, 0, NO_SLICES, flags, Buffer.from(text, 'utf8'), keptSequence);
+    return new Append(
+      ENTRY_CATALOG,
+      owner,
+      NO_LABEL,
+      0,
+      0,
+      NO_SLICES,
+      flags,
+      Buffer.from(text, 'utf8'),
+      keptSequence,
+    );
   }
 }
 

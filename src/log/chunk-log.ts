@@ -137,7 +137,8 @@ export class ChunkLog {
 
   async #drain(): Promise<void> {
     while (this.#queueHead < this.#queue.length) {
-      const refusal = this.#poison ?? (this.#closed ? new StoreError('CLOSED', 'the store is closed') : undefined);
+      const refusal =
+        this.#poison ?? (this.#closed ? new StoreError('CLOSED', 'the store is closed') : undefined);
       if (refusal) {
         this.#fail(this.#queue.length - this.#queueHead, refusal);
         return;
@@ -285,7 +286,9 @@ export class ChunkLog {
   }
 
   #reserveAhead(): void {
-    this.#numbers.reserve('appends', 1).catch((error: unknown) => this.#poisonWith(error, 'writing the superblock'));
+    this.#numbers
+      .reserve('appends', 1)
+      .catch((error: unknown) => this.#poisonWith(error, 'writing the superblock'));
   }
 
   /** All that was written before this call is on the disk when it resolves. @throws IO, POISONED, CLOSED */

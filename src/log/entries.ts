@@ -64,7 +64,13 @@ export function writeDataEntry(
   out.u8(kind).u8(0).u64(sequence).u32(label).u48(first).u48(count);
 }
 
-export function writeTextEntry(out: ByteWriter, kind: number, flags: number, sequence: number, body: Buffer): void {
+export function writeTextEntry(
+  out: ByteWriter,
+  kind: number,
+  flags: number,
+  sequence: number,
+  body: Buffer,
+): void {
   out.u8(kind).u8(flags).u64(sequence).u32(body.length).bytes(body);
 }
 
@@ -86,7 +92,8 @@ export function readEntries(table: Buffer, entryCount: number, payloadOffset: nu
         const label = input.u32();
         const first = input.u48();
         const count = input.u48();
-        if (count * 4 > input.remaining) throw new StoreError('CORRUPTION', `an entry claims ${count} checksums`);
+        if (count * 4 > input.remaining)
+          throw new StoreError('CORRUPTION', `an entry claims ${count} checksums`);
         const checksums = new Uint32Array(count);
         for (let c = 0; c < count; c++) checksums[c] = input.u32();
         entries.push({ kind, sequence, label, first, count, offset, checksums });
@@ -104,7 +111,8 @@ export function readEntries(table: Buffer, entryCount: number, payloadOffset: nu
         throw new StoreError('CORRUPTION', `unknown kind ${kind} of entry ${i} of a record`);
     }
   }
-  if (input.remaining !== 0) throw new StoreError('CORRUPTION', `${input.remaining} bytes behind the last entry`);
+  if (input.remaining !== 0)
+    throw new StoreError('CORRUPTION', `${input.remaining} bytes behind the last entry`);
   return entries;
 }
 

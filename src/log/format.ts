@@ -180,7 +180,8 @@ export function decodeRecordHeader(
   const flags = input.u16();
   if (!input.bytes(UUID_BYTES).equals(uuid)) return undefined;
   if (input.u32() !== segment || input.u32() !== offset) return undefined;
-  if (bytes.readUInt16BE(32) > 0x1f || bytes.readUInt16BE(40) > 0x1f || bytes.readUInt16BE(48) > 0x1f) return undefined;
+  if (bytes.readUInt16BE(32) > 0x1f || bytes.readUInt16BE(40) > 0x1f || bytes.readUInt16BE(48) > 0x1f)
+    return undefined;
   return {
     flags,
     segment,
@@ -237,7 +238,8 @@ export function encodeTrailer(trailer: Trailer, uuid: Buffer): Buffer {
 
 export function decodeTrailer(bytes: Buffer, uuid: Buffer, segment: number): Trailer | undefined {
   if (bytes.length < TRAILER_BYTES || bytes.readUInt32BE(0) !== TRAILER_MAGIC) return undefined;
-  if (crc32c(bytes.subarray(0, TRAILER_BYTES - 4)) !== bytes.readUInt32BE(TRAILER_BYTES - 4)) return undefined;
+  if (crc32c(bytes.subarray(0, TRAILER_BYTES - 4)) !== bytes.readUInt32BE(TRAILER_BYTES - 4))
+    return undefined;
   const input = new ByteReader(bytes, 4);
   if (!input.bytes(UUID_BYTES).equals(uuid) || input.u32() !== segment) return undefined;
   return { segment, footerOffset: input.u32(), footerBytes: input.u32() };

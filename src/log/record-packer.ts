@@ -22,7 +22,13 @@ import {
   writeDataEntry,
   writeTextEntry,
 } from './entries.ts';
-import { encodeRecordHeader, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, recordBytes, type RecordHeader } from './format.ts';
+import {
+  encodeRecordHeader,
+  RECORD_ALIGN_BYTES,
+  RECORD_HEADER_BYTES,
+  recordBytes,
+  type RecordHeader,
+} from './format.ts';
 
 /** Payload that one record gathers. */
 export const PAYLOAD_BYTES_MAX = 4 << 20;
@@ -77,7 +83,8 @@ export class RecordPacker {
       const table = this.tableBytes + tableBytesOf(append);
       const payload = this.payloadBytes + append.count * (append.kind === ENTRY_CHUNKS ? CHUNK_BYTES : 0);
       if (this.appends.length > 0) {
-        if (table > TABLE_BYTES_MAX || payload > PAYLOAD_BYTES_MAX || recordBytes(table, payload) > bytesMax) break;
+        if (table > TABLE_BYTES_MAX || payload > PAYLOAD_BYTES_MAX || recordBytes(table, payload) > bytesMax)
+          break;
       }
       this.appends.push(append);
       this.tableBytes = table;

@@ -83,7 +83,8 @@ export class SegmentScanner {
     await file.read(bytes, 0, bytes.length, 0);
     for (const copy of [bytes, bytes.subarray(SEGMENT_HEADER_COPY_OFFSET)]) {
       const header = decodeSegmentHeader(copy, uuid);
-      if (header?.segment === segment) return new SegmentScanner(file, uuid, header, segmentHeaderChecksum(copy));
+      if (header?.segment === segment)
+        return new SegmentScanner(file, uuid, header, segmentHeaderChecksum(copy));
     }
     await file.close();
     return undefined;
@@ -153,7 +154,9 @@ export class SegmentScanner {
 
   /** True if anything but zeros stands where the next record would begin. */
   async hasBytesBehind(end: number): Promise<boolean> {
-    const head = Buffer.from(await this.#bytes(end, Math.min(RECORD_ALIGN_BYTES, this.header.segmentBytes - end)));
+    const head = Buffer.from(
+      await this.#bytes(end, Math.min(RECORD_ALIGN_BYTES, this.header.segmentBytes - end)),
+    );
     const aligned = await this.#bytes(roundUp(end, SYNC_ALIGN_BYTES), RECORD_ALIGN_BYTES);
     return head.some((byte) => byte !== 0) || aligned.some((byte) => byte !== 0);
   }
@@ -161,7 +164,11 @@ export class SegmentScanner {
   /** The records of a sealed segment from its footer, in order; undefined if there is no whole footer. */
   async footer(): Promise<ScannedRecord[] | undefined> {
     const trailerAt = this.header.segmentBytes - TRAILER_ROOM_BYTES;
-    const trailer = decodeTrailer(await this.#bytes(trailerAt, TRAILER_BYTES), this.#uuid, this.header.segment);
+    const trailer = decodeTrailer(
+      await this.#bytes(trailerAt, TRAILER_BYTES),
+      this.#uuid,
+      this.header.segment,
+    );
     if (trailer === undefined) return undefined;
     const footer = await this.recordAt(trailer.footerOffset);
     if (footer === undefined || (footer.header.flags & RECORD_FOOTER) === 0) return undefined;

@@ -59,7 +59,10 @@ export class SegmentFiles {
     try {
       const bytes = await open.file.read(target, start, length, offset);
       if (bytes < length) {
-        throw new StoreError('CORRUPTION', `segment ${segment} ends at ${offset + bytes}, before ${offset + length}`);
+        throw new StoreError(
+          'CORRUPTION',
+          `segment ${segment} ends at ${offset + bytes}, before ${offset + length}`,
+        );
       }
     } finally {
       open.pins -= 1;

@@ -15,6 +15,7 @@ export class SegmentSupply {
   readonly #storage: Storage;
   readonly #numbers: Numbers;
   #ahead: Promise<SegmentWriter> | undefined;
+  #isAheadMade = false;
   /** Segment files that exist, the one made ahead included. */
   segmentCount: number;
 
@@ -22,6 +23,11 @@ export class SegmentSupply {
     this.#storage = storage;
     this.#numbers = numbers;
     this.segmentCount = segmentCount;
+  }
+
+  /** Segment files that are part of the log. */
+  get usedCount(): number {
+    return this.segmentCount - (this.#isAheadMade ? 1 : 0);
   }
 
   /** Starts making the next segment in the background, if none is there yet. */
@@ -40,6 +46,7 @@ export class SegmentSupply {
       return await ahead;
     } finally {
       this.#ahead = undefined;
+      this.#isAheadMade = false;
     }
   }
 
@@ -61,6 +68,7 @@ export class SegmentSupply {
       throw error;
     }
     this.segmentCount += 1;
+    this.#isAheadMade = true;
     return new SegmentWriter(segment, file, segmentBytes, uuid);
   }
 
@@ -72,5 +80,6 @@ export class SegmentSupply {
     await ahead.file.close();
     await this.#storage.remove(segmentPath(ahead.segment));
     this.segmentCount -= 1;
+    this.#isAheadMade = false;
   }
 }

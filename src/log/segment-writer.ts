@@ -100,7 +100,10 @@ export class SegmentWriter {
 
   /** Writes a packed record at `position`. On an error nothing may be appended to this segment any more. */
   async write(header: RecordHeader, head: Buffer, buffers: readonly Uint8Array[]): Promise<void> {
-    assert(header.offset === this.position && header.previousChecksum === this.checksum, 'a record is chained');
+    assert(
+      header.offset === this.position && header.previousChecksum === this.checksum,
+      'a record is chained',
+    );
     await this.file.write(buffers, header.offset);
     this.#note(header, head.subarray(RECORD_HEADER_BYTES));
     this.end = recordEnd(header);

@@ -68,7 +68,8 @@ export function decodeSuperblock(slot: Buffer): Superblock | undefined {
       `the store has format revision ${revision} and this program knows ${FORMAT_REVISION}; use a newer coppice`,
     );
   }
-  if (crc32c(slot.subarray(0, SUPERBLOCK_BYTES - 4)) !== slot.readUInt32BE(SUPERBLOCK_BYTES - 4)) return undefined;
+  if (crc32c(slot.subarray(0, SUPERBLOCK_BYTES - 4)) !== slot.readUInt32BE(SUPERBLOCK_BYTES - 4))
+    return undefined;
   const input = new ByteReader(slot, 16);
   return {
     generation: input.u64(),

@@ -83,7 +83,8 @@ export class LogTail {
     let segment = start?.segment ?? (await this.#successor(0))?.segment ?? 0;
     let offset = start?.offset ?? FIRST_RECORD_OFFSET;
     for (;;) {
-      const scanner = segment === 0 ? undefined : await SegmentScanner.open(this.#storage, this.#uuid, segment);
+      const scanner =
+        segment === 0 ? undefined : await SegmentScanner.open(this.#storage, this.#uuid, segment);
       if (scanner === undefined) break;
       let next: SegmentHeader | undefined;
       try {
@@ -112,7 +113,8 @@ export class LogTail {
     for (const header of this.#headers.values()) {
       if (header.segment < from || accepted.has(header.segment)) continue;
       this.strays.push(header.segment);
-      if (header.durable > (this.end?.append ?? 0)) this.#unreadable(header.segment, 'is cut off from the log');
+      if (header.durable > (this.end?.append ?? 0))
+        this.#unreadable(header.segment, 'is cut off from the log');
     }
     for (const segment of this.#headerless) {
       if (segment > this.#lastLinked()) this.strays.push(segment);
@@ -148,7 +150,8 @@ export class LogTail {
     const candidates = [...this.#headers.values()].filter((header) => header.predecessor === segment);
     candidates.sort((a, b) => b.segment - a.segment);
     for (const candidate of candidates) {
-      if ((candidate.flags & SEGMENT_REWRITES_TAIL) === 0 || (await this.#isRewritten(candidate))) return candidate;
+      if ((candidate.flags & SEGMENT_REWRITES_TAIL) === 0 || (await this.#isRewritten(candidate)))
+        return candidate;
     }
     return undefined;
   }
@@ -204,7 +207,8 @@ export class LogTail {
         if (behind === 'next') return true;
         record = behind;
       }
-      if ((record.header.flags & RECORD_FOOTER) !== 0 || record.header.offset >= limit) return next !== undefined;
+      if ((record.header.flags & RECORD_FOOTER) !== 0 || record.header.offset >= limit)
+        return next !== undefined;
       yield* this.#accept(record);
       end = recordEnd(record.header);
       checksum = record.header.checksum;
@@ -261,7 +265,12 @@ export class LogTail {
   async *#accept(record: ScannedRecord): AsyncGenerator<ScannedRecord> {
     const { header } = record;
     this.#vouch(header.durable);
-    this.end = { segment: header.segment, offset: recordEnd(header), checksum: header.checksum, append: header.append };
+    this.end = {
+      segment: header.segment,
+      offset: recordEnd(header),
+      checksum: header.checksum,
+      append: header.append,
+    };
     this.#held.push(record);
     yield* this.#yieldProven();
   }
@@ -308,7 +317,12 @@ export class LogTail {
 
 function endBehind(record: ScannedRecord): LogEnd {
   const { header } = record;
-  return { segment: header.segment, offset: recordEnd(header), checksum: header.checksum, append: header.append };
+  return {
+    segment: header.segment,
+    offset: recordEnd(header),
+    checksum: header.checksum,
+    append: header.append,
+  };
 }
 
 function endOf(records: readonly ScannedRecord[]): number {

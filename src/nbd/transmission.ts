@@ -59,7 +59,10 @@ export class Transmission implements RequestOwner {
   // The connection.
   #requestsInFlight = 0;
   #isHeld = false;
+  /** Replies are flushed when what is being done is done. */
+  #isServing = false;
   #isTurnScheduled = false;
+  /** Counted since the last turn that was scheduled: a quiet connection needs none. */
   #turnRequests = 0;
   #turnBytes = 0;
   #isStopping = false;
@@ -101,7 +104,7 @@ export class Transmission implements RequestOwner {
     this.#progress += 1;
     if (this.#isEnding || this.#isClosed) return;
     this.#parser.push(chunk);
-    this.#parse();
+    this.#serve();
   }
 
   /** The client sends no more; it may still wait for replies. */
@@ -129,6 +132,16 @@ export class Transmission implements RequestOwner {
     if (this.#failures > 0)
       this.#logger.debug({ failures: this.#failures }, 'requests failed on this connection');
     this.#releaseIfIdle();
+  }
+
+  /** Does what the input asks for, and sends what could be answered at once: a lone client waits for each reply. */
+  #serve(): void {
+    this.#isServing = true;
+    this.#parse();
+    this.#isServing = false;
+    this.#replies.flush();
+    if (this.#turnRequests >= TURN_REQUESTS_MAX / 2 || this.#turnBytes >= TURN_BYTES_MAX / 2)
+      this.#scheduleTurn();
   }
 
   #parse(): void {
@@ -223,7 +236,7 @@ export class Transmission implements RequestOwner {
       if (this.#device.tryRead(arena.bytes, at + headerBytes, offset, lengthBytes)) {
         writeReadHeader(arena.bytes, at, structured, cookieHigh, cookieLow, offset, lengthBytes);
         this.#replies.commit(arena, headerBytes + lengthBytes);
-        return this.#scheduleTurn();
+        return;
       }
     }
     const own = this.#replies.takeOwn(lengthBytes);
@@ -340,7 +353,7 @@ export class Transmission implements RequestOwner {
   #finished(): void {
     this.#requestsInFlight -= 1;
     if (this.#isClosed) return this.#releaseIfIdle();
-    this.#scheduleTurn();
+    this.#scheduleFlush();
     if (this.#isEnding || this.#isStopping) this.#endIfIdle();
   }
 
@@ -350,7 +363,7 @@ export class Transmission implements RequestOwner {
     if (structured && error !== nbd.NBD_SUCCESS) this.#replies.structuredError(error, cookieHigh, cookieLow);
     else if (structured && type === nbd.NBD_CMD_READ) this.#replies.structuredNone(cookieHigh, cookieLow);
     else this.#replies.simple(error, cookieHigh, cookieLow);
-    this.#scheduleTurn();
+    this.#scheduleFlush();
   }
 
   /** An errno says little: the error itself is kept here. The 1st, 2nd, 4th, 8th ...: a full disk fails thousands. */
@@ -375,6 +388,11 @@ export class Transmission implements RequestOwner {
     this.#wake();
   };
 
+  /** Requests that the device finishes together are answered together. */
+  #scheduleFlush(): void {
+    if (!this.#isServing) this.#scheduleTurn();
+  }
+
   #scheduleTurn(): void {
     if (this.#isTurnScheduled) return;
     this.#isTurnScheduled = true;
@@ -389,7 +407,7 @@ export class Transmission implements RequestOwner {
     if (this.#isClosed) return;
     this.#replies.flush();
     if (!this.#isHeld) return;
-    this.#parse();
+    this.#serve();
     this.#endIfIdle();
   };
 

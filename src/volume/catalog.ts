@@ -87,7 +87,8 @@ export class Catalog {
   find(name: string): Volume | Snapshot {
     const at = name.indexOf('@');
     const volume = this.#volumes.get(at < 0 ? name : name.slice(0, at));
-    if (volume === undefined) throw new StoreError('NOT_FOUND', `there is no volume ${quoted(name.split('@')[0]!)}`);
+    if (volume === undefined)
+      throw new StoreError('NOT_FOUND', `there is no volume ${quoted(name.split('@')[0]!)}`);
     if (at < 0) return volume;
     const snapshot = volume.snapshots.get(name.slice(at + 1));
     if (snapshot === undefined) throw new StoreError('NOT_FOUND', `there is no snapshot ${quoted(name)}`);
@@ -105,6 +106,12 @@ export class Catalog {
       if (found !== undefined && 'volume' in found) return found;
     }
     return undefined;
+  }
+
+  /** For messages: the full name of what a version is. */
+  describe(label: VersionLabel): string {
+    const found = this.#byLabel.get(label);
+    return found === undefined ? `version ${label}` : fullName(found);
   }
 
   /** Applies a change that the log holds under `sequence`. */
@@ -142,7 +149,14 @@ export class Catalog {
     this.#byLabel.set(label, volume);
   }
 
-  #addSnapshot(uuid: string, volume: Volume, name: string, sizeBytes: number, created: number, label: number): void {
+  #addSnapshot(
+    uuid: string,
+    volume: Volume,
+    name: string,
+    sizeBytes: number,
+    created: number,
+    label: number,
+  ): void {
     const snapshot: Snapshot = { uuid, volume, name, sizeBytes, created, label };
     volume.snapshots.set(name, snapshot);
     this.#byLabel.set(label, snapshot);
@@ -170,9 +184,12 @@ export class Catalog {
       }
     }
     const parts: CatalogPart[] = [];
-    for (let i = 0; i < versions.length; i += PART_ITEMS) parts.push({ versions: versions.slice(i, i + PART_ITEMS) });
-    for (let i = 0; i < volumes.length; i += PART_ITEMS) parts.push({ volumes: volumes.slice(i, i + PART_ITEMS) });
-    for (let i = 0; i < snapshots.length; i += PART_ITEMS) parts.push({ snapshots: snapshots.slice(i, i + PART_ITEMS) });
+    for (let i = 0; i < versions.length; i += PART_ITEMS)
+      parts.push({ versions: versions.slice(i, i + PART_ITEMS) });
+    for (let i = 0; i < volumes.length; i += PART_ITEMS)
+      parts.push({ volumes: volumes.slice(i, i + PART_ITEMS) });
+    for (let i = 0; i < snapshots.length; i += PART_ITEMS)
+      parts.push({ snapshots: snapshots.slice(i, i + PART_ITEMS) });
     if (parts.length === 0) parts.push({});
     return parts.map((part) => JSON.stringify(part));
   }

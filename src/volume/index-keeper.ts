@@ -81,13 +81,13 @@ function isTemporary(error: unknown): boolean {
 export class IndexBuilder {
   readonly #environment: IndexEnvironment;
   readonly #overlays: Overlays;
-  readonly #index: PointerIndex;
+  readonly index: PointerIndex;
   readonly replay: Replay;
 
   private constructor(environment: IndexEnvironment, overlays: Overlays, index: PointerIndex) {
     this.#environment = environment;
     this.#overlays = overlays;
-    this.#index = index;
+    this.index = index;
     this.replay = new Replay(overlays, new Catalog());
   }
 
@@ -96,7 +96,11 @@ export class IndexBuilder {
     await storage.remove(NEW_INDEX_PATH);
     await storage.makeDirectory(NEW_INDEX_PATH);
     const database = await openDatabase(storage.nativePath(NEW_INDEX_PATH));
-    return new IndexBuilder(environment, overlays, PointerIndex.empty(database, overlays, uuid, cacheBytes / 8));
+    return new IndexBuilder(
+      environment,
+      overlays,
+      PointerIndex.empty(database, overlays, uuid, cacheBytes / 8),
+    );
   }
 
   get isFull(): boolean {
@@ -105,8 +109,8 @@ export class IndexBuilder {
 
   /** Writes what has been replayed up to `position`. */
   async commit(position: CommitPosition): Promise<void> {
-    this.#index.freeze();
-    await this.#index.commit(position, isRootIn(this.replay.catalog!));
+    this.index.freeze();
+    await this.index.commit(position, isRootIn(this.replay.catalog!));
   }
 
   /** A checkpoint that states `position` and takes nothing out of the overlay. */
@@ -120,7 +124,7 @@ export class IndexBuilder {
   /** Puts the new index in the place of the old one, and opens it. */
   async finish(): Promise<PointerIndex> {
     const { storage, uuid, cacheBytes, openDatabase } = this.#environment;
-    await this.#index.close();
+    await this.index.close();
     await storage.remove(INDEX_PATH);
     await storage.rename(NEW_INDEX_PATH, INDEX_PATH);
     const database = await openDatabase(storage.nativePath(INDEX_PATH));
@@ -128,7 +132,7 @@ export class IndexBuilder {
   }
 
   async abandon(): Promise<void> {
-    await this.#index.close();
+    await this.index.close();
     await this.#environment.storage.remove(NEW_INDEX_PATH);
   }
 }
@@ -151,7 +155,7 @@ export class IndexKeeper {
   /** Log bytes at the last checkpoint. */
   #appendedBytesAt = 0;
   /** The last change of the catalog that a checkpoint has. */
-  #catalogSequenceAt = 0;
+  #catalogSequenceAt: number;
 
   constructor(
     environment: IndexEnvironment,
@@ -159,8 +163,10 @@ export class IndexKeeper {
     overlays: Overlays,
     log: ChunkLog,
     catalog: Catalog,
+    catalogSequence: number,
     betweenChanges: <T>(step: () => Promise<T>) => Promise<T>,
   ) {
+    this.#catalogSequenceAt = catalogSequence;
     this.#environment = environment;
     this.#index = index;
     this.overlays = overlays;
@@ -189,7 +195,8 @@ export class IndexKeeper {
       try {
         return await use(index);
       } catch (error) {
-        const inDoubt = hasCode(error, 'INDEX_DAMAGED') || index !== this.#index || this.#repairing !== undefined;
+        const inDoubt =
+          hasCode(error, 'INDEX_DAMAGED') || index !== this.#index || this.#repairing !== undefined;
         if (!inDoubt || attempt === 3) throw error;
         if (index === this.#index && this.#repairing === undefined) this.#startRepair(error);
       }
@@ -298,9 +305,26 @@ export class IndexKeeper {
     const built = await builder.finish();
     await built.close();
     const reopened = await openIndex(this.#environment, this.overlays);
-    if (reopened === undefined) throw fromSystemError(new Error('it cannot be opened'), 'making the index anew');
+    if (reopened === undefined)
+      throw fromSystemError(new Error('it cannot be opened'), 'making the index anew');
     this.#index = reopened;
     this.#environment.logger.info({ generation: reopened.checkpoint.generation }, 'the index is whole again');
+  }
+
+  /** Runs `work` right after a checkpoint, with no other before it ends; gives the index and its position. */
+  async holding<T>(work: (index: PointerIndex) => Promise<T>): Promise<T> {
+    await this.checkpoint();
+    while (this.#checkpointing !== undefined) await this.#checkpointing.catch(() => undefined);
+    const held = work(this.#index);
+    this.#checkpointing = held.then(
+      () => undefined,
+      () => undefined,
+    );
+    try {
+      return await held;
+    } finally {
+      this.#checkpointing = undefined;
+    }
   }
 
   /** A last checkpoint, if it is a small one, and the end. */

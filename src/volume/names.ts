@@ -30,7 +30,8 @@ export function splitSnapshotName(name: string): { volume: string; snapshot: str
 
 /** @throws INVALID_ARGUMENT */
 export function checkVolumeSize(bytes: number): void {
-  if (Number.isSafeInteger(bytes) && bytes > 0 && bytes % SECTOR_BYTES === 0 && bytes <= VOLUME_BYTES_MAX) return;
+  if (Number.isSafeInteger(bytes) && bytes > 0 && bytes % SECTOR_BYTES === 0 && bytes <= VOLUME_BYTES_MAX)
+    return;
   throw new StoreError(
     'INVALID_ARGUMENT',
     `${bytes} is no volume size; it must be a multiple of ${SECTOR_BYTES} from ${SECTOR_BYTES} to 64 TiB`,

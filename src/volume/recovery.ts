@@ -40,6 +40,8 @@ export interface Recovered {
   files: SegmentFiles;
   supply: SegmentSupply;
   catalog: Catalog;
+  /** Changes with a higher sequence are behind the checkpoint. */
+  catalogSequence: number;
   index: PointerIndex;
   overlays: Overlays;
   damage: readonly LogDamage[];
@@ -152,7 +154,19 @@ async function beginEpoch(
   }
   await removeSegments(storage, [...retired, ...tail.strays]);
   if (tail.torn) logger.info({ end: tail.end }, 'an interrupted append was cut');
-  return { numbers, log, files, supply, catalog, index, overlays, damage: tail.damage, cut: replay.sequence, isRebuilt: index.checkpoint.segment === 0 };
+  return {
+    numbers,
+    log,
+    files,
+    supply,
+    catalog,
+    index,
+    overlays,
+    damage: tail.damage,
+    cut: replay.sequence,
+    catalogSequence: replay.catalogSequence,
+    isRebuilt: index.checkpoint.segment === 0,
+  };
 }
 
 /** The last segment, opened to be appended to behind its closing record. */
@@ -194,13 +208,24 @@ async function rewriteTail(
       const node = replay.catalog!.tree.get(append.label);
       if (error || node === undefined) return;
       const { first, count, segment, offset, checksums, checksumsAt, sequence } = append;
-      overlays.active.putChunks(node.tree, node.label, first, count, segment, offset, checksums, checksumsAt, sequence);
+      overlays.active.putChunks(
+        node.tree,
+        node.label,
+        first,
+        count,
+        segment,
+        offset,
+        checksums,
+        checksumsAt,
+        sequence,
+      );
     },
   };
   log.beginRewrite();
   for (const record of records) {
     const scanner = await SegmentScanner.open(storage, uuid, record.header.segment);
-    if (scanner === undefined) throw new StoreError('IO', `segment ${record.header.segment} cannot be read again`);
+    if (scanner === undefined)
+      throw new StoreError('IO', `segment ${record.header.segment} cannot be read again`);
     try {
       for (const entry of entriesOf(record)) {
         const last = new AppendPromise();

@@ -25,6 +25,8 @@ export class Replay {
   /** Highest numbers seen. */
   sequence = 0;
   label = 0;
+  /** The catalog as it was when it was read: changes behind it have a higher sequence. 0 from the beginning. */
+  catalogSequence = 0;
 
   /** Pointers go to the active one. */
   readonly #overlays: Overlays;
@@ -51,6 +53,7 @@ export class Replay {
     if ((entry.flags & CATALOG_LAST) === 0) return;
     const catalog = Catalog.decode(this.#parts, entry.sequence);
     this.catalog = catalog;
+    this.catalogSequence = entry.sequence;
     for (const node of catalog.tree.nodes()) this.label = Math.max(this.label, node.label);
     for (const waiting of this.#waiting) this.#applyTo(catalog, waiting);
     this.#waiting.length = 0;
@@ -62,12 +65,23 @@ export class Replay {
         const { tree, label } = catalog.tree.get(entry.label) ?? {};
         if (tree === undefined || label === undefined) return; // of a version that is gone
         const { first, count, offset, checksums, sequence } = entry;
-        this.#overlays.active.putChunks(tree, label, first, count, this.segment, offset, checksums, 0, sequence);
+        this.#overlays.active.putChunks(
+          tree,
+          label,
+          first,
+          count,
+          this.segment,
+          offset,
+          checksums,
+          0,
+          sequence,
+        );
         return;
       }
       case ENTRY_ZEROS: {
         const node = catalog.tree.get(entry.label);
-        if (node !== undefined) this.#overlays.active.putZeros(node.tree, node.label, entry.first, entry.count, entry.sequence);
+        if (node !== undefined)
+          this.#overlays.active.putZeros(node.tree, node.label, entry.first, entry.count, entry.sequence);
         return;
       }
       case ENTRY_CHANGE:

@@ -25,15 +25,22 @@ import { CHUNK_BYTES } from '../base/units.ts';
 import type { IndexDatabase } from '../index/directory.ts';
 import { PageCache, PageTable } from '../index/pages.ts';
 import { Append, AppendPromise } from '../log/append.ts';
-import { FORMAT_REVISION, SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN } from '../log/format.ts';
+import {
+  FORMAT_REVISION,
+  SEGMENT_BYTES_DEFAULT,
+  SEGMENT_BYTES_MAX,
+  SEGMENT_BYTES_MIN,
+} from '../log/format.ts';
 import { createSuperblock, readSuperblock, SUPERBLOCK_PATH } from '../log/superblock.ts';
+import { checkStore, checkSuperblock } from './check.ts';
+import { checkOffline } from './check-offline.ts';
 import { type Catalog, type Change, fullName, type Snapshot, type Volume } from './catalog.ts';
 import type { BlockDevice } from './device.ts';
 import { Disk } from './disk.ts';
-import { IndexKeeper, type OpenDatabase } from './index-keeper.ts';
+import { type IndexEnvironment, IndexKeeper, type OpenDatabase } from './index-keeper.ts';
 import { checkName, checkVolumeSize, splitSnapshotName } from './names.ts';
 import { type Recovered, recover } from './recovery.ts';
-import type { StoreStatus, VersionSummary } from './summary.ts';
+import type { Finding, StoreStatus, VersionSummary } from './summary.ts';
 import { VersionDevice } from './version-device.ts';
 
 export const CACHE_BYTES_DEFAULT = 256 << 20;
@@ -79,6 +86,7 @@ export class Store {
   readonly #keeper: IndexKeeper;
   readonly #cache: PageCache;
   readonly #changes: Mutex;
+  readonly #environment: IndexEnvironment;
   /** Disks in use, by UUID of volume or snapshot. */
   readonly #disks = new Map<string, Disk>();
   #closing: Promise<void> | undefined;
@@ -91,6 +99,7 @@ export class Store {
     keeper: IndexKeeper,
     cache: PageCache,
     changes: Mutex,
+    environment: IndexEnvironment,
   ) {
     this.directory = directory;
     this.#lock = lock;
@@ -99,6 +108,7 @@ export class Store {
     this.#keeper = keeper;
     this.#cache = cache;
     this.#changes = changes;
+    this.#environment = environment;
   }
 
   /**
@@ -162,9 +172,26 @@ export class Store {
       const changes = new Mutex();
       const { index, overlays, log, catalog } = recovered;
       const between = <T>(step: () => Promise<T>): Promise<T> => changes.run(step);
-      const keeper = new IndexKeeper(environment, index, overlays, log, catalog, between);
+      const keeper = new IndexKeeper(
+        environment,
+        index,
+        overlays,
+        log,
+        catalog,
+        recovered.catalogSequence,
+        between,
+      );
       const cache = new PageCache(cacheBytes);
-      const store = new Store(path.resolve(directory), lock, clock, recovered, keeper, cache, changes);
+      const store = new Store(
+        path.resolve(directory),
+        lock,
+        clock,
+        recovered,
+        keeper,
+        cache,
+        changes,
+        environment,
+      );
       if (recovered.isRebuilt) await keeper.checkpoint();
       return store;
     } catch (error) {
@@ -234,7 +261,10 @@ export class Store {
 
   #checkNewVolume(name: string): void {
     if (!this.#catalog.hasVolume(name)) return;
-    throw new StoreError('ALREADY_EXISTS', `there is a volume ${JSON.stringify(name)} already; choose another name`);
+    throw new StoreError(
+      'ALREADY_EXISTS',
+      `there is a volume ${JSON.stringify(name)} already; choose another name`,
+    );
   }
 
   #takeLabel(): number {
@@ -266,7 +296,9 @@ export class Store {
   /** All volumes, each followed by its snapshots, oldest first. */
   list(): VersionSummary[] {
     const volumes = this.#catalog.volumes().sort((a, b) => (a.name < b.name ? -1 : 1));
-    return volumes.flatMap((volume) => [volume, ...volume.snapshots.values()]).map((each) => this.#summary(each));
+    return volumes
+      .flatMap((volume) => [volume, ...volume.snapshots.values()])
+      .map((each) => this.#summary(each));
   }
 
   /** A volume or `volume@snapshot`. @throws NOT_FOUND */
@@ -295,7 +327,13 @@ export class Store {
       const { tree } = this.#catalog;
       const environment = { log: this.#recovered.log, files: this.#recovered.files, keeper: this.#keeper };
       const path = tree.path(found.label);
-      disk = new Disk(environment, new PageTable(this.#cache), found.sizeBytes, tree.get(found.label)!.tree, path);
+      disk = new Disk(
+        environment,
+        new PageTable(this.#cache),
+        found.sizeBytes,
+        tree.get(found.label)!.tree,
+        path,
+      );
       this.#disks.set(found.uuid, disk);
     }
     disk.users += 1;
@@ -338,10 +376,10 @@ export class Store {
       owner: this.#lock.owner,
       volumes: this.#catalog.volumes().length,
       snapshots: this.#catalog.snapshotCount,
-      segments: supply.segmentCount,
+      segments: supply.usedCount,
       segmentBytes: superblock.segmentBytes,
       capacityBytes: superblock.capacityBytes || null,
-      logBytes: (supply.segmentCount - 1) * superblock.segmentBytes + log.position.offset,
+      logBytes: Math.max(0, supply.usedCount - 1) * superblock.segmentBytes + log.position.offset,
       liveBytes: index.usage.liveChunks * CHUNK_BYTES,
       lastCheckpoint: {
         generation: index.checkpoint.generation,
@@ -350,6 +388,24 @@ export class Store {
       cache: { usedBytes: this.#cache.usedBytes + index.usedBytes, boundBytes: this.#cache.boundBytes },
       state: log.poison === undefined ? 'open' : 'poisoned',
     };
+  }
+
+  /** Checks the whole store as of now, while it goes on working. */
+  async *check(): AsyncGenerator<Finding> {
+    await this.flush();
+    yield* checkSuperblock(this.#environment.storage);
+    const findings: Finding[] = [];
+    await this.#keeper.holding(async (index) => {
+      const until = index.checkpoint.append;
+      const checked = { view: { index, overlay: undefined }, until, follow: () => undefined };
+      for await (const finding of checkStore(this.#environment, checked)) findings.push(finding);
+    });
+    yield* findings;
+  }
+
+  /** Checks a store that nobody has open. @throws NOT_A_STORE, LOCKED, UNSUPPORTED_FORMAT, CORRUPTION */
+  static check(directory: string): AsyncGenerator<Finding> {
+    return checkOffline(directory, LOCK_PATH, openLevel);
   }
 
   /** Writes what waits, syncs it, closes everything. Devices are of no use afterwards. */

@@ -25,7 +25,10 @@ export class VersionDevice implements BlockDevice {
 
   #check(offset: number, lengthBytes: number): void {
     assert(!this.#isReleased, 'a released device is not used');
-    assert(offset >= 0 && lengthBytes >= 0 && offset + lengthBytes <= this.sizeBytes, 'a request lies in its disk');
+    assert(
+      offset >= 0 && lengthBytes >= 0 && offset + lengthBytes <= this.sizeBytes,
+      'a request lies in its disk',
+    );
   }
 
   tryRead(target: Buffer, start: number, offset: number, lengthBytes: number): boolean {

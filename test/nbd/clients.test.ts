@@ -5,7 +5,7 @@ import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { requireTools } from '../support/tools.ts';
 import { MemoryDevice } from './memory-device.ts';
-import { DISK_BYTES, type Fixture, serve } from './fixture.ts';
+import { DISK_BYTES, type Fixture, makeDirectory, serve } from './fixture.ts';
 
 interface Outcome {
   readonly status: number | null;
@@ -14,7 +14,8 @@ interface Outcome {
 
 /** Runs a program beside this process, which is its server meanwhile. */
 async function run(program: string, ...args: string[]): Promise<Outcome> {
-  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  // In a directory that goes away: fio leaves the state of its verification where it is started.
+  const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'], cwd: makeDirectory() });
   let output = '';
   child.stdout.on('data', (text: Buffer) => (output += text.toString()));
   child.stderr.on('data', (text: Buffer) => (output += text.toString()));

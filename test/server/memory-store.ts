@@ -23,8 +23,11 @@ export class MemoryStore implements OpenStore {
   checkFailure: Error | undefined;
   /** Given to each write from now on. */
   writeFailure: StoreError | undefined;
-  /** Awaited by each read and write. */
+  /** Reads that work before one finds a wrong checksum. */
+  readsLeft = Infinity;
+  /** Awaited by each read and write, which then takes so long. */
   gate: Promise<void> = Promise.resolve();
+  requestMs = 0;
   flushes = 0;
   openDevices = 0;
   devicesOpened = 0;
@@ -183,6 +186,7 @@ class MemoryDevice implements BlockDevice {
 
   async read(target: Buffer, start: number, offset: number, lengthBytes: number): Promise<void> {
     await this.#request(() => {
+      if (this.#store.readsLeft-- <= 0) throw new StoreError('CORRUPTION', 'a checksum did not match');
       target.fill(0, start, start + lengthBytes);
       this.#eachChunk(offset, lengthBytes, (chunk, from, to, done) => {
         this.#version.chunks.get(chunk)?.copy(target, start + done, from, to);
@@ -239,7 +243,7 @@ class MemoryDevice implements BlockDevice {
     store.requestsRunningMax = Math.max(store.requestsRunningMax, ++store.requestsRunning);
     try {
       await store.gate;
-      await new Promise((resolve) => setImmediate(resolve));
+      await new Promise((resolve) => setTimeout(resolve, store.requestMs));
       work();
     } finally {
       store.requestsRunning--;

@@ -23,7 +23,7 @@ export interface Served {
   server: ControlServer;
   door: Door;
   socketFile: string;
-  end(): Promise<void>;
+  readonly end: () => Promise<void>;
 }
 
 export async function serveMemory(

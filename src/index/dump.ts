@@ -1,0 +1,105 @@
+/**
+ * The index as canonical content, to compare one with another: runs and rows split by chunk, holes that hide nothing
+ * left out. Two indexes of the same log are equal in this form, however they came about.
+ */
+
+import { mergeBlocks, PointerBlock, HOLE, REGION_CHUNKS } from './pointers.ts';
+import type { Overlay } from './overlay.ts';
+import type { PointerIndex } from './pointer-index.ts';
+import type { VersionTree } from './version-tree.ts';
+
+/** An index, and what is behind its checkpoint. */
+export interface IndexView {
+  index: PointerIndex;
+  overlay: Overlay | undefined;
+}
+
+/** Trees of either view, in order. */
+export function treesOf(...views: IndexView[]): number[] {
+  const trees = views.flatMap(({ index, overlay }) => [
+    ...index.directory.trees(),
+    ...(overlay?.trees() ?? []),
+  ]);
+  return [...new Set(trees)].sort((a, b) => a - b);
+}
+
+/** The first region at or behind `from` that any view has, or -1. */
+export async function nextRegionOf(
+  tree: number,
+  from: number,
+  end: number,
+  ...views: IndexView[]
+): Promise<number> {
+  let first = -1;
+  for (const { index, overlay } of views) {
+    const inRows = await index.directory.nextRegion(tree, from, end);
+    const inOverlay = overlay?.nextRegion(tree, from, end) ?? -1;
+    for (const region of [inRows, inOverlay])
+      if (region >= 0 && (first < 0 || region < first)) first = region;
+  }
+  return first;
+}
+
+/** Pointers by version of a region in canonical form. @throws INDEX_DAMAGED */
+export async function canonicalRegion(
+  view: IndexView,
+  versions: VersionTree,
+  tree: number,
+  region: number,
+): Promise<Map<number, PointerBlock>> {
+  const blocks = await view.index.regionBlocks(tree, region);
+  if (view.overlay !== undefined) {
+    const labels = new Set([...blocks.keys(), ...view.overlay.labels(tree, region)]);
+    for (const label of labels) {
+      let block = blocks.get(label);
+      if (block === undefined) {
+        block = new PointerBlock();
+        blocks.set(label, block);
+      }
+      view.overlay.mergeVersionInto(block, tree, region, label);
+    }
+  }
+  // Ancestors first: their labels are smaller.
+  const canonical = new Map<number, PointerBlock>();
+  for (const label of [...blocks.keys()].sort((a, b) => a - b)) {
+    const block = blocks.get(label)!;
+    dropIdleHoles(block, inherited(canonical, versions, label));
+    if (block.count() > 0) canonical.set(label, block);
+  }
+  return canonical;
+}
+
+/** What a version would read without pointers of its own. */
+function inherited(
+  blocks: ReadonlyMap<number, PointerBlock>,
+  versions: VersionTree,
+  label: number,
+): PointerBlock {
+  const above = new PointerBlock();
+  for (const ancestor of versions.path(label).slice(1)) {
+    const block = blocks.get(ancestor);
+    if (block !== undefined) mergeBlocks(block, above);
+  }
+  return above;
+}
+
+function dropIdleHoles(block: PointerBlock, above: PointerBlock): void {
+  for (let i = 0; i < REGION_CHUNKS; i++) {
+    if (block.segment(i) !== HOLE) continue;
+    const hidden = above.segment(i);
+    if (hidden === 0 || hidden === HOLE) block.clear(i);
+  }
+}
+
+/** The first chunk of the region in which two versions' pointers differ; -1 if none does. */
+export function firstDifference(a: PointerBlock, b: PointerBlock): number {
+  for (let i = 0; i < REGION_CHUNKS; i++) {
+    const same =
+      a.segment(i) === b.segment(i) &&
+      a.offset(i) === b.offset(i) &&
+      a.checksum(i) === b.checksum(i) &&
+      a.sequence(i) === b.sequence(i);
+    if (!same && (a.segment(i) !== HOLE || b.segment(i) !== HOLE)) return i;
+  }
+  return -1;
+}

@@ -1,0 +1,217 @@
+/**
+ * The checker: every segment, every record, every checksum, footers against records, and the index against one made
+ * anew from the log. Yields findings; repairs nothing.
+ *
+ * The comparison needs no memory that grows with the store: the log is replayed into a scratch index in a temporary
+ * directory, and both are read side by side, region by region.
+ */
+
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { StoreError } from '../base/errors.ts';
+import { NodeStorage } from '../base/node-storage.ts';
+import type { Storage } from '../base/storage.ts';
+import { REGIONS_MAX } from '../index/directory.ts';
+import { canonicalRegion, firstDifference, type IndexView, nextRegionOf, treesOf } from '../index/dump.ts';
+import { Overlay } from '../index/overlay.ts';
+import { PointerBlock, REGION_CHUNKS } from '../index/pointers.ts';
+import { ENTRY_CATALOG, ENTRY_CHUNKS, type Entry } from '../log/entries.ts';
+import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
+import { decodeSuperblock, SLOT_BYTES, SUPERBLOCK_PATH } from '../log/superblock.ts';
+import { LogTail } from '../log/tail.ts';
+import type { Catalog } from './catalog.ts';
+import { IndexBuilder, type IndexEnvironment } from './index-keeper.ts';
+import type { Finding } from './summary.ts';
+
+/** The index under check, and the record up to whose catalog it reflects the log; undefined: all of it. */
+export interface CheckedIndex {
+  view: IndexView;
+  until: number | undefined;
+  /** Called with every entry, in order: what stands behind the index's checkpoint is replayed by the caller. */
+  follow(record: ScannedRecord, entries: readonly Entry[]): void;
+}
+
+export function damage(code: string, message: string): Finding {
+  return { severity: 'damage', code, message };
+}
+
+export function note(code: string, message: string): Finding {
+  return { severity: 'note', code, message };
+}
+
+export async function* checkSuperblock(storage: Storage): AsyncGenerator<Finding> {
+  const file = await storage.open(SUPERBLOCK_PATH, 'read');
+  try {
+    const bytes = Buffer.alloc(2 * SLOT_BYTES);
+    await file.read(bytes, 0, bytes.length, 0);
+    for (const slot of [0, 1]) {
+      const content = bytes.subarray(slot * SLOT_BYTES, (slot + 1) * SLOT_BYTES);
+      // The second copy of a new store is written with its first epoch.
+      if (content.every((byte) => byte === 0) || decodeSuperblock(content) !== undefined) continue;
+      yield damage(
+        'SUPERBLOCK_SLOT_DAMAGED',
+        `copy ${slot + 1} of the superblock is damaged; the other one is used`,
+      );
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+/** Checks log and index. `environment` is of the store; `checked` is undefined if there is no index to compare. */
+export async function* checkStore(
+  environment: IndexEnvironment,
+  checked: CheckedIndex | undefined,
+): AsyncGenerator<Finding> {
+  const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'coppice-check-'));
+  const overlays = { active: new Overlay(), frozen: undefined };
+  const builder = await IndexBuilder.begin({ ...environment, storage: new NodeStorage(scratch) }, overlays);
+  try {
+    const tail = new LogTail(environment.storage, environment.uuid, 0);
+    const start = { segment: 0, offset: 0, append: 0, at: 0 };
+    let scanner: SegmentScanner | undefined;
+    try {
+      for await (const record of tail.records()) {
+        const { append, segment } = record.header;
+        if (checked?.until !== undefined && append > checked.until) break;
+        if (scanner?.header.segment !== segment) {
+          await scanner?.close();
+          scanner = await SegmentScanner.open(environment.storage, environment.uuid, segment);
+        }
+        let entries = entriesOf(record);
+        for await (const finding of checkPayloads(scanner!, entries, builder.replay.catalog!)) yield finding;
+        checked?.follow(record, entries);
+        if (append === checked?.until) entries = beforeCatalog(entries);
+        builder.replay.segment = segment;
+        builder.replay.apply(entries);
+        if (builder.isFull) await builder.commit(start);
+      }
+    } finally {
+      await scanner?.close();
+    }
+    for (const { code, message } of tail.damage) yield damage(code, message);
+    if (tail.torn)
+      yield note('TORN_TAIL', `an interrupted append ends the log, at ${JSON.stringify(tail.end)}`);
+    for (const segment of tail.strays)
+      yield note('LEFTOVER_SEGMENT', `segment ${segment} is not part of the log`);
+    yield* checkFooters(environment, tail.segments);
+    await builder.commit(start);
+    if (checked !== undefined) yield* compare(checked.view, builder, overlays);
+  } finally {
+    await builder.abandon();
+    fs.rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+function beforeCatalog(entries: readonly Entry[]): Entry[] {
+  const at = entries.findIndex((entry) => entry.kind === ENTRY_CATALOG);
+  return at < 0 ? [...entries] : entries.slice(0, at);
+}
+
+async function* checkPayloads(
+  scanner: SegmentScanner,
+  entries: readonly Entry[],
+  catalog: Catalog,
+): AsyncGenerator<Finding> {
+  for (const entry of entries) {
+    if (entry.kind !== ENTRY_CHUNKS) continue;
+    for (let bad = await scanner.badChunk(entry); bad >= 0; bad = await scanner.badChunk(entry, bad + 1)) {
+      const of = catalog.describe(entry.label);
+      const { segment } = scanner.header;
+      yield damage(
+        'CHUNK_DAMAGED',
+        `segment ${segment}, sequence ${entry.sequence}: chunk ${entry.first + bad} of ${of} has a wrong checksum`,
+      );
+    }
+  }
+}
+
+/** A sealed segment's footer must say what its records say. */
+async function* checkFooters(
+  environment: IndexEnvironment,
+  segments: readonly number[],
+): AsyncGenerator<Finding> {
+  for (const segment of segments.slice(0, -1)) {
+    const scanner = await SegmentScanner.open(environment.storage, environment.uuid, segment);
+    if (scanner === undefined) continue;
+    try {
+      const footer = await scanner.footer();
+      if (footer === undefined) {
+        // Segments that a crash or a failed write ended have none; their records were read one by one.
+        yield note('NO_FOOTER', `segment ${segment} has no footer`);
+        continue;
+      }
+      let at = 0;
+      for await (const record of scanner.walk()) {
+        const stated = footer[at++];
+        const same =
+          stated !== undefined &&
+          stated.table.equals(record.table) &&
+          recordEnd(stated.header) === recordEnd(record.header);
+        if (!same)
+          yield damage(
+            'FOOTER_DIFFERS',
+            `segment ${segment}: the footer lacks the record at ${record.header.offset}`,
+          );
+      }
+      if (at < footer.length) {
+        yield damage(
+          'LOG_RECORD_DAMAGED',
+          `segment ${segment}: ${footer.length - at} records of the footer cannot be read`,
+        );
+      }
+    } finally {
+      await scanner.close();
+    }
+  }
+}
+
+/** Compares the index with the one made anew, region by region. */
+async function* compare(
+  view: IndexView,
+  builder: IndexBuilder,
+  scratchOverlays: { active: Overlay },
+): AsyncGenerator<Finding> {
+  const made: IndexView = { index: builder.index, overlay: scratchOverlays.active };
+  const catalog = builder.replay.catalog!;
+  try {
+    for (const tree of treesOf(view, made)) {
+      let region = await nextRegionOf(tree, 0, REGIONS_MAX, view, made);
+      while (region >= 0) {
+        const actual = await canonicalRegion(view, catalog.tree, tree, region);
+        const expected = await canonicalRegion(made, catalog.tree, tree, region);
+        for (const label of new Set([...actual.keys(), ...expected.keys()])) {
+          const none = new PointerBlock();
+          const at = firstDifference(actual.get(label) ?? none, expected.get(label) ?? none);
+          if (at < 0) continue;
+          const chunk = region * REGION_CHUNKS + at;
+          yield damage(
+            'INDEX_DIFFERS',
+            `chunk ${chunk} of ${catalog.describe(label)}: the index is not what the log says`,
+          );
+        }
+        region = await nextRegionOf(tree, region + 1, REGIONS_MAX, view, made);
+      }
+    }
+    if (view.overlay === undefined || view.overlay.isEmpty) yield* compareUsage(view, made);
+  } catch (error) {
+    if (!(error instanceof StoreError)) throw error;
+    yield damage('INDEX_DAMAGED', `${error.message}; it is made anew when the store is opened`);
+  }
+}
+
+function* compareUsage(view: IndexView, made: IndexView): Generator<Finding> {
+  const segments = new Set(
+    [...view.index.usage.entries(), ...made.index.usage.entries()].map(([segment]) => segment),
+  );
+  for (const segment of segments) {
+    const stated = view.index.usage.of(segment);
+    const counted = made.index.usage.of(segment);
+    if (stated === counted) continue;
+    yield damage(
+      'USAGE_DIFFERS',
+      `segment ${segment}: ${stated} live chunks are stated, ${counted} are counted`,
+    );
+  }
+}

@@ -1,0 +1,187 @@
+/**
+ * Reading a disk: pages say where chunks live, what lies together is read at once, every checksum is verified.
+ *
+ * Invariant: a chunk is handed out only if its checksum matches. `tryRead` gives up where it would have to wait, or
+ * where anything is amiss; `read` waits, and judges.
+ */
+
+import { crc32c } from '../base/crc.ts';
+import { StoreError } from '../base/errors.ts';
+import { CHUNK_BYTES, chunkOf } from '../base/units.ts';
+import type { Page } from '../index/pages.ts';
+import { HOLE, REGION_CHUNKS } from '../index/pointers.ts';
+import type { SegmentFiles } from '../log/segment-files.ts';
+import type { DiskPages } from './disk-pages.ts';
+
+export class DiskReader {
+  readonly #files: SegmentFiles;
+  readonly #pages: DiskPages;
+  readonly #scratch = Buffer.alloc(CHUNK_BYTES);
+
+  constructor(files: SegmentFiles, pages: DiskPages) {
+    this.#files = files;
+    this.#pages = pages;
+  }
+
+  /** See BlockDevice.tryRead. */
+  tryRead(target: Buffer, start: number, offset: number, lengthBytes: number): boolean {
+    let at = offset;
+    const end = offset + lengthBytes;
+    while (at < end) {
+      const chunk = chunkOf(at);
+      const page = this.#pages.find(Math.floor(chunk / REGION_CHUNKS));
+      if (page === undefined) return false;
+      const index = chunk % REGION_CHUNKS;
+      const inChunk = at - chunk * CHUNK_BYTES;
+      const to = start + at - offset;
+      if (inChunk === 0 && end - at >= CHUNK_BYTES) {
+        const count = runLength(
+          page,
+          index,
+          Math.min(REGION_CHUNKS - index, Math.floor((end - at) / CHUNK_BYTES)),
+        );
+        if (!this.#tryReadRun(page, index, count, target, to)) return false;
+        at += count * CHUNK_BYTES;
+      } else {
+        const bytes = Math.min(CHUNK_BYTES - inChunk, end - at);
+        if (!this.#tryReadRun(page, index, 1, this.#scratch, 0)) return false;
+        this.#scratch.copy(target, to, inChunk, inChunk + bytes);
+        at += bytes;
+      }
+    }
+    return true;
+  }
+
+  #tryReadRun(page: Page, index: number, count: number, target: Buffer, to: number): boolean {
+    const segment = page.block.segment(index);
+    const bytes = count * CHUNK_BYTES;
+    if (segment === 0 || segment === HOLE) {
+      target.fill(0, to, to + bytes);
+      return true;
+    }
+    if (this.#files.readCached(segment, target, to, bytes, page.block.offset(index)) !== bytes) return false;
+    for (let i = 0; i < count; i++) {
+      const from = to + i * CHUNK_BYTES;
+      // A mismatch is for the other way to judge, which resolves the address again.
+      if (crc32c(target.subarray(from, from + CHUNK_BYTES)) !== page.block.checksum(index + i)) return false;
+    }
+    return true;
+  }
+
+  /** See BlockDevice.read. */
+  async read(target: Buffer, start: number, offset: number, lengthBytes: number): Promise<void> {
+    const end = offset + lengthBytes;
+    const first = chunkOf(offset);
+    const edges = raggedEdges(offset, lengthBytes);
+    const parts: Promise<void>[] = [];
+    for (const edge of edges) {
+      const from = Math.max(offset, edge * CHUNK_BYTES);
+      const to = Math.min(end, (edge + 1) * CHUNK_BYTES);
+      parts.push(this.#readPart(target, start + from - offset, edge, from - edge * CHUNK_BYTES, to - from));
+    }
+    const inner = first + (edges.includes(first) ? 1 : 0);
+    const count = chunkOf(end) - inner;
+    if (count > 0) parts.push(this.readChunks(target, start + inner * CHUNK_BYTES - offset, inner, count));
+    await Promise.all(parts);
+  }
+
+  async #readPart(target: Buffer, to: number, chunk: number, from: number, bytes: number): Promise<void> {
+    const whole = Buffer.alloc(CHUNK_BYTES);
+    await this.readChunks(whole, 0, chunk, 1);
+    whole.copy(target, to, from, from + bytes);
+  }
+
+  /** Whole chunks. @throws IO, CORRUPTION */
+  async readChunks(target: Buffer, to: number, first: number, count: number): Promise<void> {
+    const reads: Promise<void>[] = [];
+    let chunk = first;
+    while (chunk < first + count) {
+      const region = Math.floor(chunk / REGION_CHUNKS);
+      const page = this.#pages.find(region) ?? (await this.#pages.load(region));
+      const end = Math.min(first + count, (region + 1) * REGION_CHUNKS);
+      while (chunk < end) {
+        const index = chunk % REGION_CHUNKS;
+        const run = runLength(page, index, end - chunk);
+        reads.push(this.#readRun(page, index, run, target, to + (chunk - first) * CHUNK_BYTES));
+        chunk += run;
+      }
+    }
+    await Promise.all(reads);
+  }
+
+  /** Reads chunks that lie together; where a checksum does not match, the address is resolved once more. */
+  async #readRun(page: Page, index: number, count: number, target: Buffer, to: number): Promise<void> {
+    const segment = page.block.segment(index);
+    if (segment === 0 || segment === HOLE) {
+      target.fill(0, to, to + count * CHUNK_BYTES);
+      return;
+    }
+    // The page may change or go while this waits: what is compared with is taken now.
+    const offset = page.block.offset(index);
+    const checksums = new Uint32Array(count);
+    for (let i = 0; i < count; i++) checksums[i] = page.block.checksum(index + i);
+    await this.#files.read(segment, target, to, count * CHUNK_BYTES, offset);
+    for (let i = 0; i < count; i++) {
+      const from = to + i * CHUNK_BYTES;
+      if (crc32c(target.subarray(from, from + CHUNK_BYTES)) === checksums[i]) continue;
+      await this.#readAgain(
+        page.region * REGION_CHUNKS + index + i,
+        segment,
+        offset + i * CHUNK_BYTES,
+        target,
+        from,
+      );
+    }
+  }
+
+  async #readAgain(
+    chunk: number,
+    segment: number,
+    offset: number,
+    target: Buffer,
+    to: number,
+  ): Promise<void> {
+    const page = await this.#pages.load(Math.floor(chunk / REGION_CHUNKS));
+    const index = chunk % REGION_CHUNKS;
+    const now = page.block.segment(index);
+    if (now === 0 || now === HOLE) {
+      target.fill(0, to, to + CHUNK_BYTES);
+      return;
+    }
+    await this.#files.read(now, target, to, CHUNK_BYTES, page.block.offset(index));
+    if (crc32c(target.subarray(to, to + CHUNK_BYTES)) === page.block.checksum(index)) return;
+    target.fill(0, to, to + CHUNK_BYTES);
+    throw new StoreError(
+      'CORRUPTION',
+      `chunk ${chunk} does not match its checksum (segment ${segment}, offset ${offset})`,
+    );
+  }
+}
+
+/** Chunks of a range of bytes that it covers only in part. */
+export function raggedEdges(offset: number, lengthBytes: number): number[] {
+  const end = offset + lengthBytes;
+  const first = chunkOf(offset);
+  const last = chunkOf(end - 1);
+  const edges: number[] = [];
+  if (offset % CHUNK_BYTES !== 0 || (first === last && end % CHUNK_BYTES !== 0)) edges.push(first);
+  if (end % CHUNK_BYTES !== 0 && last !== first) edges.push(last);
+  return edges;
+}
+
+/** How many chunks from `index` on lie together in the log, or are all zeros; at most `max`. */
+function runLength(page: Page, index: number, max: number): number {
+  const { block } = page;
+  const segment = block.segment(index);
+  const step = segment === 0 || segment === HOLE ? 0 : CHUNK_BYTES;
+  const offset = block.offset(index);
+  let count = 1;
+  while (
+    count < max &&
+    block.segment(index + count) === segment &&
+    (step === 0 || block.offset(index + count) === offset + count * step)
+  ) {
+    count += 1;
+  }
+  return count;
+}

@@ -1,0 +1,207 @@
+/**
+ * Bad input, as the child process that users run: one clear sentence, its exit code, and nothing changed. The same
+ * whether a server has the store or nobody.
+ */
+
+import fs from 'node:fs';
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { temporaryDirectory } from '../server/served.ts';
+import { ok, run, Running, MAIN, serve, stop } from './command.ts';
+
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
+
+const directory = temporaryDirectory();
+const store = path.join(directory, 'store');
+
+beforeAll(async () => {
+  await ok(store, ['init']);
+  await ok(store, ['create', 'disk', '--size', '1M']);
+  await ok(store, ['snapshot', 'disk@a']);
+  fs.writeFileSync(path.join(directory, 'small.raw'), Buffer.alloc(512, 1));
+  fs.writeFileSync(path.join(directory, 'large.raw'), Buffer.alloc(2 ** 20 + 1, 1));
+  fs.writeFileSync(path.join(directory, 'empty.raw'), '');
+});
+afterAll(() => fs.rmSync(directory, { recursive: true, force: true }));
+
+const name129 = 'n'.repeat(129);
+
+/** What is typed, the exit code, and words that the sentence must have. */
+const REFUSED: [args: string[], code: number, words: RegExp][] = [
+  // Unknown names.
+  [['show', 'nobody'], 1, /nobody.*coppice list/],
+  [['show', 'disk@nothing'], 1, /disk@nothing|nothing/],
+  [['snapshot', 'nobody@a'], 1, /nobody/],
+  [['clone', 'disk@nothing', 'copy'], 1, /nothing/],
+  [['export', 'nobody', 'out.raw'], 1, /nobody/],
+  [['export', 'disk@nothing', '-'], 1, /nothing/],
+  // Names that are none.
+  [['create', '', '--size', '1M'], 2, /A-Z a-z 0-9/],
+  [['create', 'a b', '--size', '1M'], 2, /A-Z a-z 0-9/],
+  [['create', 'a/b', '--size', '1M'], 2, /A-Z a-z 0-9/],
+  [['create', 'a@b', '--size', '1M'], 2, /A-Z a-z 0-9/],
+  [['create', 'ü', '--size', '1M'], 2, /A-Z a-z 0-9/],
+  [['create', name129, '--size', '1M'], 2, /128/],
+  [['snapshot', 'disk'], 2, /VOLUME@NAME/],
+  [['snapshot', 'disk@'], 2, /A-Z a-z 0-9/],
+  [['snapshot', 'disk@a@b'], 2, /A-Z a-z 0-9/],
+  [['snapshot', 'disk@b', 'disk@c'], 2, /once/],
+  [['clone', 'disk', 'copy'], 2, /VOLUME@NAME/],
+  [['clone', 'disk@a', 'a:b'], 2, /A-Z a-z 0-9/],
+  [['import', 'a b', 'small.raw'], 2, /A-Z a-z 0-9/],
+  [['import', 'disk@a', 'small.raw', '--force'], 2, /snapshot/],
+  // Sizes that are none.
+  [['create', 'new', '--size', '0'], 2, /zero/],
+  [['create', 'new', '--size', '-1G'], 2, /negative/],
+  [['create', 'new', '--size=-1G'], 2, /negative/],
+  [['create', 'new', '--size', '1000'], 2, /multiple of 512/],
+  [['create', 'new', '--size', '1.1G'], 2, /512-byte sectors/],
+  [['create', 'new', '--size', '65T'], 2, /64 TiB/],
+  [['create', 'new', '--size', '99999999999T'], 2, /absurd/],
+  [['create', 'new', '--size', 'big'], 2, /20G, 512MiB/],
+  [['create', 'new', '--size', ''], 2, /20G, 512MiB/],
+  [['create', 'new'], 2, /--size/],
+  // Names that exist.
+  [['create', 'disk', '--size', '1M'], 1, /already/],
+  [['snapshot', 'disk@a'], 1, /already/],
+  [['clone', 'disk@a', 'disk'], 1, /already/],
+  [['import', 'disk', 'small.raw'], 1, /--force/],
+  // Images.
+  [['import', 'new', 'missing.raw'], 1, /missing\.raw.*check/],
+  [['import', 'new', 'empty.raw'], 2, /empty/],
+  [['import', 'new', '.'], 2, /directory/],
+  [['import', 'new', '-'], 2, /--size/],
+  [['import', 'new', 'large.raw', '--size', '1M'], 2, /nothing was changed/],
+  [['import', 'disk', 'large.raw', '--force'], 2, /nothing was changed/],
+  [['import', 'disk', 'small.raw', '--force', '--size', '2M'], 2, /leave --size out/],
+  [['export', 'disk', '.'], 2, /no regular file/],
+  [['export', 'disk', '/dev/null'], 2, /no regular file/],
+  [['export', 'disk', 'none/out.raw'], 1, /make it first/],
+  [['export', 'disk', 'store/superblock'], 2, /directory of the store/],
+  // The command line itself.
+  [['frobnicate'], 2, /frobnicate.*--help/],
+  [['list', '--frobnicate'], 2, /frobnicate.*--help/],
+  [['list', 'surplus'], 2, /--help/],
+  [['clone', 'disk@a'], 2, /newvolume.*--help/],
+  [['snapshot'], 2, /--help/],
+  [['init'], 1, /already/],
+  [['init', '--segment-size', '3M'], 2, /segment size/],
+  [['init', '--capacity', '0'], 2, /zero/],
+  [['serve', '--listen', 'localhost'], 2, /HOST:PORT/],
+  [['serve', '--cache-size', 'much'], 2, /20G, 512MiB/],
+  [['--store', '', 'list'], 2, /--store/],
+];
+
+function expectRefusal(
+  ended: { code: number | null; out: string; err: string },
+  code: number,
+  words: RegExp,
+): void {
+  expect(ended.err).toMatch(words);
+  expect(ended.err).toMatch(/^coppice: [^\n]+\n$/);
+  expect(ended.err).not.toMatch(/\.ts:|\.js:|StoreError/);
+  expect(ended.out).toBe('');
+  expect(ended.code).toBe(code);
+}
+
+describe.each(['nobody', 'a server'])('when %s has the store', (owner) => {
+  let before: string;
+
+  beforeAll(async () => {
+    before = await ok(store, ['list', '--json']);
+    if (owner === 'nobody') return;
+    const server = await serve(store);
+    return async () => {
+      await stop(server);
+    };
+  });
+
+  it.each(REFUSED)('coppice %j is refused', async (args, code, words) => {
+    expectRefusal(await run(['--store', store, ...args], { cwd: directory }), code, words);
+  });
+
+  it('none of this changed anything', async () => {
+    expect(await ok(store, ['list', '--json'])).toBe(before);
+    expect(await ok(store, ['export', 'disk', '-'])).toBe('\0'.repeat(2 ** 20));
+    expect(fs.readdirSync(directory).sort()).toEqual(['empty.raw', 'large.raw', 'small.raw', 'store']);
+  });
+});
+
+describe('a full store', () => {
+  it.each(['nobody', 'a server'])(
+    'that %s has says what an import left, and still answers',
+    async (owner) => {
+      const full = path.join(directory, owner === 'nobody' ? 'full-alone' : 'full-served');
+      await ok(full, ['init', '--segment-size', '1M', '--capacity', '8M']);
+      const server = owner === 'nobody' ? undefined : await serve(full);
+      const input = Buffer.alloc(32 * 2 ** 20, 'x');
+      const ended = await run(['--store', full, 'import', 'disk', '-', '--size', '32M'], { input });
+      expectRefusal(ended, 1, /volume 'disk' now holds a part of the image and zeros.*--force/);
+      if (server !== undefined) {
+        expect(await ok(full, ['list'])).toContain('disk');
+        await stop(server);
+      }
+      expect(await ok(full, ['list'])).toContain('disk');
+    },
+  );
+});
+
+describe('a directory', () => {
+  it.each([
+    ['that is not there', 'none'],
+    ['that is empty', 'bare'],
+    ['that is a file', 'small.raw'],
+  ])('%s is no store', async (_what, name) => {
+    if (name === 'bare') fs.mkdirSync(path.join(directory, name), { recursive: true });
+    for (const args of [['list'], ['serve'], ['status'], ['create', 'a', '--size', '1M']]) {
+      expectRefusal(
+        await run(['--store', path.join(directory, name), ...args]),
+        1,
+        /no store|coppice init|is a file/,
+      );
+    }
+    expectRefusal(await run(['--store', path.join(directory, name), 'fsck']), 8, /store/);
+    if (name === 'bare') fs.rmdirSync(path.join(directory, name));
+  });
+
+  it('of a newer format is refused', async () => {
+    const newer = path.join(directory, 'newer');
+    await ok(newer, ['init']);
+    const file = path.join(newer, 'superblock');
+    const bytes = fs.readFileSync(file);
+    for (const at of [0, 4096]) if (bytes.length > at + 10) bytes.writeUInt16BE(99, at + 8);
+    bytes.copy(bytes, 4096, 0, 10);
+    bytes.copy(bytes, 0, 4096, 4106);
+    bytes.write('COPPICE\n', 0, 'latin1');
+    bytes.write('COPPICE\n', 4096, 'latin1');
+    fs.writeFileSync(file, bytes);
+    for (const args of [['list'], ['serve']]) {
+      expectRefusal(await run(['--store', newer, ...args]), 1, /format revision 99.*newer coppice/);
+    }
+    expectRefusal(await run(['--store', newer, 'fsck']), 8, /format revision 99/);
+    expect(fs.readFileSync(file).equals(bytes)).toBe(true);
+    fs.rmSync(newer, { recursive: true });
+  });
+
+  it('that another command has is refused, naming its process', async () => {
+    const owned = path.join(directory, 'owned');
+    await ok(owned, ['init']);
+    const owner = new Running(MAIN, ['--store', owned, 'import', 'disk', '-', '--size', '16M']);
+    owner.child.stdin!.write(Buffer.alloc(5 * 2 ** 20, 1));
+    await owner.until(() => fs.readFileSync(path.join(owned, 'store.lock'), 'utf8') !== '', 'the lock');
+    const words = new RegExp(`in use by process ${owner.child.pid} since`);
+    expectRefusal(await run(['--store', owned, 'list']), 1, words);
+    expectRefusal(await run(['--store', owned, 'serve']), 1, words);
+    expectRefusal(await run(['--store', owned, 'fsck']), 8, words);
+    owner.child.stdin!.end();
+    expect((await owner.ended).code).toBe(0);
+    fs.rmSync(owned, { recursive: true });
+  });
+
+  it('that a server has is not served twice', async () => {
+    const server = await serve(store);
+    const words = new RegExp(`in use by process ${server.child.pid} since`);
+    expectRefusal(await run(['--store', store, 'serve']), 1, words);
+    expect((await stop(server)).code).toBe(0);
+  });
+});

@@ -1,0 +1,116 @@
+import type { Socket } from 'node:net';
+import { describe, expect, it } from 'vitest';
+import { Budget } from '../../src/nbd/budget.ts';
+import * as nbd from '../../src/nbd/protocol.ts';
+import { HEADROOM_BYTES, ReplyBufferPool } from '../../src/nbd/reply-buffer.ts';
+import { ReplyWriter } from '../../src/nbd/reply-writer.ts';
+
+/** A socket that copies what it is given only when the test says that it was sent, as a real one does. */
+class SlowSocket {
+  readonly pending: { bytes: Buffer; done: () => void }[] = [];
+  sent = Buffer.alloc(0);
+
+  write(bytes: Buffer, done: () => void): boolean {
+    this.pending.push({ bytes, done });
+    return false;
+  }
+
+  cork(): void {}
+  uncork(): void {}
+
+  takeOne(): void {
+    const { bytes, done } = this.pending.shift()!;
+    this.sent = Buffer.concat([this.sent, bytes]);
+    done();
+  }
+
+  takeAll(): void {
+    while (this.pending.length > 0) this.takeOne();
+  }
+
+  /** Cookies of all simple replies that were sent. */
+  get cookies(): number[] {
+    const cookies: number[] = [];
+    for (let at = 0; at < this.sent.length; at += 16) {
+      expect(this.sent.readUInt32BE(at)).toBe(nbd.NBD_SIMPLE_REPLY_MAGIC);
+      cookies.push(this.sent.readUInt32BE(at + 12));
+    }
+    return cookies;
+  }
+}
+
+function make() {
+  const socket = new SlowSocket();
+  const budget = new Budget(2 ** 30);
+  const pool = new ReplyBufferPool(2 ** 25);
+  const writer = new ReplyWriter(socket as unknown as Socket, pool, budget, () => undefined);
+  return { socket, budget, pool, writer };
+}
+
+describe('replies', () => {
+  it('of one turn go out in one write', () => {
+    const { socket, writer } = make();
+    for (let cookie = 0; cookie < 100; cookie++) writer.simple(0, 0, cookie);
+    writer.flush();
+    expect(socket.pending.length).toBe(1);
+    socket.takeAll();
+    expect(socket.cookies).toEqual(Array.from({ length: 100 }, (_, cookie) => cookie));
+  });
+
+  it('that are made while an earlier write is under way are kept when it ends', () => {
+    const { socket, writer, budget } = make();
+    writer.simple(0, 0, 1);
+    writer.flush();
+    writer.simple(0, 0, 2);
+    socket.takeAll();
+    writer.simple(0, 0, 3);
+    writer.flush();
+    socket.takeAll();
+    expect(socket.cookies).toEqual([1, 2, 3]);
+    expect([writer.unsentBytes, budget.takenBytes]).toEqual([0, 0]);
+  });
+
+  it('are never written over before the socket has taken them', () => {
+    const { socket, writer, budget } = make();
+    const count = 100_000;
+    for (let cookie = 0; cookie < count; cookie++) {
+      writer.simple(0, 0, cookie);
+      if (cookie % 1000 === 0) writer.flush();
+      if (cookie % 7000 === 0 && socket.pending.length > 0) socket.takeOne();
+    }
+    writer.flush();
+    expect(budget.takenBytes).toBe(writer.unsentBytes);
+    socket.takeAll();
+    expect(socket.cookies.every((cookie, index) => cookie === index)).toBe(true);
+    expect(socket.cookies.length).toBe(count);
+    expect([writer.unsentBytes, budget.takenBytes]).toEqual([0, 0]);
+  });
+
+  it('do not share a buffer with another connection before the socket is done', () => {
+    const { socket, writer, pool } = make();
+    const own = writer.takeOwn(100_000);
+    writer.sendOwn(own, HEADROOM_BYTES - 16, HEADROOM_BYTES + 100_000);
+    writer.flush();
+    const other = new ReplyWriter(socket as unknown as Socket, pool, new Budget(1), () => undefined);
+    expect(other.takeOwn(100_000).bytes).not.toBe(own.bytes);
+    socket.takeAll();
+    expect(other.takeOwn(100_000).bytes).toBe(own.bytes);
+  });
+
+  it('of a closed connection are forgotten, and give back what they counted', () => {
+    const { socket, writer, budget, pool } = make();
+    writer.simple(0, 0, 1);
+    writer.flush();
+    writer.simple(0, 0, 2);
+    writer.sendOwn(writer.takeOwn(5000), 48, 5064);
+    expect(budget.takenBytes).toBe(16 + 16 + 5016);
+    const { bytes } = socket.pending[0]!;
+    writer.close();
+    expect(budget.takenBytes).toBe(16);
+    // The kernel may still read this one.
+    const other = new ReplyWriter(socket as unknown as Socket, pool, new Budget(2 ** 20), () => undefined);
+    expect(other.reserve(16).bytes.buffer).not.toBe(bytes.buffer);
+    socket.takeAll();
+    expect(budget.takenBytes).toBe(0);
+  });
+});
