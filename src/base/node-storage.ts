@@ -8,7 +8,7 @@ import fs from 'node:fs';
 import { promisify } from 'node:util';
 import path from 'node:path';
 import { fromSystemError, StoreError } from './errors.ts';
-import { allocateSpace, readCached } from './libc.ts';
+import { allocateSpace, dropCachedPages, readCached } from './libc.ts';
 import type { OpenMode, Storage, StorageFile } from './storage.ts';
 
 const FILE_MODE = 0o600;
@@ -72,6 +72,10 @@ class NodeFile implements StorageFile {
     const errno = await allocateSpace(this.#descriptor, bytes);
     if (errno !== 0)
       throw fromSystemError({ errno: -errno, message: 'no space' }, `allocating ${this.#path}`);
+  }
+
+  async dropCached(): Promise<void> {
+    await dropCachedPages(this.#descriptor);
   }
 
   async sizeBytes(): Promise<number> {

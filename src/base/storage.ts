@@ -25,6 +25,9 @@ export interface StorageFile {
   /** Asks for `bytes` of space from the start, so that appends need no allocation. Best effort but for NO_SPACE. */
   allocate(bytes: number): Promise<void>;
 
+  /** Lets go of the memory that holds this file's synced content: a hint, without effect on what is read. */
+  dropCached(): Promise<void>;
+
   sizeBytes(): Promise<number>;
   close(): Promise<void>;
 }

@@ -38,10 +38,11 @@ export class Interrupted extends Error {
 
 /** What to do, for errors of the store that do not say it themselves. */
 const ADVICE: Partial<Record<ErrorCode, string>> = {
-  NOT_FOUND: 'coppice list shows what there is',
+  NOT_FOUND: '`coppice list` shows what there is',
   ALREADY_EXISTS: 'choose another name or directory',
-  NO_SPACE: 'make room on the file system, then try again',
-  CORRUPTION: 'coppice fsck tells how much is damaged',
+  IN_USE: 'stop what uses it, or choose another',
+  NO_SPACE: 'make room, then try again',
+  CORRUPTION: '`coppice fsck` tells how much is damaged',
   POISONED: 'look at the disk, then start the server again: everything flushed is there',
 };
 

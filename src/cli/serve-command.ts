@@ -55,8 +55,11 @@ async function stopInTime(serving: Serving, logger: Logger): Promise<void> {
     logger.error('the store did not close in time; ending without it');
     process.exit(EXIT.failed);
   }, STOP_MS_MAX);
-  await serving.stop();
-  clearTimeout(timer);
+  try {
+    await serving.stop();
+  } finally {
+    timer.unref(); // still ends a process that something keeps alive
+  }
 }
 
 export function printUris(output: Output, volumes: readonly ServedVolume[], logger: Logger): void {

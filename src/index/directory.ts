@@ -44,7 +44,14 @@ const LEAF = 1;
 const MIDDLE = 2;
 const ROOT = 3;
 const CHECKSUM_BYTES = 4;
+/** Nodes that are written before requests have their turn. */
+const NODES_AT_ONCE = 64;
 const LEAF_NODE_BYTES = 3 * 4 * LEAF_REGIONS;
+
+/** A commit is long: it stops again and again for whatever else there is to do. */
+export function othersFirst(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
 
 class LeafNode {
   readonly labels = new Uint32Array(LEAF_REGIONS);
@@ -354,7 +361,9 @@ export class DirectoryEdit {
 
   /** Writes the changed nodes from the leaves up; answers the digest of all roots. */
   async finish(): Promise<number> {
+    let written = 0;
     for (const { tree, number, node } of this.#leaves.values()) {
+      if (++written % NODES_AT_ONCE === 0) await othersFirst();
       const middle = await this.#middleForChange(tree, middleOf(number));
       middle.set(number % FANOUT, this.#write(directoryKey(tree, LEAF, number), node.encode()));
     }

@@ -69,13 +69,14 @@ export async function canonicalRegion(
   return canonical;
 }
 
-/** What a version would read without pointers of its own. */
+/** What a version would read without pointers of its own; nothing, if the tree does not know it. */
 function inherited(
   blocks: ReadonlyMap<number, PointerBlock>,
   versions: VersionTree,
   label: number,
 ): PointerBlock {
   const above = new PointerBlock();
+  if (versions.get(label) === undefined) return above;
   for (const ancestor of versions.path(label).slice(1)) {
     const block = blocks.get(ancestor);
     if (block !== undefined) mergeBlocks(block, above);

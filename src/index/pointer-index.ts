@@ -15,6 +15,7 @@ import {
   Directory,
   DirectoryEdit,
   type IndexDatabase,
+  othersFirst,
   type RowReference,
   type RowSink,
 } from './directory.ts';
@@ -139,25 +140,42 @@ export class PointerIndex {
 
   /** Resolves a region for a version, and adds the page to its table. @throws INDEX_DAMAGED */
   async load(table: PageTable, lineage: Lineage, region: number): Promise<Page> {
+    const read = async (): Promise<Page> => {
+      const page = new Page(table, region);
+      await this.#mergeRows(page.block, lineage, region);
+      return page;
+    };
+    return await this.#overRows(read, (page, overlays) => {
+      for (const overlay of overlays) overlay.mergeInto(page.block, lineage.tree, region, lineage.path);
+      table.add(page);
+      return page;
+    });
+  }
+
+  /**
+   * Puts overlays over what `read` finds in the rows: those before the rows were read, and those of now. What a commit
+   * moved from one to the rows meanwhile is in the former, what came meanwhile in the latter. An overlay that came and
+   * went meanwhile is in neither: where two commits overtook, the rows are read again.
+   */
+  async #overRows<T, R>(read: () => Promise<T>, complete: (found: T, overlays: Overlay[]) => R): Promise<R> {
     for (;;) {
       const commits = this.#commits;
       const before = [this.#overlays.frozen, this.#overlays.active];
-      const page = new Page(table, region);
+      let found: T;
       try {
-        await this.#mergeRows(page.block, lineage, region);
+        found = await read();
       } catch (error) {
         if (!hasCode(error, 'INDEX_DAMAGED')) throw error;
         if (commits === this.#commits && this.#committing === undefined) throw error;
         await this.#committing?.catch(() => undefined);
         continue;
       }
-      // Overlays as they were before the rows were read, and as they are now: what a commit moved from one to the
-      // rows meanwhile is in the former, what came meanwhile in the latter.
-      for (const overlay of new Set([...before, this.#overlays.frozen, this.#overlays.active])) {
-        overlay?.mergeInto(page.block, lineage.tree, region, lineage.path);
-      }
-      table.add(page);
-      return page;
+      if (this.#commits > commits + 1) continue;
+      const overlays = new Set([...before, this.#overlays.frozen, this.#overlays.active]);
+      return complete(
+        found,
+        [...overlays].filter((overlay) => overlay !== undefined),
+      );
     }
   }
 
@@ -191,12 +209,15 @@ export class PointerIndex {
 
   /** The first region at or behind `from`, below `end`, in which anything may be stored; -1 if there is none. */
   async nextRegion(tree: number, from: number, end: number): Promise<number> {
-    let first = await this.#directory.nextRegion(tree, from, end);
-    for (const overlay of [this.#overlays.frozen, this.#overlays.active]) {
-      const region = overlay?.nextRegion(tree, from, end) ?? -1;
-      if (region >= 0 && (first < 0 || region < first)) first = region;
-    }
-    return first;
+    const read = (): Promise<number> => this.#directory.nextRegion(tree, from, end);
+    return await this.#overRows(read, (found, overlays) => {
+      let first = found;
+      for (const overlay of overlays) {
+        const region = overlay.nextRegion(tree, from, end);
+        if (region >= 0 && (first < 0 || region < first)) first = region;
+      }
+      return first;
+    });
   }
 
   /** Puts what changes from now on into a new overlay; what came before is for `commit`. */
@@ -233,6 +254,7 @@ export class PointerIndex {
           const rows = mergeRegion(region, overlay, isRoot, generation, usage, sink);
           await edit.set(tree, region.region, region.rows.length, rows);
         }
+        await othersFirst();
       }
     }
     this.#usage.apply(usage, sink);

@@ -60,6 +60,10 @@ export class PointerBlock {
     this.words.fill(0, index * WORDS, (index + 1) * WORDS);
   }
 
+  reset(): void {
+    this.words.fill(0);
+  }
+
   copyFrom(other: PointerBlock): void {
     this.words.set(other.words);
   }

@@ -14,6 +14,11 @@ import { encodePointers, mergePointerRow, pointerKey, sealRow } from './rows.ts'
 /** Rows of one version in a region before they are merged into one. */
 const VERSION_ROWS_MAX = 8;
 
+/** Used again for each version and region: making three of them costs more than filling them. */
+const before = new PointerBlock();
+const after = new PointerBlock();
+const changes = new PointerBlock();
+
 export interface RegionRows {
   tree: number;
   region: number;
@@ -37,15 +42,14 @@ export function mergeRegion(
   let rows = region.rows;
   for (const label of region.labels) {
     const own = rows.filter((row) => row.label === label);
-    const before = new PointerBlock();
+    before.reset();
     for (const row of own) mergePointerRow(region.values.get(row)!, before);
-    const after = new PointerBlock();
     after.copyFrom(before);
     overlay.mergeVersionInto(after, region.tree, region.region, label);
     if (isRoot(label)) clearHoles(after);
 
-    const changes = new PointerBlock();
-    const { changed, cleared } = compare(before, after, changes, usage);
+    changes.reset();
+    const { changed, cleared } = compare(usage);
     if (changed === 0 && cleared === 0) continue;
     const rewrite = cleared > 0 || own.length >= VERSION_ROWS_MAX || 2 * changed >= before.count();
     if (rewrite) {
@@ -68,12 +72,7 @@ function clearHoles(block: PointerBlock): void {
 }
 
 /** Puts the pointers that differ into `changes`, and counts the chunks that segments lose and win. */
-function compare(
-  before: PointerBlock,
-  after: PointerBlock,
-  changes: PointerBlock,
-  usage: Map<number, number>,
-): { changed: number; cleared: number } {
+function compare(usage: Map<number, number>): { changed: number; cleared: number } {
   let changed = 0;
   let cleared = 0;
   for (let i = 0; i < REGION_CHUNKS; i++) {

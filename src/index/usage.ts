@@ -17,6 +17,8 @@ export class UsageTable {
   readonly #segments = new Map<number, SegmentUsage>();
   #digest = 0;
   liveChunks = 0;
+  /** Segments that the last changes took chunks from. */
+  diminished: number[] = [];
 
   /** Takes a row as it was read. */
   load(segment: number, liveChunks: number, checksum: number): void {
@@ -38,9 +40,11 @@ export class UsageTable {
     return [...this.#segments].map(([segment, usage]) => [segment, usage.liveChunks]);
   }
 
-  /** Applies changes and hands out the rows that state them. */
+  /** Applies changes and hands out the rows that state them. Notes which segments lost chunks. */
   apply(changes: ReadonlyMap<number, number>, sink: RowSink): void {
+    this.diminished = [];
     for (const [segment, change] of changes) {
+      if (change < 0) this.diminished.push(segment);
       if (change === 0) continue;
       const before = this.#segments.get(segment);
       const liveChunks = (before?.liveChunks ?? 0) + change;

@@ -12,9 +12,15 @@
  */
 
 import type { Clock } from '../base/clock.ts';
-import { fromSystemError, StoreError } from '../base/errors.ts';
+import { fromSystemError, hasCode, StoreError } from '../base/errors.ts';
 import type { Append } from './append.ts';
-import { RECORD_CLOSING, RECORD_TAIL_REWRITTEN, type RecordHeader, SEGMENT_REWRITES_TAIL } from './format.ts';
+import {
+  RECORD_CLOSING,
+  RECORD_TAIL_REWRITTEN,
+  type RecordHeader,
+  SEGMENT_REWRITES_TAIL,
+  type SegmentHeader,
+} from './format.ts';
 import type { Numbers } from './numbers.ts';
 import { RecordPacker } from './record-packer.ts';
 import type { SegmentFiles } from './segment-files.ts';
@@ -65,6 +71,8 @@ export class ChunkLog {
   /** What the next segment is chained to when #segment is gone. */
   #end: LogEnd | undefined;
   #segmentFlags = 0;
+  /** Set while recovery writes the tail again: the watermark before it. */
+  #rewriteDurable: number | undefined;
   /** Sealed segments that no sync covers yet. */
   #unsyncedSealed: SegmentWriter[] = [];
 
@@ -132,6 +140,7 @@ export class ChunkLog {
       .finally(() => {
         this.#draining = undefined;
         if (this.#queueHead < this.#queue.length) this.#startDraining();
+        else this.#awaitQuiet();
       });
   }
 
@@ -193,7 +202,9 @@ export class ChunkLog {
     }
     const count = this.#packer.choose(this.#queue, this.#queueHead, segment.roomBytes);
     if (!segment.fits(this.#packer.tableBytes, this.#packer.payloadBytes)) {
-      await this.#roll(segment);
+      // Without a next one this segment stays open: what is small still fits, the closing record above all.
+      await this.#supply.ready();
+      if (this.#syncGate === undefined) await this.#roll(segment);
       return;
     }
     // While this awaits, more may be queued behind the chosen ones; the chosen ones stay in front.
@@ -214,7 +225,7 @@ export class ChunkLog {
       offset: segment.position,
       append: numbers.take('appends'),
       firstSequence: 0,
-      durable: this.#durableAppend,
+      durable: this.#statedDurable,
       entryCount: 0,
       tableBytes: 0,
       payloadBytes: 0,
@@ -243,8 +254,7 @@ export class ChunkLog {
   async #begin(): Promise<SegmentWriter> {
     const segment = await this.#supply.take();
     const { superblock } = this.#numbers;
-    this.#files.adopt(segment.segment, segment.file);
-    await segment.begin({
+    const header: SegmentHeader = {
       flags: this.#segmentFlags,
       uuid: superblock.uuid,
       segment: segment.segment,
@@ -254,15 +264,22 @@ export class ChunkLog {
       predecessorEnd: this.#end?.offset ?? 0,
       predecessorChecksum: this.#end?.checksum ?? 0,
       firstAppend: this.#numbers.peek('appends'),
-      durable: this.#durableAppend,
-    });
+      durable: this.#statedDurable,
+    };
+    try {
+      await segment.begin(header);
+    } catch (error) {
+      await this.#supply.discard(segment).catch(() => undefined); // recovery removes it otherwise
+      throw error;
+    }
+    this.#files.adopt(segment.segment, segment.file);
     this.#segmentFlags = 0;
     this.#segment = segment;
     return segment;
   }
 
   async #roll(segment: SegmentWriter): Promise<void> {
-    this.#writing = segment.seal(this.#writtenAppend, this.#durableAppend);
+    this.#writing = segment.seal(this.#writtenAppend, this.#statedDurable);
     try {
       await this.#writing;
     } finally {
@@ -302,11 +319,10 @@ export class ChunkLog {
   }
 
   #startSync(): void {
-    this.#syncing = this.#sync().finally(() => {
-      this.#syncing = undefined;
-    });
+    this.#syncing = this.#sync();
   }
 
+  /** Ends in the step that finds no waiter: one that comes later, even in the same turn, starts a sync of its own. */
   async #sync(): Promise<void> {
     do {
       // A record on its way to the kernel goes first: the block that it shares must not be written again later.
@@ -331,12 +347,14 @@ export class ChunkLog {
       } catch (error) {
         this.#poisonWith(error, 'syncing the log');
         for (const waiter of served) waiter.reject(this.#poison!);
+        this.#syncing = undefined;
         return;
       }
       for (const segment of sealed) this.#files.unpin(segment.segment);
       this.#durableAppend = Math.max(this.#durableAppend, upTo);
       for (const waiter of served) waiter.resolve();
     } while (this.#waiters.length > 0);
+    this.#syncing = undefined;
     this.#awaitQuiet();
   }
 
@@ -347,15 +365,17 @@ export class ChunkLog {
     for (const waiter of waiters) waiter.reject(this.#poison);
   }
 
-  /** The last flush has no later record to witness it: after a while of quiet, one is written for that alone. */
+  /**
+   * After a while of quiet: the last flush has no later record to witness it, so one is written for that alone; and
+   * the rest of the segment is filled, a piece at a time, for as long as nothing comes.
+   */
   #awaitQuiet(): void {
     this.#cancelQuiet?.();
-    if (this.#closing || this.#durableAppend !== this.#writtenAppend) return;
     this.#cancelQuiet = this.#clock.after(QUIET_MS, () => {
       this.#cancelQuiet = undefined;
-      if (this.#draining !== undefined || this.#syncing !== undefined || this.#closed) return;
-      this.#draining = this.#writeClosing(RECORD_CLOSING)
-        .catch((error: unknown) => this.#poisonWith(error, 'writing a closing record'))
+      if (this.#draining !== undefined || this.#syncing !== undefined || this.#closed || this.#poison) return;
+      this.#draining = this.#useQuiet()
+        .catch((error: unknown) => this.#poisonWith(error, 'writing in a quiet moment'))
         .finally(() => {
           this.#draining = undefined;
           if (this.#queueHead < this.#queue.length) this.#startDraining();
@@ -363,11 +383,26 @@ export class ChunkLog {
     });
   }
 
+  async #useQuiet(): Promise<void> {
+    if (!this.#closing && this.#durableAppend === this.#writtenAppend) {
+      // A courtesy: a failed sync has poisoned the log by itself, and a full store goes on without one.
+      await this.#writeClosing(RECORD_CLOSING).catch(() => undefined);
+    }
+    while (this.#queue.length === 0 && this.#segment?.isFilled === false && !this.#closed) {
+      await this.#segment.fillPiece();
+    }
+  }
+
   async #writeClosing(flags: number): Promise<void> {
     if (this.#poison) return;
     const segment = this.#segment ?? (await this.#begin());
+    if (!segment.fitsClosing) {
+      await this.#supply.ready();
+      await this.#roll(segment);
+    }
+    while (this.#syncGate !== undefined) await this.#syncGate;
     this.#packer.choose([], 0, 0);
-    if (!segment.fits(0, 0)) await this.#roll(segment);
+    if ((flags & RECORD_TAIL_REWRITTEN) !== 0) this.#rewriteDurable = undefined;
     await this.#writeRecord(this.#segment!, flags);
     await this.flush();
   }
@@ -375,6 +410,15 @@ export class ChunkLog {
   /** What is appended from now on replaces an unproven tail; `markTailRewritten` makes it count. */
   beginRewrite(): void {
     this.#segmentFlags = SEGMENT_REWRITES_TAIL;
+    this.#rewriteDurable = this.#durableAppend;
+  }
+
+  /**
+   * The watermark that records and headers state. While the tail is written again it stands still: so the first
+   * record that states a higher one proves that all of the tail is there, even if the mark itself is damaged.
+   */
+  get #statedDurable(): number {
+    return this.#rewriteDurable ?? this.#durableAppend;
   }
 
   /** All entries that were appended since `beginRewrite` are on the disk, and said to be complete. */
@@ -398,7 +442,10 @@ export class ChunkLog {
     try {
       if (!this.#poison && !this.#closing && this.#writtenAppend > 0) {
         await this.flush();
-        await this.#writeClosing(RECORD_CLOSING);
+        await this.#writeClosing(RECORD_CLOSING).catch((error: unknown) => {
+          // All is on the disk; only the next opening has to prove it again.
+          if (!hasCode(error, 'NO_SPACE')) throw error;
+        });
       }
     } finally {
       await this.#supply.close();

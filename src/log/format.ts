@@ -207,6 +207,11 @@ export function recordBytes(tableBytes: number, payloadBytes: number): number {
   return roundUp(RECORD_HEADER_BYTES + tableBytes + payloadBytes, RECORD_ALIGN_BYTES);
 }
 
+/** Bytes that a record takes of its segment: its table stands in the footer again. */
+export function roomFor(tableBytes: number, payloadBytes: number): number {
+  return recordBytes(tableBytes, payloadBytes) + roundUp(tableBytes, RECORD_ALIGN_BYTES);
+}
+
 /**
  * The last 512 bytes of a sealed segment begin with:
  *

@@ -11,7 +11,7 @@
 import { ByteWriter } from '../base/bytes.ts';
 import { crc32c } from '../base/crc.ts';
 import { assert } from '../base/errors.ts';
-import { CHUNK_BYTES } from '../base/units.ts';
+import { CHUNK_BYTES, roundUp } from '../base/units.ts';
 import type { Append } from './append.ts';
 import {
   DATA_ENTRY_BYTES,
@@ -24,10 +24,11 @@ import {
 } from './entries.ts';
 import {
   encodeRecordHeader,
-  RECORD_ALIGN_BYTES,
   RECORD_HEADER_BYTES,
   recordBytes,
   type RecordHeader,
+  roomFor,
+  SYNC_ALIGN_BYTES,
 } from './format.ts';
 
 /** Payload that one record gathers. */
@@ -38,7 +39,7 @@ export const TABLE_BYTES_MAX = 128 << 10;
 /** Longest text of one entry. */
 export const TEXT_BYTES_MAX = TABLE_BYTES_MAX - TEXT_ENTRY_BYTES;
 
-const PADDING = Buffer.alloc(RECORD_ALIGN_BYTES);
+const PADDING = Buffer.alloc(SYNC_ALIGN_BYTES);
 
 /** Bytes of the table that `append` needs. */
 function tableBytesOf(append: Append): number {
@@ -72,7 +73,7 @@ export class RecordPacker {
 
   /**
    * Chooses from the front of `queue` what the next record holds, without taking it off; answers how many.
-   * `bytesMax` is the room left; at least one entry is chosen, whether it fits or not.
+   * `bytesMax` is the room left (`roomFor`); at least one entry is chosen, whether it fits or not.
    */
   choose(queue: readonly Append[], from: number, bytesMax: number): number {
     this.appends.length = 0;
@@ -83,7 +84,7 @@ export class RecordPacker {
       const table = this.tableBytes + tableBytesOf(append);
       const payload = this.payloadBytes + append.count * (append.kind === ENTRY_CHUNKS ? CHUNK_BYTES : 0);
       if (this.appends.length > 0) {
-        if (table > TABLE_BYTES_MAX || payload > PAYLOAD_BYTES_MAX || recordBytes(table, payload) > bytesMax)
+        if (table > TABLE_BYTES_MAX || payload > PAYLOAD_BYTES_MAX || roomFor(table, payload) > bytesMax)
           break;
       }
       this.appends.push(append);
@@ -139,7 +140,9 @@ export class RecordPacker {
     this.head = this.#scratch.subarray(0, out.position);
     encodeRecordHeader(this.head, header, this.#uuid);
     buffers[0] = this.head;
-    const padding = this.recordBytes - this.head.length - this.payloadBytes;
+    // The block is written whole, so that the kernel need not read what an evicted page had before.
+    const written = header.offset + this.head.length + this.payloadBytes;
+    const padding = roundUp(written, SYNC_ALIGN_BYTES) - written;
     if (padding > 0) buffers.push(PADDING.subarray(0, padding));
     return sequence;
   }

@@ -59,7 +59,8 @@ export class SegmentScanner {
   readonly headerChecksum: number;
   readonly #file: StorageFile;
   readonly #uuid: Buffer;
-  readonly #window = Buffer.alloc(WINDOW_BYTES);
+  /** Made when something is read: most scanners of an open only read a header. */
+  #window: Buffer | undefined;
   #windowAt = 0;
   #windowBytes = 0;
 
@@ -90,6 +91,26 @@ export class SegmentScanner {
     return undefined;
   }
 
+  /** A segment file whatever it begins with: only `allRecords` makes sense without a header. */
+  static async openAnyway(storage: Storage, uuid: Buffer, segment: number): Promise<SegmentScanner> {
+    const whole = await SegmentScanner.open(storage, uuid, segment);
+    if (whole !== undefined) return whole;
+    const file = await storage.open(segmentPath(segment), 'read');
+    const header: SegmentHeader = {
+      flags: 0,
+      uuid,
+      segment,
+      segmentBytes: await file.sizeBytes(),
+      epoch: 0,
+      predecessor: 0,
+      predecessorEnd: 0,
+      predecessorChecksum: 0,
+      firstAppend: 0,
+      durable: 0,
+    };
+    return new SegmentScanner(file, uuid, header, 0);
+  }
+
   close(): Promise<void> {
     return this.#file.close();
   }
@@ -100,12 +121,20 @@ export class SegmentScanner {
       const large = Buffer.alloc(length);
       return large.subarray(0, await this.#file.read(large, 0, length, offset));
     }
+    this.#window ??= Buffer.allocUnsafeSlow(WINDOW_BYTES);
     if (offset < this.#windowAt || offset + length > this.#windowAt + this.#windowBytes) {
       this.#windowAt = offset;
       this.#windowBytes = await this.#file.read(this.#window, 0, WINDOW_BYTES, offset);
     }
     const start = offset - this.#windowAt;
     return this.#window.subarray(start, Math.min(start + length, this.#windowBytes));
+  }
+
+  /** What is in memory from `offset` on; at least a header, but at the end of the file. */
+  async #bytesFrom(offset: number): Promise<Buffer> {
+    const head = await this.#bytes(offset, RECORD_HEADER_BYTES);
+    if (head.length < RECORD_HEADER_BYTES) return head;
+    return this.#window!.subarray(offset - this.#windowAt, this.#windowBytes);
   }
 
   /** The record that starts at `offset`, or undefined if no whole header and table is there. */
@@ -138,7 +167,7 @@ export class SegmentScanner {
     const last = this.header.segmentBytes - RECORD_HEADER_BYTES;
     let at = roundUp(offset, RECORD_ALIGN_BYTES);
     while (at <= last) {
-      const window = await this.#bytes(at, Math.min(WINDOW_BYTES, this.header.segmentBytes - at));
+      const window = await this.#bytesFrom(at);
       if (window.length < RECORD_HEADER_BYTES) return undefined;
       const steps = Math.floor((window.length - 4) / RECORD_ALIGN_BYTES);
       let step = 0;
@@ -150,6 +179,15 @@ export class SegmentScanner {
       at += RECORD_ALIGN_BYTES;
     }
     return undefined;
+  }
+
+  /** Every whole record from `offset` on, past all damage: each at or behind the end of the one before. */
+  async *allRecords(offset = FIRST_RECORD_OFFSET): AsyncGenerator<ScannedRecord> {
+    let record = await this.findRecord(offset);
+    while (record !== undefined) {
+      yield record;
+      record = await this.findRecord(recordEnd(record.header));
+    }
   }
 
   /** True if anything but zeros stands where the next record would begin. */

@@ -69,6 +69,16 @@ export class SegmentFiles {
     }
   }
 
+  /** Gives back the memory of a segment that hardly anything lives in any more. */
+  async dropCached(segment: number): Promise<void> {
+    const open = await this.#pin(segment);
+    try {
+      await open.file.dropCached();
+    } finally {
+      open.pins -= 1;
+    }
+  }
+
   async #pin(segment: number): Promise<OpenSegment> {
     let open = this.#open.get(segment);
     if (open === undefined) {

@@ -1,8 +1,9 @@
 /**
- * Makes the next segment file ahead of need: file, space, directory entry, all on the disk before it is written.
+ * Makes the next segment file ahead of need: file, space, directory entry, all on the disk before it is written; and
+ * as long as nobody waits for it, fills it with zeros: over blocks written before, appends and syncs are fastest.
  *
  * Invariants: at most one file is made ahead; its number is taken when it is made; capacity is counted in whole
- * segments and never exceeded.
+ * segments and never exceeded, but by recovery: a full store can be opened too.
  */
 
 import { StoreError } from '../base/errors.ts';
@@ -15,9 +16,14 @@ export class SegmentSupply {
   readonly #storage: Storage;
   readonly #numbers: Numbers;
   #ahead: Promise<SegmentWriter> | undefined;
+  #filling: Promise<void> | undefined;
+  /** Somebody waits for the segment: filling it stops. */
+  #isWanted = false;
   #isAheadMade = false;
   /** Segment files that exist, the one made ahead included. */
   segmentCount: number;
+  /** Set while recovery writes the tail again. */
+  isRecovering = false;
 
   constructor(storage: Storage, numbers: Numbers, segmentCount: number) {
     this.#storage = storage;
@@ -30,20 +36,41 @@ export class SegmentSupply {
     return this.segmentCount - (this.#isAheadMade ? 1 : 0);
   }
 
-  /** Starts making the next segment in the background, if none is there yet. */
+  /** Starts making the next segment in the background, if none is there yet, and fills it until it is taken. */
   prepare(): void {
     if (this.#ahead !== undefined) return;
-    this.#ahead = this.#make();
-    // Whoever takes it gets the error.
-    this.#ahead.catch(() => undefined);
+    this.#isWanted = false;
+    const ahead = this.#make();
+    this.#ahead = ahead;
+    this.#filling = ahead.then((segment) => this.#fill(segment));
+    // Whoever waits for it gets the error; who comes later tries anew.
+    this.#filling.catch(() => {
+      if (this.#ahead === ahead) this.#ahead = undefined;
+    });
+  }
+
+  async #fill(segment: SegmentWriter): Promise<void> {
+    try {
+      while (!this.#isWanted && !segment.isFilled) await segment.fillPiece();
+    } catch (error) {
+      await this.discard(segment);
+      throw error;
+    }
+  }
+
+  /** Resolves when the next segment is there to be taken. @throws NO_SPACE, IO */
+  async ready(): Promise<void> {
+    this.prepare();
+    await this.#ahead;
   }
 
   /** The next segment, empty. After an error the next call tries again. @throws NO_SPACE, IO */
   async take(): Promise<SegmentWriter> {
     this.prepare();
-    const ahead = this.#ahead!;
+    this.#isWanted = true;
     try {
-      return await ahead;
+      await this.#filling;
+      return await this.#ahead!;
     } finally {
       this.#ahead = undefined;
       this.#isAheadMade = false;
@@ -52,7 +79,8 @@ export class SegmentSupply {
 
   async #make(): Promise<SegmentWriter> {
     const { uuid, segmentBytes, capacityBytes } = this.#numbers.superblock;
-    if (capacityBytes > 0 && (this.segmentCount + 1) * segmentBytes > capacityBytes) {
+    const isFull = capacityBytes > 0 && (this.segmentCount + 1) * segmentBytes > capacityBytes;
+    if (isFull && !this.isRecovering) {
       throw new StoreError('NO_SPACE', `the store has reached its capacity of ${capacityBytes} bytes`);
     }
     await this.#numbers.reserve('segments', 1);
@@ -72,14 +100,20 @@ export class SegmentSupply {
     return new SegmentWriter(segment, file, segmentBytes, uuid);
   }
 
+  /** Removes a segment that was taken and could not be begun. */
+  async discard(segment: SegmentWriter): Promise<void> {
+    this.segmentCount -= 1;
+    await segment.file.close();
+    await this.#storage.remove(segmentPath(segment.segment));
+  }
+
   /** Removes what was made ahead and is not needed. */
   async close(): Promise<void> {
+    this.#isWanted = true;
+    await this.#filling?.catch(() => undefined);
     const ahead = await this.#ahead?.catch(() => undefined);
     this.#ahead = undefined;
-    if (ahead === undefined) return;
-    await ahead.file.close();
-    await this.#storage.remove(segmentPath(ahead.segment));
-    this.segmentCount -= 1;
     this.#isAheadMade = false;
+    if (ahead !== undefined) await this.discard(ahead);
   }
 }

@@ -18,10 +18,12 @@ import {
   encodeTrailer,
   FIRST_RECORD_OFFSET,
   FOOTER_ITEM_BYTES,
+  RECORD_ALIGN_BYTES,
   RECORD_FOOTER,
   RECORD_HEADER_BYTES,
   type RecordHeader,
   recordBytes,
+  roomFor,
   SEGMENT_HEADER_COPY_OFFSET,
   type SegmentHeader,
   segmentHeaderChecksum,
@@ -29,6 +31,10 @@ import {
   TRAILER_ROOM_BYTES,
 } from './format.ts';
 import { recordEnd, type ScannedRecord } from './scan.ts';
+
+/** Zeros written at once ahead of need. */
+const FILL_PIECE_BYTES = 1 << 20;
+const ZEROS = Buffer.alloc(FILL_PIECE_BYTES);
 
 export class SegmentWriter {
   readonly segment: number;
@@ -43,6 +49,8 @@ export class SegmentWriter {
   end = FIRST_RECORD_OFFSET;
   /** Checksum of the last whole record's header, or of the segment header. */
   checksum = 0;
+  /** The file is written up to here, with records or zeros: appending below needs no allocation, and syncs fast. */
+  filledTo = 0;
   /** Something was written that no sync issued since covers. */
   isDirty = false;
 
@@ -73,6 +81,24 @@ export class SegmentWriter {
     }
   }
 
+  get isFilled(): boolean {
+    return this.filledTo >= this.#segmentBytes;
+  }
+
+  /** Writes zeros over the next piece of what has never been written. Requires: no record is being written. */
+  async fillPiece(): Promise<void> {
+    const from = Math.max(this.filledTo, roundUp(this.end, SYNC_ALIGN_BYTES));
+    const bytes = Math.min(FILL_PIECE_BYTES, this.#segmentBytes - from);
+    try {
+      if (bytes > 0) await this.file.write([ZEROS.subarray(0, bytes)], from);
+    } catch {
+      this.filledTo = this.#segmentBytes; // it only costs speed
+      return;
+    }
+    this.filledTo = from + Math.max(0, bytes);
+    if (bytes > 0 && this.isFilled) await this.file.datasync();
+  }
+
   /** Where the next record goes. */
   get position(): number {
     return this.#aligned ? roundUp(this.end, SYNC_ALIGN_BYTES) : this.end;
@@ -84,18 +110,25 @@ export class SegmentWriter {
     this.isDirty = false;
   }
 
-  /** True if a record with this table and payload fits, with the footer and the trailer behind it. */
+  /** True if a record with this table and payload fits, with a closing record, footer and trailer behind it. */
   fits(tableBytes: number, payloadBytes: number): boolean {
-    const footer = recordBytes(this.#footerBytes + FOOTER_ITEM_BYTES + tableBytes, 0);
-    // The footer itself may have to be aligned.
-    const reserved = SYNC_ALIGN_BYTES + footer + TRAILER_ROOM_BYTES;
-    return this.position + recordBytes(tableBytes, payloadBytes) + reserved <= this.#segmentBytes;
+    return roomFor(tableBytes, payloadBytes) <= this.roomBytes;
   }
 
-  /** Bytes left for a record with a small table. */
+  /** True if a closing record fits: behind any other record it does. */
+  get fitsClosing(): boolean {
+    return roomFor(0, 0) <= this.#room;
+  }
+
+  /** What a record may take (`roomFor`), so that a closing record still fits behind it. */
   get roomBytes(): number {
-    const footer = recordBytes(this.#footerBytes, 0) + SYNC_ALIGN_BYTES + TRAILER_ROOM_BYTES;
-    return this.#segmentBytes - this.position - footer;
+    return this.#room - SYNC_ALIGN_BYTES - recordBytes(0, 0) - RECORD_ALIGN_BYTES;
+  }
+
+  /** What the last record may take. The footer behind it may have to be aligned. */
+  get #room(): number {
+    const footer = SYNC_ALIGN_BYTES + recordBytes(this.#footerBytes + FOOTER_ITEM_BYTES, 0);
+    return this.#segmentBytes - this.position - footer - TRAILER_ROOM_BYTES;
   }
 
   /** Writes a packed record at `position`. On an error nothing may be appended to this segment any more. */

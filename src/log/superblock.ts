@@ -58,18 +58,30 @@ export function encodeSuperblock(block: Superblock): Buffer {
   return out.buffer;
 }
 
-/** undefined if the slot is not a whole superblock. @throws UNSUPPORTED_FORMAT if it is one of a newer revision. */
+/** The revision that a slot claims, whether or not the slot is whole; 0 if it is none. */
+function claimedRevision(slot: Buffer): number {
+  if (slot.length < SUPERBLOCK_BYTES || !slot.subarray(0, MAGIC.length).equals(MAGIC)) return 0;
+  return slot.readUInt16BE(REVISION_AT);
+}
+
+function unsupported(revision: number): StoreError {
+  return new StoreError(
+    'UNSUPPORTED_FORMAT',
+    `the store has format revision ${revision} and this program knows ${FORMAT_REVISION}; use a newer coppice`,
+  );
+}
+
+/**
+ * undefined if the slot is not a whole superblock. Later revisions keep magic, revision and this checksum where they
+ * are, so that a damaged slot is not taken for one of a later revision.
+ * @throws UNSUPPORTED_FORMAT if it is one of a newer revision.
+ */
 export function decodeSuperblock(slot: Buffer): Superblock | undefined {
-  if (slot.length < SUPERBLOCK_BYTES || !slot.subarray(0, MAGIC.length).equals(MAGIC)) return undefined;
-  const revision = slot.readUInt16BE(REVISION_AT);
-  if (revision > FORMAT_REVISION) {
-    throw new StoreError(
-      'UNSUPPORTED_FORMAT',
-      `the store has format revision ${revision} and this program knows ${FORMAT_REVISION}; use a newer coppice`,
-    );
-  }
+  const revision = claimedRevision(slot);
+  if (revision === 0) return undefined;
   if (crc32c(slot.subarray(0, SUPERBLOCK_BYTES - 4)) !== slot.readUInt32BE(SUPERBLOCK_BYTES - 4))
     return undefined;
+  if (revision > FORMAT_REVISION) throw unsupported(revision);
   const input = new ByteReader(slot, 16);
   return {
     generation: input.u64(),
@@ -100,6 +112,8 @@ export async function readSuperblock(storage: Storage): Promise<Superblock> {
     const [a, b] = slots.map(decodeSuperblock);
     const newest = a && b ? (a.generation > b.generation ? a : b) : (a ?? b);
     if (newest === undefined) {
+      const claimed = Math.max(...slots.map(claimedRevision));
+      if (claimed > FORMAT_REVISION) throw unsupported(claimed);
       throw new StoreError('CORRUPTION', 'both copies of the superblock are damaged; run `coppice fsck`');
     }
     return newest;

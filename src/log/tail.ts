@@ -13,7 +13,10 @@
  * them, and at the end of the log their payloads are verified; the first that fails is the cut.
  *
  * A tail that recovery wrote again (SEGMENT_REWRITES_TAIL) takes the place of what it copies only once its closing
- * mark is there; else it is ignored, and what it copied still stands.
+ * mark is there, or a record behind it; else it is ignored, and what it copied still stands.
+ *
+ * A file that is not part of the accepted log is a leftover and may be removed, unless anything in it states that
+ * more was synced than the accepted log holds: then a link is damaged, not the log at its end.
  */
 
 import type { Storage } from '../base/storage.ts';
@@ -63,6 +66,8 @@ export class LogTail {
   /** Segment files that do not: interrupted recoveries, what lies behind the cut, files without a header. */
   readonly strays: number[] = [];
   highestSegment = 0;
+  /** Segment files that there are, whatever they are. */
+  fileCount = 0;
 
   readonly #storage: Storage;
   readonly #uuid: Buffer;
@@ -79,7 +84,7 @@ export class LogTail {
 
   /** The accepted records from `start` (default: the beginning of the log), in order. Results are set at its end. */
   async *records(start?: LogPosition): AsyncGenerator<ScannedRecord> {
-    await this.#readHeaders();
+    await this.#readHeaders(start?.segment ?? 0);
     let segment = start?.segment ?? (await this.#successor(0))?.segment ?? 0;
     let offset = start?.offset ?? FIRST_RECORD_OFFSET;
     for (;;) {
@@ -103,38 +108,40 @@ export class LogTail {
     await this.#sortOutRest();
   }
 
-  /**
-   * What to do with the files that are not part of the accepted log. One that proves a sync behind the cut means
-   * that a link is damaged, not that the log ended: nothing may be thrown away then.
-   */
+  /** What to do with the files that are not part of the accepted log. */
   async #sortOutRest(): Promise<void> {
-    const accepted = new Set(this.segments);
+    const accepted = new Set([...this.segments, ...this.strays]);
     const from = this.segments[0] ?? 0;
-    for (const header of this.#headers.values()) {
-      if (header.segment < from || accepted.has(header.segment)) continue;
-      this.strays.push(header.segment);
-      if (header.durable > (this.end?.append ?? 0))
-        this.#unreadable(header.segment, 'is cut off from the log');
+    for (const segment of [...this.#headers.keys(), ...this.#headerless]) {
+      if (segment >= from && !accepted.has(segment)) this.strays.push(segment);
     }
-    for (const segment of this.#headerless) {
-      if (segment > this.#lastLinked()) this.strays.push(segment);
-      else if (segment > from) this.#unreadable(segment, 'has no valid header');
+    for (const segment of this.strays) {
+      if ((await this.#highestWatermark(segment)) <= (this.end?.append ?? 0)) continue;
+      const what = this.#headers.has(segment) ? 'is cut off from the log' : 'has no valid header';
+      const message = `segment ${segment} ${what}`;
+      this.damage.push({ code: 'LOG_SEGMENT_LOST', segment, offset: 0, message });
     }
   }
 
-  #lastLinked(): number {
-    return Math.max(0, ...this.#headers.keys());
+  /** The highest watermark that anything in this file states. */
+  async #highestWatermark(segment: number): Promise<number> {
+    const scanner = await SegmentScanner.openAnyway(this.#storage, this.#uuid, segment);
+    try {
+      let highest = scanner.header.durable;
+      for await (const { header } of scanner.allRecords()) highest = Math.max(highest, header.durable);
+      return highest;
+    } finally {
+      await scanner.close();
+    }
   }
 
-  #unreadable(segment: number, what: string): void {
-    this.damage.push({ code: 'LOG_SEGMENT_LOST', segment, offset: 0, message: `segment ${segment} ${what}` });
-  }
-
-  async #readHeaders(): Promise<void> {
+  async #readHeaders(from: number): Promise<void> {
     for (const name of await this.#storage.list('log')) {
       const segment = segmentOfName(name);
       if (segment === undefined) continue;
       this.highestSegment = Math.max(this.highestSegment, segment);
+      this.fileCount += 1;
+      if (segment < from) continue;
       const scanner = await SegmentScanner.open(this.#storage, this.#uuid, segment);
       if (scanner === undefined) {
         this.#headerless.push(segment);
@@ -156,20 +163,25 @@ export class LogTail {
     return undefined;
   }
 
-  /** True if the tail that begins in this segment was written again to its closing mark. */
+  /**
+   * True if the tail that begins in this segment was written again as a whole: its mark is there, or anything behind
+   * it. While a tail is written again, no record states a watermark as high as its own; all later ones do.
+   */
   async #isRewritten(first: SegmentHeader): Promise<boolean> {
-    for (let header: SegmentHeader | undefined = first; header !== undefined; ) {
-      const scanner = await SegmentScanner.open(this.#storage, this.#uuid, header.segment);
-      if (scanner === undefined) return false;
+    const segments = [first.segment];
+    for (const segment of segments) {
+      const scanner = await SegmentScanner.openAnyway(this.#storage, this.#uuid, segment);
       try {
-        for await (const record of scanner.walk()) {
-          if ((record.header.flags & RECORD_TAIL_REWRITTEN) !== 0) return true;
+        for await (const { header } of scanner.allRecords()) {
+          if ((header.flags & RECORD_TAIL_REWRITTEN) !== 0 || header.durable >= first.firstAppend)
+            return true;
         }
       } finally {
         await scanner.close();
       }
-      const number: number = header.segment;
-      header = [...this.#headers.values()].find((candidate) => candidate.predecessor === number);
+      for (const header of this.#headers.values()) {
+        if (header.predecessor === segment) segments.push(header.segment);
+      }
     }
     return false;
   }
@@ -226,11 +238,12 @@ export class LogTail {
     next: SegmentHeader | undefined,
   ): Promise<ScannedRecord | 'next' | 'end'> {
     const expected = (this.end?.append ?? 0) + 1;
-    const found = await scanner.findRecord(at);
+    let found: ScannedRecord | undefined;
     let proven = next?.durable ?? 0;
-    for (let record = found; record !== undefined; ) {
+    for await (const record of scanner.allRecords(at)) {
+      if (record.header.append < expected) continue; // what a cut left behind in a gap
+      found ??= record;
       proven = Math.max(proven, record.header.durable);
-      record = await scanner.findRecord(recordEnd(record.header));
     }
     if (proven < expected && next !== undefined) proven = await this.#durableFrom(next);
     if (proven < expected) return 'end';
@@ -245,13 +258,7 @@ export class LogTail {
   async #durableFrom(first: SegmentHeader): Promise<number> {
     let durable = 0;
     for (let header: SegmentHeader | undefined = first; header !== undefined; ) {
-      const scanner = await SegmentScanner.open(this.#storage, this.#uuid, header.segment);
-      if (scanner === undefined) break;
-      try {
-        for await (const record of scanner.walk()) durable = Math.max(durable, record.header.durable);
-      } finally {
-        await scanner.close();
-      }
+      durable = Math.max(durable, await this.#highestWatermark(header.segment));
       header = await this.#successor(header.segment);
     }
     return durable;

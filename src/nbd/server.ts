@@ -12,12 +12,12 @@ import net from 'node:net';
 import type { Logger } from 'pino';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { fromSystemError, StoreError } from '../base/errors.ts';
+import { listenOnFile } from '../base/unix-listener.ts';
 import type { SocketPath } from '../base/socket-path.ts';
 import { Budget } from './budget.ts';
 import { Connection, type ConnectionContext, type ConnectionEvents } from './connection.ts';
 import type { ExportSource } from './export-source.ts';
 import { ReplyBufferPool } from './reply-buffer.ts';
-import { listenOnFile } from './unix-listener.ts';
 
 export type { ExportSource } from './export-source.ts';
 

@@ -16,6 +16,7 @@ import { type CheckLine, CONTROL_PROTOCOL, CONTROL_SERVICE, decodeError, type He
 
 /** A server that is alive answers a greeting at once; one that was stopped or hangs must not hang the command. */
 const HELLO_MS_MAX = 10_000;
+const HANG_UP_CODES = new Set(['ECONNRESET', 'EPIPE']);
 
 export class ControlClient implements Door {
   readonly #socketPath: SocketPath;
@@ -40,8 +41,11 @@ export class ControlClient implements Door {
       return client;
     } catch (error) {
       await client.close();
-      if (error instanceof StoreError && error.cause instanceof NobodyThere) return undefined;
-      throw error;
+      const { cause } = error as Error;
+      if (cause instanceof NobodyThere) return undefined;
+      // It was there when we connected, and hung up: it is stopping, or was just killed.
+      const isHangUp = HANG_UP_CODES.has((cause as NodeJS.ErrnoException | undefined)?.code ?? '');
+      throw isHangUp ? new StoreError('CLOSED', 'the server is stopping; try again', error) : error;
     }
   }
 

@@ -11,11 +11,12 @@ import fastify, { type FastifyError, type FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
+import { listenOnFile } from '../base/unix-listener.ts';
 import type { SocketPath } from '../base/socket-path.ts';
 import { DiskLeases } from './disk-leases.ts';
 import { addDiskRoutes } from './disk-routes.ts';
 import type { Door } from './door.ts';
-import { listenOnSocketFile } from './socket-file.ts';
+
 import { addVersionRoutes } from './version-routes.ts';
 import { encodeError, statusOf } from './wire.ts';
 
@@ -67,7 +68,7 @@ export class ControlServer {
   /** Requires: this process holds the lock of the store, so that a socket file left there is nobody's. @throws IN_USE, IO */
   async listen(file: string): Promise<void> {
     await this.#app.ready();
-    this.#socketPath = await listenOnSocketFile(this.#app.server, file);
+    this.#socketPath = await listenOnFile(this.#app.server, file);
   }
 
   /** Lets running requests end for at most `deadlineMs`, then hangs up. */

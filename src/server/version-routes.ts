@@ -69,7 +69,13 @@ async function* checkLines(
     }
     yield line({ end: true });
   } catch (error) {
-    if (!(error instanceof StoreError)) throw error;
+    if (!(error instanceof StoreError)) {
+      // A programmer's mistake: no reply could tell it, and the server must not go on.
+      setImmediate(() => {
+        throw error;
+      });
+      throw error;
+    }
     yield line({ error: encodeError(error) });
   }
 }

@@ -63,6 +63,7 @@ export async function* checkOffline(
         : {
             view: { index, overlay: overlays.active },
             until: undefined,
+            durable: from.append,
             follow: (record: ScannedRecord, entries: readonly Entry[]) =>
               follow(replay, record, entries, from.append),
           };

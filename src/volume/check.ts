@@ -9,7 +9,7 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { StoreError } from '../base/errors.ts';
+import { AssertionError, StoreError } from '../base/errors.ts';
 import { NodeStorage } from '../base/node-storage.ts';
 import type { Storage } from '../base/storage.ts';
 import { REGIONS_MAX } from '../index/directory.ts';
@@ -28,6 +28,8 @@ import type { Finding } from './summary.ts';
 export interface CheckedIndex {
   view: IndexView;
   until: number | undefined;
+  /** Records up to this append number are known to be synced; default: those up to `until`. */
+  durable?: number | undefined;
   /** Called with every entry, in order: what stands behind the index's checkpoint is replayed by the caller. */
   follow(record: ScannedRecord, entries: readonly Entry[]): void;
 }
@@ -68,7 +70,8 @@ export async function* checkStore(
   const overlays = { active: new Overlay(), frozen: undefined };
   const builder = await IndexBuilder.begin({ ...environment, storage: new NodeStorage(scratch) }, overlays);
   try {
-    const tail = new LogTail(environment.storage, environment.uuid, 0);
+    const tail = new LogTail(environment.storage, environment.uuid, checked?.durable ?? checked?.until ?? 0);
+    const bad: BadChunk[] = [];
     const start = { segment: 0, offset: 0, append: 0, at: 0 };
     let scanner: SegmentScanner | undefined;
     try {
@@ -80,7 +83,7 @@ export async function* checkStore(
           scanner = await SegmentScanner.open(environment.storage, environment.uuid, segment);
         }
         let entries = entriesOf(record);
-        for await (const finding of checkPayloads(scanner!, entries, builder.replay.catalog!)) yield finding;
+        await checkPayloads(scanner!, entries, bad);
         checked?.follow(record, entries);
         if (append === checked?.until) entries = beforeCatalog(entries);
         builder.replay.segment = segment;
@@ -90,10 +93,12 @@ export async function* checkStore(
     } finally {
       await scanner?.close();
     }
+    for (const each of bad) yield chunkDamaged(each, builder.replay.catalog!);
     for (const { code, message } of tail.damage) yield damage(code, message);
-    if (tail.torn)
+    // Of a store in use neither means anything: it is being appended to, and has a segment ready.
+    if (tail.torn && checked?.until === undefined)
       yield note('TORN_TAIL', `an interrupted append ends the log, at ${JSON.stringify(tail.end)}`);
-    for (const segment of tail.strays)
+    for (const segment of checked?.until === undefined ? tail.strays : [])
       yield note('LEFTOVER_SEGMENT', `segment ${segment} is not part of the log`);
     yield* checkFooters(environment, tail.segments);
     await builder.commit(start);
@@ -109,22 +114,30 @@ function beforeCatalog(entries: readonly Entry[]): Entry[] {
   return at < 0 ? [...entries] : entries.slice(0, at);
 }
 
-async function* checkPayloads(
-  scanner: SegmentScanner,
-  entries: readonly Entry[],
-  catalog: Catalog,
-): AsyncGenerator<Finding> {
+interface BadChunk {
+  segment: number;
+  sequence: number;
+  label: number;
+  chunk: number;
+}
+
+async function checkPayloads(scanner: SegmentScanner, entries: readonly Entry[], found: BadChunk[]): Promise<void> {
   for (const entry of entries) {
     if (entry.kind !== ENTRY_CHUNKS) continue;
+    const { sequence, label, first } = entry;
     for (let bad = await scanner.badChunk(entry); bad >= 0; bad = await scanner.badChunk(entry, bad + 1)) {
-      const of = catalog.describe(entry.label);
-      const { segment } = scanner.header;
-      yield damage(
-        'CHUNK_DAMAGED',
-        `segment ${segment}, sequence ${entry.sequence}: chunk ${entry.first + bad} of ${of} has a wrong checksum`,
-      );
+      found.push({ segment: scanner.header.segment, sequence, label, chunk: first + bad });
     }
   }
+}
+
+/** `catalog` is that of the end of the log: what was written to a volume may belong to a snapshot by now. */
+function chunkDamaged({ segment, sequence, label, chunk }: BadChunk, catalog: Catalog): Finding {
+  const of = catalog.describe(label);
+  return damage(
+    'CHUNK_DAMAGED',
+    `segment ${segment}, sequence ${sequence}: chunk ${chunk} of ${of} has a wrong checksum`,
+  );
 }
 
 /** A sealed segment's footer must say what its records say. */
@@ -174,12 +187,17 @@ async function* compare(
   scratchOverlays: { active: Overlay },
 ): AsyncGenerator<Finding> {
   const made: IndexView = { index: builder.index, overlay: scratchOverlays.active };
+  const next = async (tree: number, from: number): Promise<number> => {
+    const inView = await ofView(nextRegionOf(tree, from, REGIONS_MAX, view));
+    const inMade = await nextRegionOf(tree, from, REGIONS_MAX, made);
+    return inView < 0 || inMade < 0 ? Math.max(inView, inMade) : Math.min(inView, inMade);
+  };
   const catalog = builder.replay.catalog!;
   try {
     for (const tree of treesOf(view, made)) {
-      let region = await nextRegionOf(tree, 0, REGIONS_MAX, view, made);
+      let region = await next(tree, 0);
       while (region >= 0) {
-        const actual = await canonicalRegion(view, catalog.tree, tree, region);
+        const actual = await ofView(canonicalRegion(view, catalog.tree, tree, region));
         const expected = await canonicalRegion(made, catalog.tree, tree, region);
         for (const label of new Set([...actual.keys(), ...expected.keys()])) {
           const none = new PointerBlock();
@@ -191,13 +209,23 @@ async function* compare(
             `chunk ${chunk} of ${catalog.describe(label)}: the index is not what the log says`,
           );
         }
-        region = await nextRegionOf(tree, region + 1, REGIONS_MAX, view, made);
+        region = await next(tree, region + 1);
       }
     }
     if (view.overlay === undefined || view.overlay.isEmpty) yield* compareUsage(view, made);
   } catch (error) {
     if (!(error instanceof StoreError)) throw error;
     yield damage('INDEX_DAMAGED', `${error.message}; it is made anew when the store is opened`);
+  }
+}
+
+/** What the index under check answers; that it cannot be read is damage as well. */
+async function ofView<T>(answer: Promise<T>): Promise<T> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof StoreError || error instanceof AssertionError) throw error;
+    throw new StoreError('INDEX_DAMAGED', `LevelDB cannot read it: ${(error as Error).message}`, error);
   }
 }
 

@@ -8,10 +8,11 @@
  *   record is known to be written. So what replay finds from there on, the catalog first, is what the index lacks.
  * - After a failed commit the database is closed before anything else is done with it: LevelDB goes on
  *   acknowledging behind a torn record of its own, and loses that (measured; see ARCHITECTURE.md, Decisions).
+ * - Overlays give up nothing before the index has it, so an index that is lost is made anew up to its last commit.
  */
 
 import type { Clock } from '../base/clock.ts';
-import { fromSystemError, hasCode, type StoreError } from '../base/errors.ts';
+import { AssertionError, fromSystemError, hasCode, StoreError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Storage } from '../base/storage.ts';
 import type { IndexDatabase } from '../index/directory.ts';
@@ -33,6 +34,13 @@ const NEW_INDEX_PATH = 'index.new';
 const OVERLAY_BYTES_MAX = 48 << 20;
 /** Log behind the checkpoint at which one begins: bounds replay. */
 const REPLAY_BYTES_MAX = 2 ** 31;
+/** How long nothing that failed is tried again. */
+const RETRY_MS = 1000;
+/** Changes that lie so close together that a checkpoint of them costs next to nothing: it begins early then. */
+const DENSE_POINTERS = 32_768;
+const DENSE_POINTERS_PER_REGION = 64;
+/** Live chunks in a segment below which its memory is of more use elsewhere. */
+const LIVE_CHUNKS_CACHED = 512;
 /** Changes that are worth a checkpoint when the store is closed: a few hundred milliseconds. */
 const CLOSING_POINTERS_MAX = 200_000;
 
@@ -60,19 +68,36 @@ export async function openIndex(
     database = await openDatabase(storage.nativePath(INDEX_PATH));
     return await PointerIndex.open(database, overlays, uuid, cacheBytes / 8);
   } catch (error) {
+    await database?.close();
     // Not a reason to rebuild: the index is whole, somebody holds it, or the process is out of descriptors.
     if (isTemporary(error)) throw fromSystemError(error, 'opening the index');
     logger.warn({ err: error }, 'the index cannot be trusted and is made anew from the log');
-    await database?.close();
     return undefined;
   }
 }
 
+type CodedError = Error & { code?: string };
+
 function isTemporary(error: unknown): boolean {
-  for (let at = error as Error & { code?: string }; at !== undefined; at = at.cause as typeof at) {
+  for (let at = error as CodedError | undefined; at instanceof Error; at = at.cause as typeof at) {
     if (at.code === 'LEVEL_LOCKED' || /Too many open files|EMFILE|ENFILE/.test(at.message ?? '')) return true;
   }
   return false;
+}
+
+/** An error of LevelDB itself. */
+function isOfDatabase(error: unknown): boolean {
+  return (error as CodedError | undefined)?.code?.startsWith('LEVEL_') ?? false;
+}
+
+/** What a caller gets for an error of the index; a programmer's mistake stays one. */
+function ofIndex(error: unknown, doing: string): unknown {
+  return error instanceof AssertionError ? error : fromSystemError(error, doing);
+}
+
+/** True if the rows are not what they should be: opening the index again would not help. */
+function isDamage(error: unknown): boolean {
+  return hasCode(error, 'INDEX_DAMAGED') || (error as CodedError | undefined)?.code === 'LEVEL_CORRUPTION';
 }
 
 /**
@@ -128,7 +153,12 @@ export class IndexBuilder {
     await storage.remove(INDEX_PATH);
     await storage.rename(NEW_INDEX_PATH, INDEX_PATH);
     const database = await openDatabase(storage.nativePath(INDEX_PATH));
-    return await PointerIndex.open(database, this.#overlays, uuid, cacheBytes / 8);
+    return await PointerIndex.open(database, this.#overlays, uuid, cacheBytes / 8).catch(
+      async (error: unknown) => {
+        await database.close();
+        throw error;
+      },
+    );
   }
 
   async abandon(): Promise<void> {
@@ -146,12 +176,23 @@ export class IndexKeeper {
   readonly #environment: IndexEnvironment;
   readonly #log: ChunkLog;
   readonly #catalog: Catalog;
+  /** Told of segments in which hardly anything lives any more. */
+  readonly #onEmptied: (segments: readonly number[]) => void;
   /** Runs a step while no change of the catalog is under way. */
   readonly #betweenChanges: <T>(step: () => Promise<T>) => Promise<T>;
   #index: PointerIndex;
   #frozenAt: CommitPosition | undefined;
   #checkpointing: Promise<void> | undefined;
   #repairing: Promise<void> | undefined;
+  /** Why the last repair failed: until one succeeds, the index is not used. */
+  #unrepaired: StoreError | undefined;
+  /** Nothing that failed is tried again before this moment. */
+  #retryAt = 0;
+  #closed = false;
+  /** Records up to this append number are in the index; what is behind them is in the overlays, and may be in both. */
+  #indexedAppend: number;
+  /** The record in whose step the frozen overlay froze. */
+  #frozenAppend = 0;
   /** Log bytes at the last checkpoint. */
   #appendedBytesAt = 0;
   /** The last change of the catalog that a checkpoint has. */
@@ -165,7 +206,9 @@ export class IndexKeeper {
     catalog: Catalog,
     catalogSequence: number,
     betweenChanges: <T>(step: () => Promise<T>) => Promise<T>,
+    onEmptied: (segments: readonly number[]) => void,
   ) {
+    this.#onEmptied = onEmptied;
     this.#catalogSequenceAt = catalogSequence;
     this.#environment = environment;
     this.#index = index;
@@ -173,6 +216,8 @@ export class IndexKeeper {
     this.#log = log;
     this.#catalog = catalog;
     this.#betweenChanges = betweenChanges;
+    // An index that was made anew and has no checkpoint yet may have anything of what was recovered.
+    this.#indexedAppend = index.checkpoint.segment === 0 ? log.writtenAppend : index.checkpoint.append;
   }
 
   get index(): PointerIndex {
@@ -190,42 +235,61 @@ export class IndexKeeper {
 
   async #trusting<T>(use: (index: PointerIndex) => Promise<T>): Promise<T> {
     for (let attempt = 0; ; attempt++) {
-      while (this.#repairing !== undefined) await this.#repairing;
+      while (this.#isInRepair) await this.#repair();
+      if (this.#closed) throw new StoreError('CLOSED', 'the store is closed');
       const index = this.#index;
       try {
         return await use(index);
       } catch (error) {
-        const inDoubt =
-          hasCode(error, 'INDEX_DAMAGED') || index !== this.#index || this.#repairing !== undefined;
-        if (!inDoubt || attempt === 3) throw error;
-        if (index === this.#index && this.#repairing === undefined) this.#startRepair(error);
+        const overtaken = index !== this.#index || this.#isInRepair;
+        const inDoubt = isDamage(error) || (isOfDatabase(error) && !isTemporary(error));
+        if ((!overtaken && !inDoubt) || attempt === 3) throw ofIndex(error, 'reading the index');
+        if (!overtaken) this.#startRepair(error, attempt > 0 || isDamage(error));
       }
     }
+  }
+
+  get #isInRepair(): boolean {
+    return this.#repairing !== undefined || this.#unrepaired !== undefined;
+  }
+
+  /** Waits for the repair under way, or tries once more after one that failed. @throws why it failed */
+  async #repair(): Promise<void> {
+    if (this.#repairing === undefined && this.#unrepaired !== undefined) {
+      if (this.#closed || this.#environment.clock.now() < this.#retryAt) throw this.#unrepaired;
+      this.#startRepair(this.#unrepaired, true);
+    }
+    await this.#repairing;
   }
 
   /** Called when changes have been put into the overlay: begins a checkpoint when enough have come together. */
   noteChanges(): void {
     if (this.#checkpointing !== undefined || this.#repairing !== undefined) return;
-    if (
-      this.overlays.active.usedBytes < OVERLAY_BYTES_MAX &&
-      this.#log.appendedBytes - this.#appendedBytesAt < REPLAY_BYTES_MAX
-    ) {
-      return;
-    }
+    const { usedBytes, pointerCount, regionCount } = this.overlays.active;
+    const isDense = pointerCount >= DENSE_POINTERS && pointerCount >= DENSE_POINTERS_PER_REGION * regionCount;
+    const replayBytes = this.#log.appendedBytes - this.#appendedBytesAt;
+    if (!isDense && usedBytes < OVERLAY_BYTES_MAX && replayBytes < REPLAY_BYTES_MAX) return;
+    if (this.#environment.clock.now() < this.#retryAt) return;
     this.checkpoint().catch((error: unknown) => {
+      this.#retryAt = this.#environment.clock.now() + RETRY_MS;
       this.#environment.logger.error({ err: error }, 'a checkpoint failed');
     });
   }
 
   /** The index reflects everything that was appended before this call when it resolves. @throws IO, POISONED */
   async checkpoint(): Promise<void> {
-    while (this.#checkpointing !== undefined) await this.#checkpointing.catch(() => undefined);
-    while (this.#repairing !== undefined) await this.#repairing;
+    while (this.#checkpointing !== undefined || this.#isInRepair) await this.#alone();
     if (this.overlays.frozen === undefined && this.overlays.active.isEmpty && !this.#catalogChanged()) return;
     this.#checkpointing = this.#checkpoint().finally(() => {
       this.#checkpointing = undefined;
     });
     await this.#checkpointing;
+  }
+
+  /** One step towards a moment in which no checkpoint and no repair is under way. */
+  async #alone(): Promise<void> {
+    if (this.#checkpointing !== undefined) await this.#checkpointing.catch(() => undefined);
+    else await this.#repair();
   }
 
   #catalogChanged(): boolean {
@@ -237,29 +301,40 @@ export class IndexKeeper {
     const { appendedBytes } = this.#log;
     const { sequence } = this.#catalog;
     this.#frozenAt = undefined;
-    this.#frozenAt = await this.#appendCatalog(() => this.#index.freeze());
+    this.#frozenAt = await this.#appendCatalog((append) => {
+      this.#index.freeze();
+      this.#frozenAppend = append.record;
+    });
     await this.#commitFrozen();
     this.#appendedBytesAt = appendedBytes;
     this.#catalogSequenceAt = sequence;
   }
 
+  /** Commits; where that fails, once more after a repair. */
   async #commitFrozen(): Promise<void> {
     const started = this.#environment.clock.now();
     await this.#log.flush();
-    const index = this.#index;
-    try {
-      // Without a position of its own (its catalog did not get into the log whole) the one before still holds.
-      await index.commit(this.#frozenAt ?? index.checkpoint, isRootIn(this.#catalog));
-    } catch (error) {
-      this.#startRepair(error);
-      throw error;
+    for (let attempt = 0; ; attempt++) {
+      const index = this.#index;
+      try {
+        // Without a position of its own (its catalog did not get into the log whole) the one before still holds.
+        await index.commit(this.#frozenAt ?? index.checkpoint, isRootIn(this.#catalog));
+        break;
+      } catch (error) {
+        if (index === this.#index) this.#startRepair(error, isDamage(error));
+        await this.#repairing;
+        if (attempt === 2) throw ofIndex(error, 'writing the index');
+      }
     }
+    this.#indexedAppend = this.#frozenAppend;
     const ms = this.#environment.clock.now() - started;
-    this.#environment.logger.debug({ generation: index.checkpoint.generation, ms }, 'checkpoint');
+    this.#environment.logger.debug({ generation: this.#index.checkpoint.generation, ms }, 'checkpoint');
+    const { usage } = this.#index;
+    this.#onEmptied(usage.diminished.filter((segment) => usage.of(segment) <= LIVE_CHUNKS_CACHED));
   }
 
   /** Appends the catalog. `first` runs in the step in which its first record is written, before what follows it. */
-  async #appendCatalog(first: () => void): Promise<CommitPosition> {
+  async #appendCatalog(first: (append: Append) => void): Promise<CommitPosition> {
     return await this.#betweenChanges(async () => {
       const texts = this.#catalog.encode();
       const owners = texts.map((_, i) => new AppendPromise(i === 0 ? first : undefined));
@@ -272,41 +347,73 @@ export class IndexKeeper {
     });
   }
 
-  #startRepair(cause: unknown): void {
-    if (this.#repairing !== undefined) return;
-    this.#environment.logger.warn({ err: cause }, 'the index is in doubt and is made anew from the log');
-    this.#repairing = this.#rebuild().finally(() => {
-      this.#repairing = undefined;
-    });
-    this.#repairing.catch((error: unknown) => {
-      this.#environment.logger.error({ err: error }, 'making the index anew failed');
-    });
+  /** `anew`: from the log. Otherwise the index is only opened again, if it has kept what it acknowledged. */
+  #startRepair(cause: unknown, anew: boolean): void {
+    if (this.#repairing !== undefined || this.#closed) return;
+    this.#environment.logger.warn({ err: cause }, 'the index is in doubt');
+    this.#repairing = (anew ? this.#rebuild() : this.#reopen())
+      .then(
+        () => {
+          this.#unrepaired = undefined;
+        },
+        (error: unknown) => {
+          this.#environment.logger.error({ err: error }, 'repairing the index failed');
+          this.#retryAt = this.#environment.clock.now() + RETRY_MS;
+          this.#unrepaired = fromSystemError(error, 'repairing the index');
+          throw this.#unrepaired;
+        },
+      )
+      .finally(() => {
+        this.#repairing = undefined;
+      });
+    this.#repairing.catch(() => undefined);
   }
 
-  /** Makes the index anew as of now; writes go on meanwhile, loads wait. */
+  async #reopen(): Promise<void> {
+    const old = this.#index;
+    await old.close().catch(() => undefined);
+    const reopened = await openIndex(this.#environment, this.overlays);
+    if (reopened !== undefined && reopened.checkpoint.generation >= old.checkpoint.generation) {
+      this.#index = reopened;
+      return;
+    }
+    await reopened?.close();
+    await this.#rebuild();
+  }
+
+  /**
+   * Makes the index anew as of its last commit; the overlays have what is behind that. Writes go on meanwhile, loads
+   * wait. Nothing is appended, so that a full or poisoned store goes on being read.
+   */
   async #rebuild(): Promise<void> {
     await this.#index.close().catch(() => undefined);
-    const position = await this.#appendCatalog(() => {
-      // What these have stands in the log in front of this record.
-      this.overlays.active = new Overlay();
-      this.overlays.frozen = undefined;
-    });
-    await this.#log.flush();
+    const { checkpoint } = this.#index;
+    // A commit that was reported as failed may have been made.
+    const until = Math.max(this.#indexedAppend, checkpoint.append);
     const overlays: Overlays = { active: new Overlay(), frozen: undefined };
     const builder = await IndexBuilder.begin(this.#environment, overlays);
-    const tail = new LogTail(this.#environment.storage, this.#environment.uuid, position.append);
-    for await (const record of tail.records()) {
-      if (record.header.append > position.append) break;
-      builder.replay.segment = record.header.segment;
-      builder.replay.apply(entriesOf(record));
-      if (builder.isFull) await builder.commit(position);
+    try {
+      const tail = new LogTail(this.#environment.storage, this.#environment.uuid, until);
+      let reached = 0;
+      for await (const record of tail.records()) {
+        reached = record.header.append;
+        if (reached > until) break;
+        builder.replay.segment = record.header.segment;
+        builder.replay.apply(entriesOf(record));
+        if (builder.isFull) await builder.commit(checkpoint);
+      }
+      for (const damage of tail.damage)
+        this.#environment.logger.error({ damage }, 'part of the log is damaged');
+      if (reached < until)
+        throw new StoreError('CORRUPTION', 'part of the log cannot be reached; run `coppice fsck`');
+      await builder.commit(checkpoint);
+      await (await builder.finish()).close();
+    } catch (error) {
+      await builder.abandon().catch(() => undefined);
+      throw error;
     }
-    await builder.commit(position);
-    const built = await builder.finish();
-    await built.close();
     const reopened = await openIndex(this.#environment, this.overlays);
-    if (reopened === undefined)
-      throw fromSystemError(new Error('it cannot be opened'), 'making the index anew');
+    if (reopened === undefined) throw new StoreError('IO', 'the index that was made anew cannot be opened');
     this.#index = reopened;
     this.#environment.logger.info({ generation: reopened.checkpoint.generation }, 'the index is whole again');
   }
@@ -314,7 +421,7 @@ export class IndexKeeper {
   /** Runs `work` right after a checkpoint, with no other before it ends; gives the index and its position. */
   async holding<T>(work: (index: PointerIndex) => Promise<T>): Promise<T> {
     await this.checkpoint();
-    while (this.#checkpointing !== undefined) await this.#checkpointing.catch(() => undefined);
+    while (this.#checkpointing !== undefined || this.#isInRepair) await this.#alone();
     const held = work(this.#index);
     this.#checkpointing = held.then(
       () => undefined,
@@ -337,6 +444,8 @@ export class IndexKeeper {
         this.#environment.logger.error({ err: error }, 'the last checkpoint failed; the log has everything');
       });
     }
+    this.#closed = true;
+    await this.#repairing?.catch(() => undefined);
     await this.#index.close();
   }
 }

@@ -22,7 +22,7 @@ import type { Overlays, PointerIndex } from '../index/pointer-index.ts';
 import { Append, type AppendOwner, AppendPromise } from '../log/append.ts';
 import { ChunkLog } from '../log/chunk-log.ts';
 import { CATALOG_LAST, ENTRY_CATALOG, ENTRY_CHANGE, ENTRY_CHUNKS, ENTRY_ZEROS } from '../log/entries.ts';
-import { segmentPath } from '../log/format.ts';
+import { encodeRecordHeader, recordBytes, segmentPath } from '../log/format.ts';
 import { Numbers } from '../log/numbers.ts';
 import { entriesOf, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
 import { SegmentFiles } from '../log/segment-files.ts';
@@ -54,14 +54,21 @@ export interface Recovered {
 /** @throws CORRUPTION if part of the log is unreachable, IO, NO_SPACE */
 export async function recover(environment: IndexEnvironment, superblock: Superblock): Promise<Recovered> {
   const overlays: Overlays = { active: new Overlay(), frozen: undefined };
-  const index = await openIndex(environment, overlays);
-  let state = index === undefined ? undefined : await replayBehind(environment, index, overlays);
-  if (state === undefined) {
-    await index?.close();
-    overlays.active = new Overlay();
-    state = await replayAll(environment, overlays);
+  let index = await openIndex(environment, overlays);
+  try {
+    let state = index === undefined ? undefined : await replayBehind(environment, index, overlays);
+    if (state === undefined) {
+      await index?.close();
+      index = undefined;
+      overlays.active = new Overlay();
+      state = await replayAll(environment, overlays);
+      index = state.index;
+    }
+    return await beginEpoch(environment, superblock, overlays, state);
+  } catch (error) {
+    await index?.close(); // or nobody in this process could open it again
+    throw error;
   }
-  return await beginEpoch(environment, superblock, overlays, state);
 }
 
 interface Replayed {
@@ -130,7 +137,6 @@ async function beginEpoch(
   const catalog = replay.catalog!;
   const lost = tail.damage.find((damage) => damage.code === 'LOG_SEGMENT_LOST');
   if (lost !== undefined) {
-    await index.close();
     throw new StoreError('CORRUPTION', `the log is damaged: ${lost.message}; run \`coppice fsck\``);
   }
   for (const damage of tail.damage) logger.error({ damage }, 'part of the log is damaged');
@@ -144,15 +150,24 @@ async function beginEpoch(
     segments: tail.highestSegment,
   });
   const retired = tail.segments.filter((segment) => end === undefined || segment > end.segment);
+  const leftovers = new Set([...retired, ...tail.strays]);
   const files = new SegmentFiles(storage);
-  const supply = new SegmentSupply(storage, numbers, tail.segments.length - retired.length);
-  const durable = resume ? tail.durable : (end?.append ?? 0);
+  const supply = new SegmentSupply(storage, numbers, tail.fileCount - leftovers.size);
+  const durable = end?.append ?? 0;
   const log = new ChunkLog({ files, numbers, supply, clock, end, durable, resume });
   if (rewrite) {
     logger.info({ records: unproven.length }, 'writing the unproven tail of the log again');
-    await rewriteTail(storage, uuid, log, replay, overlays, unproven);
+    supply.isRecovering = true;
+    try {
+      await rewriteTail(storage, uuid, log, replay, overlays, unproven);
+    } catch (error) {
+      await supply.close().catch(() => undefined);
+      await files.close();
+      throw error;
+    }
+    supply.isRecovering = false;
   }
-  await removeSegments(storage, [...retired, ...tail.strays]);
+  await removeSegments(storage, leftovers);
   if (tail.torn) logger.info({ end: tail.end }, 'an interrupted append was cut');
   return {
     numbers,
@@ -169,7 +184,11 @@ async function beginEpoch(
   };
 }
 
-/** The last segment, opened to be appended to behind its closing record. */
+/**
+ * The last segment, opened to be appended to behind its closing record. That record vouches for all before it, and
+ * nothing vouches for itself: a sync of it may have failed in an earlier life, and its page be called clean since. As
+ * what comes behind is chained to it, it is written again where it stands, and synced.
+ */
 async function resumeSegment(
   storage: Storage,
   uuid: Buffer,
@@ -182,8 +201,18 @@ async function resumeSegment(
     const records: ScannedRecord[] = [];
     for await (const record of scanner.walk()) records.push(record);
     // Damage in between ends the walk early: then the footer could not be complete, and a new segment is begun.
-    if (records.at(-1)?.header.append !== end.append) return undefined;
+    const closing = records.at(-1)?.header;
+    if (closing?.append !== end.append) return undefined;
     const file = await storage.open(segmentPath(end.segment), 'write');
+    try {
+      const bytes = Buffer.alloc(recordBytes(0, 0));
+      encodeRecordHeader(bytes, { ...closing }, uuid);
+      await file.write([bytes], closing.offset);
+      await file.datasync();
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
     const writer = new SegmentWriter(end.segment, file, superblock.segmentBytes, uuid);
     writer.resume(records, scanner.headerChecksum);
     return writer;
@@ -231,6 +260,10 @@ async function rewriteTail(
         const last = new AppendPromise();
         switch (entry.kind) {
           case ENTRY_CHUNKS: {
+            if ((await scanner.badChunk(entry)) >= 0) {
+              const { segment, offset } = record.header;
+              throw new StoreError('IO', `segment ${segment}: the record at ${offset} reads differently now`);
+            }
             const slices = [Buffer.from(await scanner.payload(entry))];
             log.submit(Append.chunks(moved, entry, entry.first, entry.count, slices, entry.sequence));
             break;
@@ -258,8 +291,8 @@ async function rewriteTail(
   await log.markTailRewritten();
 }
 
-async function removeSegments(storage: Storage, segments: readonly number[]): Promise<void> {
-  if (segments.length === 0) return;
-  for (const segment of new Set(segments)) await storage.remove(segmentPath(segment));
+async function removeSegments(storage: Storage, segments: ReadonlySet<number>): Promise<void> {
+  if (segments.size === 0) return;
+  for (const segment of segments) await storage.remove(segmentPath(segment));
   await storage.syncDirectory('log');
 }

@@ -172,14 +172,23 @@ export class Store {
       const changes = new Mutex();
       const { index, overlays, log, catalog } = recovered;
       const between = <T>(step: () => Promise<T>): Promise<T> => changes.run(step);
+      const emptied = (segments: readonly number[]): void => {
+        for (const segment of segments) {
+          recovered.files.dropCached(segment).catch((error: unknown) => {
+            environment.logger.warn({ err: error, segment }, 'the cache of a dead segment was not dropped');
+          });
+        }
+      };
+      const { catalogSequence } = recovered;
       const keeper = new IndexKeeper(
         environment,
         index,
         overlays,
         log,
         catalog,
-        recovered.catalogSequence,
+        catalogSequence,
         between,
+        emptied,
       );
       const cache = new PageCache(cacheBytes);
       const store = new Store(

@@ -1,3 +1,5 @@
+/** `coppice fsck`: what it prints and how it ends. */
+
 import { afterEach, describe, expect, it } from 'vitest';
 import { checkStore } from '../../src/cli/check-command.ts';
 import { StoreError } from '../../src/base/errors.ts';

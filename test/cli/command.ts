@@ -25,6 +25,12 @@ export interface RunOptions {
   nodeArgs?: string[];
 }
 
+/** What a failed test leaves running ends with the tests. */
+const children = new Set<ChildProcess>();
+process.on('exit', () => {
+  for (const child of children) child.kill('SIGKILL');
+});
+
 /** A program that runs: what it has printed so far, and its end. */
 export class Running {
   readonly child: ChildProcess;
@@ -40,6 +46,7 @@ export class Running {
       env: { ...env, ...options.env },
       stdio: ['pipe', 'pipe', 'pipe'],
     });
+    children.add(this.child);
     this.child.stdin!.on('error', () => undefined);
     this.child.stdout!.on('data', (piece: Buffer) => this.#out.push(piece));
     this.child.stderr!.setEncoding('utf8').on('data', (text: string) => {
@@ -48,6 +55,7 @@ export class Running {
     this.ended = new Promise((resolve, reject) => {
       this.child.once('error', reject);
       this.child.once('close', (code, signal) => {
+        children.delete(this.child);
         resolve({ code, signal, out: this.out, bytes: Buffer.concat(this.#out), err: this.#err });
       });
     });

@@ -1,3 +1,5 @@
+/** The tree and the tables that are drawn for a terminal. */
+
 import { describe, expect, it } from 'vitest';
 import { drawFields, drawTable } from '../../src/cli/table.ts';
 import { drawTree, growTree } from '../../src/cli/version-tree.ts';

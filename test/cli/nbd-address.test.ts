@@ -1,3 +1,5 @@
+/** `--listen`, and the URIs that clients take. */
+
 import { describe, expect, it } from 'vitest';
 import { nbdUri, parseListenAddress } from '../../src/cli/nbd-address.ts';
 

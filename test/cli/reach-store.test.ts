@@ -1,5 +1,6 @@
 /** Which door a command gets. */
 
+import net from 'node:net';
 import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { StoreError } from '../../src/base/errors.ts';
@@ -66,6 +67,14 @@ describe('a store', () => {
     setTimeout(open, 300);
     expect(await reach(directory, async () => 'here')).toBe('here');
     await Promise.all([read, closed]);
+  });
+
+  it('whose server hangs up at once is tried again', async () => {
+    const directory = temporaryDirectory();
+    const rude = net.createServer((socket) => socket.destroy()).listen(path.join(directory, 'control.sock'));
+    await new Promise((resolve) => rude.once('listening', resolve));
+    setTimeout(() => rude.close(), 300);
+    expect(await reach(directory, async () => 'here')).toBe('here');
   });
 
   it('that stays locked is reported with its owner', async () => {

@@ -286,6 +286,36 @@ describe('the program', () => {
     }
   });
 
+  it.each([
+    ['an exception', "throw new TypeError('planted')"],
+    ['a rejection that nobody handles', "Promise.reject(new TypeError('planted'))"],
+  ])('ends with a stack and its own exit code on %s', async (_what, mistake) => {
+    const store = await newStore();
+    const plant = `setTimeout(() => { ${mistake}; }, 1000);`;
+    const server = new Running(MAIN, ['--store', store, 'serve'], {
+      nodeArgs: ['--import', `data:text/javascript,${encodeURIComponent(plant)}`],
+    });
+    const ended = await server.ended;
+    expect(ended.code).toBe(70);
+    expect(ended.err).toMatch(/mistake in Coppice.*\nTypeError: planted\n +at /);
+    expect(await ok(store, ['fsck'])).toContain('clean');
+  });
+
+  it('ends at once on a second signal', async () => {
+    const store = await newStore();
+    const server = await serve(store);
+    const client = await untilOpen(net.connect(path.join(store, 'control.sock')));
+    client.write('PUT /v1/disk/bytes?name=disk&offset=0 HTTP/1.1\r\nhost: x\r\ncontent-length: 4096\r\n');
+    client.write('content-type: application/octet-stream\r\n\r\nhalf');
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    server.child.kill('SIGTERM');
+    await server.until(() => server.err.includes('stopping'), 'the first signal to be noticed');
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const ended = await stop(server, 'SIGTERM');
+    expect(ended.code).toBe(143);
+    expect(ended.tookMs).toBeLessThan(1000);
+  });
+
   it('shows its commands when it is given none', async () => {
     const ended = await run([]);
     expect(ended.code).toBe(2);

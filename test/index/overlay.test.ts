@@ -9,7 +9,14 @@ import { pointerAt, REGIONS_END } from './rig.ts';
 const DISK_CHUNKS = 2 ** 34;
 const SOME = new Uint32Array(1024).map((_, i) => i + 1);
 
-function put(overlay: Overlay, tree: number, label: number, first: number, count: number, sequence: number): void {
+function put(
+  overlay: Overlay,
+  tree: number,
+  label: number,
+  first: number,
+  count: number,
+  sequence: number,
+): void {
   overlay.putChunks(tree, label, first, count, 1, 4096, SOME, 0, sequence);
 }
 

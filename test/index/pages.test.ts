@@ -76,7 +76,8 @@ describe('pages', () => {
             newest.get(table)!.clear();
           } else {
             const found = table.find(region);
-            if (found !== undefined && found !== newest.get(table)!.get(region)) throw new Error('an old page is found');
+            if (found !== undefined && found !== newest.get(table)!.get(region))
+              throw new Error('an old page is found');
           }
           expect(cache.usedBytes).toBeLessThanOrEqual(Math.max(1, bound) * ROOM);
         }

@@ -11,7 +11,7 @@ import { Random, seeds } from '../support/random.ts';
 import { scratchDirectory } from '../support/stores.ts';
 import { randomOperation } from './operations.ts';
 import { IndexRig, memoryDatabase, REGIONS_END, UUID } from './rig.ts';
-import { slow, ticks } from './slow-database.ts';
+import { slow, ticks, watched } from './slow-database.ts';
 
 const VERSIONS_MAX = 30;
 const scratch = scratchDirectory();
@@ -73,7 +73,11 @@ describe('the index under random histories', () => {
   for (const seed of seeds(4)) {
     it(`reads in every version what was put there, and is the same in any rhythm of commits (SEED=${seed})`, async () => {
       const random = new Random(seed);
-      const rig = await IndexRig.begin(undefined, random.pick([0, 30_000, 1 << 20]));
+      const rig = await IndexRig.begin(
+        undefined,
+        random.pick([0, 30_000, 1 << 20]),
+        random.pick([0, 1 << 20]),
+      );
       await runHistory(rig, random, 400);
       const dump = await rig.dump();
       expect(dump.length).toBeGreaterThan(1000);
@@ -120,7 +124,8 @@ describe('the index under random histories', () => {
   it('zeros over everything leave a root without rows, and a child with holes only where it hides something', async () => {
     const rig = await IndexRig.begin();
     rig.apply({ op: 'create' });
-    for (const region of [0, 300, 200_000]) rig.apply({ op: 'write', label: 1, first: region * 256, count: 10 });
+    for (const region of [0, 300, 200_000])
+      rig.apply({ op: 'write', label: 1, first: region * 256, count: 10 });
     await rig.commit();
     rig.apply({ op: 'snapshot', label: 1 });
     rig.apply({ op: 'zero', label: 2, first: 0, count: 2 ** 34 });
@@ -136,7 +141,7 @@ describe('the index under random histories', () => {
     expect(pointerRows.length).toBe(6);
   });
 
-  it('a root\'s hole in a row of changes hides its own older row', async () => {
+  it("a root's hole in a row of changes hides its own older row", async () => {
     const rig = await IndexRig.begin();
     rig.apply({ op: 'create' });
     rig.apply({ op: 'write', label: 1, first: 0, count: 256 });
@@ -155,10 +160,11 @@ describe('the index under random histories', () => {
 });
 
 describe('loads and commits at the same time', () => {
-  for (const seed of seeds(6)) {
+  for (const seed of seeds(8)) {
     it(`never give a false alarm nor an old page (SEED=${seed})`, async () => {
       const random = new Random(seed);
-      const rig = await IndexRig.begin(slow(await memoryDatabase(), new Random(seed + 1)), random.pick([0, 30_000]));
+      const database = slow(await memoryDatabase(), new Random(seed + 1));
+      const rig = await IndexRig.begin(database, random.pick([0, 30_000]), random.pick([0, 0, 1 << 20]));
       for (let i = 0; i < 60; i++) rig.apply(randomOperation(random, rig, 10));
       let ended = false;
       const failures: unknown[] = [];
@@ -214,11 +220,141 @@ describe('loads and commits at the same time', () => {
   }
 });
 
+/** A rig over a database whose next read waits until it is let go. */
+async function withHeldRead(
+  directoryBytes: number,
+): Promise<{
+  rig: IndexRig;
+  holdNext(when?: 'before' | 'after'): { started: Promise<void>; letGo(): void };
+}> {
+  let held: { when: string; start(): void; gate: Promise<void> } | undefined;
+  const hold = async (call: string, when: string): Promise<void> => {
+    if (call === 'write' || held?.when !== when) return;
+    const { start, gate } = held;
+    held = undefined;
+    start();
+    await gate;
+  };
+  const database = watched(await memoryDatabase(), {
+    before: (call) => hold(call, 'before'),
+    after: (call) => hold(call, 'after'),
+  });
+  const rig = await IndexRig.begin(database, 1 << 20, directoryBytes);
+  rig.apply({ op: 'create' });
+  const holdNext = (when = 'after'): { started: Promise<void>; letGo(): void } => {
+    let letGo: () => void = () => undefined;
+    const gate = new Promise<void>((resolve) => {
+      letGo = resolve;
+    });
+    const started = new Promise<void>((start) => {
+      held = { when, start, gate };
+    });
+    return { started, letGo };
+  };
+  return { rig, holdNext };
+}
+
+describe('what commits do to a read that they overtake', () => {
+  it('a load that two commits overtake has what came and went meanwhile', async () => {
+    const { rig, holdNext } = await withHeldRead(1 << 20);
+    rig.apply({ op: 'write', label: 1, first: 0, count: 200 });
+    await rig.commit();
+    const hold = holdNext();
+    const loading = rig.loadCold(1, 0);
+    await hold.started;
+    await rig.commit();
+    rig.apply({ op: 'write', label: 1, first: 5, count: 1 });
+    await rig.commit();
+    hold.letGo();
+    expect(rig.wrong(await loading, 1, 0)).toBeUndefined();
+  });
+
+  it('a load that a commit overtakes has what the commit merged into a new row', async () => {
+    const { rig, holdNext } = await withHeldRead(1 << 20);
+    for (let i = 0; i < 8; i++) {
+      rig.apply({ op: 'write', label: 1, first: i === 0 ? 0 : 10 * i, count: i === 0 ? 256 : 1 });
+      await rig.commit();
+    }
+    rig.apply({ op: 'write', label: 1, first: 100, count: 1 });
+    const hold = holdNext();
+    const loading = rig.loadCold(1, 0);
+    await hold.started;
+    await rig.commit();
+    hold.letGo();
+    expect(rig.wrong(await loading, 1, 0)).toBeUndefined();
+  });
+
+  it('the next region is found though a commit moves it into the rows while they are read', async () => {
+    const { rig, holdNext } = await withHeldRead(0);
+    rig.apply({ op: 'write', label: 1, first: 90 * 256, count: 1 });
+    await rig.commit();
+    rig.apply({ op: 'write', label: 1, first: 10 * 256, count: 1 });
+    const hold = holdNext();
+    const asking = rig.index.nextRegion(1, 0, 200);
+    await hold.started;
+    await rig.commit();
+    hold.letGo();
+    expect(await asking).toBe(10);
+  });
+
+  it('the next region is no false alarm when a commit changes the directory while it is read', async () => {
+    const { rig, holdNext } = await withHeldRead(0);
+    rig.apply({ op: 'write', label: 1, first: 90 * 256, count: 1 });
+    rig.apply({ op: 'write', label: 1, first: 70_000 * 256, count: 1 });
+    await rig.commit();
+    rig.apply({ op: 'write', label: 1, first: 10 * 256, count: 1 });
+    const hold = holdNext('before');
+    const asking = rig.index.nextRegion(1, 0, 200);
+    await hold.started; // the middle node says which leaf there is, and that one is not read yet
+    await rig.commit();
+    hold.letGo();
+    expect(await asking).toBe(10);
+  });
+
+  it('a commit of many regions stops for others again and again', async () => {
+    const rig = await IndexRig.begin();
+    rig.apply({ op: 'create' });
+    for (let i = 0; i < 6400; i++) {
+      rig.overlays.active.putChunks(1, 1, i * 70 * 256, 1, 1, 4096, Uint32Array.of(1), 0, i + 1);
+    }
+    let turns = 0;
+    let ended = false;
+    const others = (async () => {
+      while (!ended) {
+        await ticks(1);
+        turns += 1;
+      }
+    })();
+    await rig.commit();
+    ended = true;
+    await others;
+    expect(turns).toBeGreaterThan(100);
+  });
+
+  it('damage is reported though commits go on', async () => {
+    const { rig } = await withHeldRead(0);
+    rig.apply({ op: 'write', label: 1, first: 0, count: 3 });
+    await rig.commit();
+    await rig.database.del(
+      [...(await rig.rows()).keys()].filter((key) => key.startsWith('70')).map(fromHex)[0]!,
+    );
+    rig.apply({ op: 'write', label: 1, first: 900, count: 3 });
+    const commit = rig.commit();
+    await expect(rig.loadCold(1, 0)).rejects.toSatisfy((error) => hasCode(error, 'INDEX_DAMAGED'));
+    await commit;
+    await expect(rig.loadCold(1, 0)).rejects.toSatisfy((error) => hasCode(error, 'INDEX_DAMAGED'));
+    expect(rig.wrong(await rig.loadCold(1, 3), 1, 3)).toBeUndefined();
+  });
+});
+
+const fromHex = (text: string): Buffer => Buffer.from(text, 'hex');
+
 function storedRegions(rig: IndexRig, tree: number): number[] {
   const regions = new Set<number>();
   for (const [label, pointers] of rig.own) {
     if (rig.versions.get(label)!.tree !== tree) continue;
-    for (const [chunk, { segment }] of pointers) if (segment !== 0xffffffff) regions.add(Math.floor(chunk / 256));
+    for (const [chunk, { segment }] of pointers)
+      if (segment !== 0xffffffff) regions.add(Math.floor(chunk / 256));
   }
   return [...regions];
 }

@@ -54,12 +54,22 @@ describe('pointers of a region', () => {
     it(`blocks and sets merge into what is there already (SEED=${seed})`, () => {
       const random = new Random(seed);
       for (let round = 0; round < 100; round++) {
-        const [set, from, into, map] = [new PointerSet(), new PointerBlock(), new PointerBlock(), new Map<number, Pointer>()];
+        const [set, from, into, map] = [
+          new PointerSet(),
+          new PointerBlock(),
+          new PointerBlock(),
+          new Map<number, Pointer>(),
+        ];
         const puts = random.pick([10, 200]);
         for (let i = 0; i < puts; i++) {
           const index = random.below(40);
           const target = random.pick([set, from, into]);
-          const pointer = { segment: 1, offset: 4096 * i, checksum: i, sequence: random.below(2 ** 31) * 64 + i };
+          const pointer = {
+            segment: 1,
+            offset: 4096 * i,
+            checksum: i,
+            sequence: random.below(2 ** 31) * 64 + i,
+          };
           target.put(index, pointer.segment, pointer.offset, pointer.checksum, pointer.sequence);
           putInto(map, index, pointer);
         }

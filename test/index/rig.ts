@@ -58,18 +58,24 @@ export class IndexRig {
   readonly #cache: PageCache;
   database: IndexDatabase;
   index: PointerIndex;
+  readonly #directoryBytes: number;
   #sequence = 0;
   #label = 0;
   #appends = 0;
 
-  static async begin(database?: IndexDatabase, pageBytes = 1 << 20): Promise<IndexRig> {
-    return new IndexRig(database ?? (await memoryDatabase()), pageBytes);
+  static async begin(
+    database?: IndexDatabase,
+    pageBytes = 1 << 20,
+    directoryBytes = 1 << 20,
+  ): Promise<IndexRig> {
+    return new IndexRig(database ?? (await memoryDatabase()), pageBytes, directoryBytes);
   }
 
-  private constructor(database: IndexDatabase, pageBytes: number) {
+  private constructor(database: IndexDatabase, pageBytes: number, directoryBytes: number) {
     this.database = database;
+    this.#directoryBytes = directoryBytes;
     this.#cache = new PageCache(pageBytes);
-    this.index = PointerIndex.empty(database, this.overlays, UUID, CACHE_BYTES);
+    this.index = PointerIndex.empty(database, this.overlays, UUID, directoryBytes);
   }
 
   apply(operation: Operation): void {
@@ -124,7 +130,14 @@ export class IndexRig {
     }
   }
 
-  #put(label: number, chunk: number, segment: number, offset: number, checksum: number, sequence: number): void {
+  #put(
+    label: number,
+    chunk: number,
+    segment: number,
+    offset: number,
+    checksum: number,
+    sequence: number,
+  ): void {
     this.own.get(label)!.set(chunk, { segment, offset, checksum, sequence });
     const page = this.#readers.get(label)?.table.find(Math.floor(chunk / REGION_CHUNKS));
     page?.block.put(chunk % REGION_CHUNKS, segment, offset, checksum, sequence);
@@ -224,7 +237,7 @@ export class IndexRig {
 
   /** The index anew over the same database. */
   async reopen(): Promise<void> {
-    this.index = await PointerIndex.open(this.database, this.overlays, UUID, CACHE_BYTES);
+    this.index = await PointerIndex.open(this.database, this.overlays, UUID, this.#directoryBytes);
   }
 
   /** Live chunks by segment, counted in the maps. */

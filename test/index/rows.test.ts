@@ -160,7 +160,12 @@ describe('values of the index', () => {
     const rows = await everyKindOfRow();
     const kinds = new Set([...rows.keys()].map((key) => key.slice(0, 4)));
     // A checkpoint, a leaf, a middle node, a root, a list, pointers, usage.
-    expect([...kinds].map((kind) => kind.slice(0, 2)).sort().join(' ')).toBe('63 64 64 64 6c 70 75');
+    expect(
+      [...kinds]
+        .map((kind) => kind.slice(0, 2))
+        .sort()
+        .join(' '),
+    ).toBe('63 64 64 64 6c 70 75');
     for (const [name, value] of rows) {
       const key = Buffer.from(name, 'hex');
       const checksum = openRow(key, value);

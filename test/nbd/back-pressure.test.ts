@@ -1,3 +1,5 @@
+/** A client that does not read its replies, and clients that want more than there is: held back, served fairly. */
+
 import { describe, expect, it } from 'vitest';
 import * as nbd from '../../src/nbd/protocol.ts';
 import { pause, serve, until } from './fixture.ts';

@@ -1,3 +1,5 @@
+/** The real clients against a disk in memory: nbdinfo, nbdcopy, qemu-img, qemu-io, fio. */
+
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';

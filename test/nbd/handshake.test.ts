@@ -1,3 +1,5 @@
+/** The handshake on raw sockets, clause by clause, and what hostile clients send in it. */
+
 import { describe, expect, it } from 'vitest';
 import * as nbd from '../../src/nbd/protocol.ts';
 import { DISK_BYTES, pause, serve, until } from './fixture.ts';

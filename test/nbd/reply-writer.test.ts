@@ -1,3 +1,5 @@
+/** Replies batched in reused memory: a buffer is free only when the socket is done with it. */
+
 import type { Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { Budget } from '../../src/nbd/budget.ts';

@@ -1,3 +1,5 @@
+/** Listening, socket files, shutdown, connections that break. */
+
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import net from 'node:net';

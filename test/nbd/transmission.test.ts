@@ -1,3 +1,5 @@
+/** The transmission phase on raw sockets: every command, every rejection, splits at every byte. */
+
 import { describe, expect, it } from 'vitest';
 import { StoreError } from '../../src/base/errors.ts';
 import * as nbd from '../../src/nbd/protocol.ts';

@@ -271,4 +271,30 @@ describe('the end', () => {
     await server.close(100);
     expect(await rest).toMatchObject({ code: 'IO' });
   });
+
+  it('is no whole answer for a check without its last line', async () => {
+    const socketFile = path.join(temporaryDirectory(), 'control.sock');
+    const hello = { service: 'coppice', protocol: 1, pid: 1 };
+    const finding = { severity: 'note', code: 'N', message: 'first' };
+    const careless = http.createServer((request, response) => {
+      response.end(JSON.stringify(request.url === '/v1/hello' ? hello : { finding }));
+    });
+    await new Promise<void>((resolve) => careless.listen(socketFile, resolve));
+    const door = await ControlClient.connect(socketFile);
+    const findings = door!.check();
+    expect(await findings.next()).toMatchObject({ value: finding });
+    await expect(findings.next()).rejects.toMatchObject({ code: 'IO' });
+    await door!.close();
+    careless.close();
+  });
+
+  it('of a server of another version is told apart', async () => {
+    const socketFile = path.join(temporaryDirectory(), 'control.sock');
+    const other = http.createServer((_request, response) => {
+      response.end(JSON.stringify({ service: 'coppice', protocol: 2, pid: 1 }));
+    });
+    await new Promise<void>((resolve) => other.listen(socketFile, resolve));
+    await expect(ControlClient.connect(socketFile)).rejects.toMatchObject({ code: 'UNSUPPORTED_FORMAT' });
+    other.close();
+  });
 });

@@ -41,6 +41,19 @@ interface Failure {
   path: RegExp;
   /** Fails for ever, not once. */
   sticky: boolean;
+  /** A write that fails has written its first half. */
+  lands: boolean;
+  /** Only a write at this place. */
+  position: number | undefined;
+}
+
+export interface FailureOptions {
+  after?: number;
+  code?: 'IO' | 'NO_SPACE';
+  path?: RegExp;
+  sticky?: boolean;
+  lands?: boolean;
+  position?: number;
 }
 
 class Inode {
@@ -55,21 +68,25 @@ class Inode {
     this.cache = grown;
   }
 
-  sync(keep: () => boolean = () => true): void {
-    if (this.disk.length < this.cache.length && keep()) {
-      const grown = Buffer.alloc(this.cache.length);
+  /** Puts sectors on the disk, and the length that the file had. */
+  sync(sectors: Iterable<number>, length: number): void {
+    if (this.disk.length < length) {
+      const grown = Buffer.alloc(length);
       this.disk.copy(grown);
       this.disk = grown;
     }
-    for (const sector of this.dirty) {
-      const [start, end] = [sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES];
-      if (keep() && start < this.disk.length) this.cache.copy(this.disk, start, start, Math.min(end, this.disk.length));
+    for (const sector of sectors) {
+      this.dirty.delete(sector);
+      const start = sector * SECTOR_BYTES;
+      if (start < this.disk.length)
+        this.cache.copy(this.disk, start, start, Math.min(start + SECTOR_BYTES, this.disk.length));
     }
-    this.dirty.clear();
   }
 
   crash(keep: () => boolean): void {
-    this.sync(keep);
+    const length = keep() ? this.cache.length : this.disk.length;
+    this.sync([...this.dirty].filter(keep), length);
+    this.dirty.clear();
     this.cache = Buffer.from(this.disk);
   }
 }
@@ -88,6 +105,7 @@ export class MemoryStorage implements Storage {
   free = 2 ** 40;
   /** Files that are open now. */
   openFiles = 0;
+  readBytes = 0;
   /** Called before each operation that changes something, with its number from 1. */
   beforeChange: ((entry: TraceEntry, changes: number) => void) | undefined;
   /** Resolves before the data of a write or a datasync gets anywhere: lets a test stop time there. */
@@ -103,12 +121,18 @@ export class MemoryStorage implements Storage {
   /** A life of the process: handles of an earlier one are of no use. */
   #life = 0;
   #isOff = false;
+  /** Whether the write that has just failed has written anything. */
+  #landed = true;
 
   /** Makes an operation fail once, after `after` calls of it went well. A failing write writes its first half. */
-  fail(operation: Operation, options: { after?: number; code?: 'IO' | 'NO_SPACE'; path?: RegExp; sticky?: boolean } = {}): void {
-    const { after = 0, code = 'IO', path = /^/, sticky = false } = options;
+  fail(operation: Operation, options: FailureOptions = {}): void {
+    const { after = 0, code = 'IO', path = /^/, sticky = false, lands = true, position } = options;
     const error = new StoreError(code, `the ${operation} was made to fail`);
-    this.#failures.push({ operation, after, error, path, sticky });
+    this.#failures.push({ operation, after, error, path, sticky, lands, position });
+  }
+
+  clearFailures(): void {
+    this.#failures.length = 0;
   }
 
   /** From the change with this number on (counted from now) the machine is off: nothing happens any more. */
@@ -176,6 +200,10 @@ export class MemoryStorage implements Storage {
   edit(path: string, change: (bytes: Buffer) => void): void {
     const inode = this.#find(path);
     change(inode.cache);
+    if (inode.dirty.size === 0) {
+      inode.cache.copy(inode.disk);
+      return;
+    }
     for (let at = 0; at < inode.disk.length; at += SECTOR_BYTES) {
       if (!inode.dirty.has(at / SECTOR_BYTES)) inode.cache.copy(inode.disk, at, at, at + SECTOR_BYTES);
     }
@@ -206,9 +234,13 @@ export class MemoryStorage implements Storage {
     this.beforeChange?.(entry, this.changes);
     if (this.#isOff || life !== this.#life) throw new StoreError('IO', 'the machine is off');
     this.trace.push(entry);
-    const failure = this.#failures.find((each) => each.operation === operation && each.path.test(path));
+    const failure = this.#failures.find(
+      (each) =>
+        each.operation === operation && each.path.test(path) && (each.position ?? position) === position,
+    );
     if (failure === undefined || failure.after-- > 0) return;
     if (!failure.sticky) this.#failures.splice(this.#failures.indexOf(failure), 1);
+    this.#landed = failure.lands;
     throw failure.error;
   }
 
@@ -233,23 +265,23 @@ export class MemoryStorage implements Storage {
       write: async (buffers, position) => {
         check();
         const bytes = Buffer.concat(buffers);
-        let written = bytes.length;
+        let written = Math.floor(bytes.length / 2 / SECTOR_BYTES) * SECTOR_BYTES;
         try {
           await this.#pass('write', path, position, bytes.length);
-          check();
-        } catch (error) {
-          written = Math.floor(bytes.length / 2 / SECTOR_BYTES) * SECTOR_BYTES;
-          if (life !== this.#life || this.#isOff) throw error;
-          throw error;
+          written = bytes.length;
         } finally {
-          if (life === this.#life && !this.#isOff) put(inode, bytes.subarray(0, written), position);
+          if (!this.#landed) written = 0;
+          this.#landed = true;
+          if (life === this.#life) put(inode, bytes.subarray(0, written), position);
         }
         if (!Buffer.concat(buffers).equals(bytes)) throw new Error('a buffer has changed while it was written');
       },
       read: async (target, start, length, position) => {
         check();
         await this.#pass('read', path, position, length);
-        return read(target, start, length, position);
+        const bytes = read(target, start, length, position);
+        this.readBytes += bytes;
+        return bytes;
       },
       readCached: (target, start, length, position) => {
         check();
@@ -258,14 +290,15 @@ export class MemoryStorage implements Storage {
       datasync: async () => {
         check();
         const before = [...inode.dirty];
+        const { length } = inode.cache;
         try {
           await this.#pass('datasync', path);
-          check();
         } catch (error) {
-          for (const sector of before) inode.dirty.delete(sector);
+          // The kernel calls them clean all the same.
+          if (!this.#isOff) for (const sector of before) inode.dirty.delete(sector);
           throw error;
         }
-        inode.sync();
+        inode.sync(before, length);
       },
       allocate: async (bytes) => {
         check();
@@ -281,9 +314,12 @@ export class MemoryStorage implements Storage {
     };
   }
 
-  async list(path: string): Promise<string[]> {
-    if (this.#databases.has(path)) return ['CURRENT'];
+  names(path: string): string[] {
     return [...(this.#folders.get(path)?.names.keys() ?? [])].sort();
+  }
+
+  async list(path: string): Promise<string[]> {
+    return this.#databases.has(path) ? ['CURRENT'] : this.names(path);
   }
 
   async makeDirectory(path: string): Promise<void> {

@@ -5,8 +5,8 @@
 import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
-import { fromSystemError, StoreError } from '../base/errors.ts';
-import { openSocketPath, type SocketPath } from '../base/socket-path.ts';
+import { fromSystemError, StoreError } from './errors.ts';
+import { openSocketPath, type SocketPath } from './socket-path.ts';
 
 /** Leaves 0600 of the mode a socket file is made with. */
 const OWNER_ONLY_UMASK = 0o177;
@@ -38,8 +38,11 @@ async function removeDeadSocket(socketPath: SocketPath, file: string): Promise<v
     fs.statSync(path.dirname(socketPath.path));
     return;
   }
-  if (!stats.isSocket()) throw new StoreError('IN_USE', `${file} exists and is not a socket`);
-  if (await isAlive(socketPath.path)) throw new StoreError('IN_USE', `another server listens on ${file}`);
+  if (!stats.isSocket()) {
+    throw new StoreError('IN_USE', `${file} is in the way: it is not a socket; remove it`);
+  }
+  if (await isAlive(socketPath.path))
+    throw new StoreError('IN_USE', `another process listens on ${file}; stop it, or choose another socket`);
   fs.rmSync(socketPath.path, { force: true });
 }
 

@@ -1,0 +1,106 @@
+/**
+ * qemu-io as a client that is fed over standard input: random changes of a disk, a few at a time, each noted in the
+ * disk's model when it is sent and when its answer is printed.
+ *
+ * Invariant: it gets one line for each prompt. Of two lines that it reads at once it sees the second only when there is
+ * a third to read.
+ */
+
+import type { Change, DiskModel } from './disk-model.ts';
+import { Program } from './programs.ts';
+import type { Random } from './random.ts';
+
+const CHANGES_IN_FLIGHT_MAX = 4;
+const PROMPT = 'qemu-io> ';
+const ANSWER = /(?:wrote|discard) (\d+)\/(\d+) bytes at offset (\d+)/g;
+const FAILURE = /Pattern verification failed.*|bytes at offset \d+, but only.*/;
+
+export interface QemuIoClientOptions {
+  uri: string;
+  random: Random;
+  model: DiskModel;
+  sizeBytes: number;
+}
+
+export class QemuIoClient {
+  /** Changes that were answered. */
+  answered = 0;
+  readonly program: Program;
+  readonly #options: QemuIoClientOptions;
+  readonly #sent = new Map<number, Change>();
+  #rest = '';
+  #isPrompting = false;
+  #isStopped = false;
+
+  /** Starts changing the disk as soon as it has opened it. */
+  constructor(options: QemuIoClientOptions) {
+    this.#options = options;
+    // By itself it keeps an answer that it prints between two commands until the next one.
+    this.program = new Program('stdbuf', ['-oL', 'qemu-io', '-d', 'unmap', '-f', 'raw', options.uri]);
+    this.program.onOutput = (text) => this.#read(text);
+  }
+
+  /** Whatever it printed that no client may see from a server that works, or that dies. */
+  get failure(): string | undefined {
+    return FAILURE.exec(this.program.output)?.[0];
+  }
+
+  /** Sends nothing more. What was sent may still be answered. */
+  stop(): void {
+    this.#isStopped = true;
+  }
+
+  #read(text: string): void {
+    // An answer may follow a prompt on its line, and a prompt an answer.
+    const pieces = (this.#rest + text).split(PROMPT);
+    if (pieces.length > 1) this.#isPrompting = true;
+    const lines = pieces.join('').split('\n');
+    this.#rest = lines.pop()!;
+    for (const [, done, whole, offset] of lines.join('\n').matchAll(ANSWER)) {
+      this.#answer(Number(offset), Number(done), Number(whole));
+    }
+    if (this.#isPrompting && !this.#isStopped && this.#sent.size < CHANGES_IN_FLIGHT_MAX) {
+      this.#isPrompting = false;
+      this.program.send(`${this.#command()}\n`);
+    }
+  }
+
+  #answer(offset: number, doneBytes: number, bytes: number): void {
+    const change = this.#sent.get(offset);
+    if (doneBytes !== bytes || change?.end !== offset + bytes) {
+      throw new Error(`qemu-io was not asked for this: ${doneBytes} of ${bytes} bytes at ${offset}`);
+    }
+    this.#sent.delete(offset);
+    this.#options.model.answer(change);
+    this.answered++;
+  }
+
+  #command(): string {
+    const { random, model } = this.#options;
+    if (random.chance(4)) return 'flush';
+    const { start, length } = this.#place();
+    if (random.chance(10)) {
+      const value = model.uniform(start, start + length);
+      if (value !== undefined) return `aio_read -q -P ${value} ${start} ${length}`;
+    }
+    const kind = random.pick(['write', 'write', 'write', 'write', 'zero', 'discard']);
+    const change = { start, end: start + length, value: kind === 'write' ? random.between(1, 255) : 0 };
+    model.begin(change);
+    this.#sent.set(start, change);
+    if (kind === 'discard') return `discard ${start} ${length}`;
+    const forced = random.chance(10) ? '-f ' : '';
+    const what = kind === 'write' ? `-P ${change.value}` : random.pick(['-z', '-z -u']);
+    return `aio_write ${forced}${what} ${start} ${length}`;
+  }
+
+  /** A stretch that no client is changing. */
+  #place(): { start: number; length: number } {
+    const { random, model, sizeBytes } = this.#options;
+    for (;;) {
+      const length = random.pick([1, 511, 512, 4096, 4097, 16_384, 65_536, random.between(1, 200_000)]);
+      const at = random.below(sizeBytes - length + 1);
+      const start = random.chance(50) ? at - (at % 4096) : at;
+      if (model.isFree(start, start + length)) return { start, length };
+    }
+  }
+}
