@@ -29,7 +29,7 @@ import type { SegmentWriter } from './segment-writer.ts';
 import type { LogEnd, LogPosition } from './tail.ts';
 
 /** Unsynced bytes at which the log syncs by itself: bounds what recovery must write again. */
-const UNSYNCED_BYTES_MAX = 128 << 20;
+const UNSYNCED_BYTES_MAX = 256 << 20;
 /** Quiet after a flush before the watermark itself is put on the disk. */
 const QUIET_MS = 100;
 

@@ -194,6 +194,7 @@ export class LogTail {
   ): AsyncGenerator<ScannedRecord, boolean> {
     const segment = scanner.header.segment;
     this.#vouch(scanner.header.durable);
+    yield* this.#yieldProven(); // the segment may end right behind its header
     const limit = next?.predecessorEnd ?? scanner.header.segmentBytes;
     const footer = next === undefined ? undefined : await scanner.footer();
     if (footer !== undefined && endOf(footer) === limit) {

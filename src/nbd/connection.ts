@@ -13,7 +13,9 @@ import type { Clock } from '../base/clock.ts';
 import { Budget } from './budget.ts';
 import type { ExportSource } from './export-source.ts';
 import { type Agreement, Handshake } from './handshake.ts';
+import { type Slab, type SlabPool, SlabReader } from './receive-slabs.ts';
 import type { ReplyBufferPool } from './reply-buffer.ts';
+import { readIntoSlabs } from './slab-socket.ts';
 import { Transmission } from './transmission.ts';
 
 /** How long a client has to take notice of our goodbye. */
@@ -28,6 +30,7 @@ export interface ConnectionContext {
   readonly connectionBytesMax: number;
   readonly budget: Budget;
   readonly pool: ReplyBufferPool;
+  readonly slabs: SlabPool;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -45,14 +48,18 @@ export class Connection {
   readonly #events: ConnectionEvents;
   readonly #logger: Logger;
   readonly #cancelTimeout: () => void;
+  readonly #reader: SlabReader;
 
   #handshake: Handshake | undefined;
   #transmission: Transmission | undefined;
   /** Bytes of the client that came while it had not read our answers. */
   #held: Buffer | undefined;
 
-  constructor(socket: Socket, context: ConnectionContext, number: number, events: ConnectionEvents) {
-    socket.on('error', (error) => this.#failed(error));
+  constructor(accepted: Socket, context: ConnectionContext, number: number, events: ConnectionEvents) {
+    accepted.on('error', (error) => this.#failed(error));
+    this.#reader = new SlabReader(context.slabs);
+    const socket = readIntoSlabs(accepted, this.#reader, (chunk, slab) => this.#received(chunk, slab));
+    if (socket !== accepted) socket.on('error', (error) => this.#failed(error));
     socket.on('close', () => this.#closed());
     this.#socket = socket;
     this.#context = context;
@@ -60,7 +67,6 @@ export class Connection {
     this.#logger = context.logger.child({ connection: number });
     this.#cancelTimeout = context.clock.after(context.handshakeMsMax, () => this.#timedOut());
     this.#handshake = new Handshake(context.exports, context.readOnly, (bytes) => socket.write(bytes));
-    socket.on('data', (chunk: Buffer) => this.#received(chunk));
     socket.on('end', () => this.#ended());
     socket.on('drain', () => this.#drained());
     this.#handshake.begin();
@@ -91,9 +97,9 @@ export class Connection {
     return this.#transmission?.holdsMemory ?? false;
   }
 
-  #received(chunk: Buffer): void {
-    if (this.#transmission !== undefined) this.#transmission.receive(chunk);
-    else this.#haggle(chunk);
+  #received(chunk: Buffer, slab: Slab | undefined): void {
+    if (this.#transmission !== undefined) this.#transmission.receive(chunk, slab);
+    else this.#haggle(slab === undefined ? chunk : Buffer.from(chunk)); // it may be held for longer than the slab
   }
 
   #haggle(chunk: Buffer): void {
@@ -138,7 +144,7 @@ export class Connection {
     const own = new Budget(connectionBytesMax, budget);
     const logger = this.#logger.child({ export: device.name });
     this.#transmission = new Transmission(this.#socket, agreement, own, pool, logger);
-    if (rest.length > 0) this.#transmission.receive(rest);
+    if (rest.length > 0) this.#transmission.receive(rest, undefined);
   }
 
   #ended(): void {
@@ -162,6 +168,7 @@ export class Connection {
     this.#handshake = undefined;
     this.#held = undefined;
     this.#transmission?.close();
+    this.#reader.close();
     this.#events.closed(this);
   }
 }

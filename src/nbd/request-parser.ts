@@ -11,6 +11,7 @@
 
 import { assert } from '../base/errors.ts';
 import { NBD_REQUEST_MAGIC, REQUEST_BYTES } from './protocol.ts';
+import type { Slab } from './receive-slabs.ts';
 
 /** The chunk is used up. */
 export const MORE = 0;
@@ -37,16 +38,23 @@ export class RequestParser {
   lengthBytes = 0;
   /** The payload collected for it: the list is new for each request, and the caller may keep it. */
   payload: Buffer[] = [];
+  /** The slabs that it lies in, each retained once for the caller. */
+  payloadSlabs: Slab[] = [];
 
   #chunk: Buffer = NOTHING;
+  /** Where the chunk lies, retained while it is parsed. */
+  #slab: Slab | undefined;
   #position = 0;
   readonly #header = Buffer.alloc(REQUEST_BYTES);
   #headerBytes = 0;
   #payloadBytesLeft = -1;
   #collecting = false;
 
-  push(chunk: Buffer): void {
+  push(chunk: Buffer, slab: Slab | undefined): void {
     assert(this.#position === this.#chunk.length, 'a chunk is parsed to its end before the next');
+    slab?.retain();
+    this.#slab?.release();
+    this.#slab = slab;
     this.#chunk = chunk;
     this.#position = 0;
   }
@@ -77,6 +85,7 @@ export class RequestParser {
   /** The payload of the request that just began is wanted. */
   collect(): void {
     this.payload = [];
+    this.payloadSlabs = [];
     this.#payloadBytesLeft = this.lengthBytes;
     this.#collecting = true;
   }
@@ -90,12 +99,17 @@ export class RequestParser {
   /** Lets go of all input and of a payload half collected. */
   clear(): void {
     this.#usedUp();
+    if (this.#collecting && this.#payloadBytesLeft >= 0) for (const slab of this.payloadSlabs) slab.release();
+    this.#payloadBytesLeft = -1;
     this.payload = [];
+    this.payloadSlabs = [];
   }
 
   #usedUp(): typeof MORE {
     // An idle connection must not pin the last chunk it sent.
     this.#chunk = NOTHING;
+    this.#slab?.release();
+    this.#slab = undefined;
     this.#position = 0;
     return MORE;
   }
@@ -103,12 +117,20 @@ export class RequestParser {
   #stepPayload(): Found {
     const start = this.#position;
     const end = Math.min(start + this.#payloadBytesLeft, this.#chunk.length);
-    if (this.#collecting && end > start) this.payload.push(this.#chunk.subarray(start, end));
+    if (this.#collecting && end > start) this.#keep(start, end);
     this.#position = end;
     this.#payloadBytesLeft -= end - start;
     if (this.#payloadBytesLeft > 0) return this.#usedUp();
     this.#payloadBytesLeft = -1;
     return PAYLOAD;
+  }
+
+  #keep(start: number, end: number): void {
+    this.payload.push(this.#chunk.subarray(start, end));
+    const { payloadSlabs } = this;
+    if (this.#slab === undefined || payloadSlabs[payloadSlabs.length - 1] === this.#slab) return;
+    this.#slab.retain();
+    payloadSlabs.push(this.#slab);
   }
 
   #decode(bytes: Buffer, at: number): Found {

@@ -6,6 +6,7 @@
 
 import { assert, StoreError } from '../base/errors.ts';
 import type { AllocationRun, WriteRequest } from '../volume/device.ts';
+import type { Slab } from './receive-slabs.ts';
 import type { ReplyBuffer } from './reply-buffer.ts';
 
 /** Where finished requests report; the transmission implements it. */
@@ -21,6 +22,8 @@ export class WriteCommand implements WriteRequest {
   readonly offset: number;
   readonly lengthBytes: number;
   readonly slices: readonly Buffer[];
+  /** Where the slices lie; retained until it completes. */
+  readonly slabs: readonly Slab[];
   readonly forceUnitAccess: boolean;
   readonly cookieHigh: number;
   readonly cookieLow: number;
@@ -31,6 +34,7 @@ export class WriteCommand implements WriteRequest {
     offset: number,
     lengthBytes: number,
     slices: readonly Buffer[],
+    slabs: readonly Slab[],
     forceUnitAccess: boolean,
     cookieHigh: number,
     cookieLow: number,
@@ -39,6 +43,7 @@ export class WriteCommand implements WriteRequest {
     this.offset = offset;
     this.lengthBytes = lengthBytes;
     this.slices = slices;
+    this.slabs = slabs;
     this.forceUnitAccess = forceUnitAccess;
     this.cookieHigh = cookieHigh;
     this.cookieLow = cookieLow;
@@ -48,6 +53,7 @@ export class WriteCommand implements WriteRequest {
     const { owner } = this;
     assert(owner !== undefined, 'a write completes once');
     this.owner = undefined;
+    for (let i = 0; i < this.slabs.length; i++) this.slabs[i]!.release();
     owner.finishWrite(this, error);
   }
 }

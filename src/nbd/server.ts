@@ -17,6 +17,7 @@ import type { SocketPath } from '../base/socket-path.ts';
 import { Budget } from './budget.ts';
 import { Connection, type ConnectionContext, type ConnectionEvents } from './connection.ts';
 import type { ExportSource } from './export-source.ts';
+import { SlabPool } from './receive-slabs.ts';
 import { ReplyBufferPool } from './reply-buffer.ts';
 
 export type { ExportSource } from './export-source.ts';
@@ -81,6 +82,7 @@ export class NbdServer implements ConnectionEvents {
       connectionBytesMax: this.#limits.connectionBytesMax,
       budget: new Budget(this.#limits.serverBytesMax, undefined, () => this.#watchStalls()),
       pool: new ReplyBufferPool(POOL_KEPT_BYTES_MAX),
+      slabs: new SlabPool(POOL_KEPT_BYTES_MAX),
       clock: this.#clock,
       logger: options.logger,
     };
@@ -166,8 +168,9 @@ export class NbdServer implements ConnectionEvents {
   }
 
   #newListener(): net.Server {
-    return net.createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true }, (socket) =>
-      this.#accept(socket),
+    return net.createServer(
+      { allowHalfOpen: true, noDelay: true, keepAlive: true, pauseOnConnect: true },
+      (socket) => this.#accept(socket),
     );
   }
 

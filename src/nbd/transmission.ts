@@ -19,6 +19,7 @@ import type { AllocationRun, BlockDevice } from '../volume/device.ts';
 import type { Budget } from './budget.ts';
 import type { Agreement } from './handshake.ts';
 import * as nbd from './protocol.ts';
+import type { Slab } from './receive-slabs.ts';
 import { HEADROOM_BYTES, type ReplyBufferPool } from './reply-buffer.ts';
 import { readHeaderBytes, ReplyWriter, writeReadHeader, writeStructured } from './reply-writer.ts';
 import { BAD_MAGIC, HEADER, MORE, RequestParser } from './request-parser.ts';
@@ -100,10 +101,10 @@ export class Transmission implements RequestOwner {
   }
 
   /** Bytes from the socket. */
-  receive(chunk: Buffer): void {
+  receive(chunk: Buffer, slab: Slab | undefined): void {
     this.#progress += 1;
     if (this.#isEnding || this.#isClosed) return;
-    this.#parser.push(chunk);
+    this.#parser.push(chunk, slab);
     this.#serve();
   }
 
@@ -218,6 +219,7 @@ export class Transmission implements RequestOwner {
         parser.offset,
         lengthBytes,
         parser.payload,
+        parser.payloadSlabs,
         forceUnitAccess,
         cookieHigh,
         cookieLow,

@@ -121,7 +121,11 @@ interface BadChunk {
   chunk: number;
 }
 
-async function checkPayloads(scanner: SegmentScanner, entries: readonly Entry[], found: BadChunk[]): Promise<void> {
+async function checkPayloads(
+  scanner: SegmentScanner,
+  entries: readonly Entry[],
+  found: BadChunk[],
+): Promise<void> {
   for (const entry of entries) {
     if (entry.kind !== ENTRY_CHUNKS) continue;
     const { sequence, label, first } = entry;

@@ -418,9 +418,11 @@ export class IndexKeeper {
     this.#environment.logger.info({ generation: reopened.checkpoint.generation }, 'the index is whole again');
   }
 
-  /** Runs `work` right after a checkpoint, with no other before it ends; gives the index and its position. */
+  /** Runs `work` right after a checkpoint, with no other before it ends; without one if the store is full. */
   async holding<T>(work: (index: PointerIndex) => Promise<T>): Promise<T> {
-    await this.checkpoint();
+    await this.checkpoint().catch((error: unknown) => {
+      if (!hasCode(error, 'NO_SPACE')) throw error;
+    });
     while (this.#checkpointing !== undefined || this.#isInRepair) await this.#alone();
     const held = work(this.#index);
     this.#checkpointing = held.then(

@@ -1,5 +1,7 @@
 /** The overlay: what the log says and LevelDB does not yet. */
 
+import v8 from 'node:v8';
+import vm from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { CHUNK_BYTES } from '../../src/base/units.ts';
 import { Overlay } from '../../src/index/overlay.ts';
@@ -78,7 +80,7 @@ describe('the overlay', () => {
     const own = new PointerBlock();
     overlay.mergeVersionInto(own, 1, 0, 2);
     expect([own.count(), own.sequence(8)]).toEqual([REGION_CHUNKS, 20]);
-    expect(overlay.labels(1, 0).sort()).toEqual([1, 2, 3, 4]);
+    expect(overlay.labels(1, 0).sort((a, b) => a - b)).toEqual([1, 2, 3, 4]);
     expect(overlay.labels(1, 1)).toEqual([2]);
     expect(overlay.labels(1, 2)).toEqual([]);
     expect(overlay.labels(2, 0)).toEqual([2]);
@@ -117,16 +119,18 @@ describe('the overlay', () => {
     expect(walk(0, 50)).toEqual([7, 8, 40]); // zeros are nothing that is stored
   });
 
-  it('says about what it costs in memory: within a factor of two', () => {
-    const gc = (globalThis as { gc?: () => void }).gc;
+  it('says about what it costs in memory: within a factor of two and a half', () => {
+    v8.setFlagsFromString('--expose-gc');
+    const gc = vm.runInNewContext('gc') as () => void;
     const overlay = new Overlay();
-    gc?.();
+    gc();
     const before = process.memoryUsage();
     for (let region = 0; region < 100_000; region++) put(overlay, 1, 1, region * REGION_CHUNKS, 1, region);
-    gc?.();
+    gc();
     const after = process.memoryUsage();
     const used = after.heapUsed + after.arrayBuffers - before.heapUsed - before.arrayBuffers;
     expect(overlay.usedBytes).toBe(100_000 * 282);
-    if (gc !== undefined) expect(used / overlay.usedBytes).toBeLessThan(2);
+    expect(used / overlay.usedBytes).toBeGreaterThan(0.5);
+    expect(used / overlay.usedBytes).toBeLessThan(2.5);
   });
 });

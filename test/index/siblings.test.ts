@@ -8,7 +8,7 @@ import { type Watch, watched } from './slow-database.ts';
 interface Counted {
   rig: IndexRig;
   /** Keys that were asked for since the last call. */
-  keysRead(): number;
+  keysRead: () => number;
 }
 
 async function countedRig(): Promise<Counted> {

@@ -26,7 +26,11 @@ async function fill(rig: LogRig): Promise<number> {
 describe('appending', () => {
   it('packs everything that waits into one record, whoever it is from', async () => {
     const rig = await LogRig.begin();
-    const appends = await Promise.all([rig.write(0), rig.write(5, randomBytes(2 * CHUNK), 2), rig.zeros(9, 1000)]);
+    const appends = await Promise.all([
+      rig.write(0),
+      rig.write(5, randomBytes(2 * CHUNK), 2),
+      rig.zeros(9, 1000),
+    ]);
     const records = await rig.records(1);
     expect(records).toHaveLength(1);
     expect(entriesOf(records[0]!)).toMatchObject([
@@ -165,7 +169,9 @@ describe('flushing', () => {
     };
     await rig.log.flush();
     expect(second).toEqual({ written: true, flushed: false });
+    expect([rig.log.durableAppend, rig.log.writtenAppend]).toEqual([1, 2]);
     await later;
+    expect(rig.log.durableAppend).toBe(2);
     expect(syncs).toBe(2);
     rig.storage.crash();
     expect((await readLog(rig.storage)).sequences).toEqual([1, 2]);
@@ -177,7 +183,9 @@ describe('flushing', () => {
     rig.storage.trace.length = 0;
     await Promise.all([rig.log.flush(), rig.log.flush(), rig.log.flush()]);
     // The first may have begun alone; the others share the next.
-    expect(rig.storage.trace.filter(({ operation }) => operation === 'datasync').length).toBeLessThanOrEqual(2);
+    expect(rig.storage.trace.filter(({ operation }) => operation === 'datasync').length).toBeLessThanOrEqual(
+      2,
+    );
     await rig.log.flush().then(() => rig.log.flush());
     await rig.write(1);
     await rig.log.flush();
@@ -189,7 +197,9 @@ describe('flushing', () => {
     for (let i = 0; i < 10; i++) await rig.write(i * 64, Buffer.alloc(BIG, i));
     rig.storage.trace.length = 0;
     await rig.log.flush();
-    const synced = rig.storage.trace.filter(({ operation }) => operation === 'datasync').map(({ path }) => path);
+    const synced = rig.storage.trace
+      .filter(({ operation }) => operation === 'datasync')
+      .map(({ path }) => path);
     expect(new Set(synced)).toEqual(new Set([1, 2, 3, 4].map(segmentPath)));
     rig.storage.crash();
     expect((await readLog(rig.storage)).sequences).toHaveLength(10);
@@ -241,7 +251,9 @@ describe('flushing', () => {
     const rig = await LogRig.begin();
     await rig.write(0);
     rig.storage.fail('datasync');
-    const flushes = [rig.log.flush(), rig.log.flush()].map((flush) => expect(flush).rejects.toEqual(isCode('POISONED')));
+    const flushes = [rig.log.flush(), rig.log.flush()].map((flush) =>
+      expect(flush).rejects.toEqual(isCode('POISONED')),
+    );
     await Promise.all(flushes);
     rig.storage.trace.length = 0;
     await expect(rig.write(1)).rejects.toEqual(isCode('POISONED'));

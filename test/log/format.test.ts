@@ -4,7 +4,14 @@ import { describe, expect, it } from 'vitest';
 import { ByteReader, ByteWriter } from '../../src/base/bytes.ts';
 import { crc32c } from '../../src/base/crc.ts';
 import { Append, AppendPromise } from '../../src/log/append.ts';
-import { CATALOG_LAST, ENTRY_CATALOG, ENTRY_CHANGE, ENTRY_CHUNKS, ENTRY_ZEROS, readEntries } from '../../src/log/entries.ts';
+import {
+  CATALOG_LAST,
+  ENTRY_CATALOG,
+  ENTRY_CHANGE,
+  ENTRY_CHUNKS,
+  ENTRY_ZEROS,
+  readEntries,
+} from '../../src/log/entries.ts';
 import {
   decodeFooterItem,
   decodeRecordHeader,
@@ -60,9 +67,7 @@ const RECORD_HEX = [
   // change
   '03 00 0000020000000003 0000000b 7b226f70223a22c3a9227d',
 ];
-const ITEM_HEX = [
-  '00002000 0000010000000006 0000010000000004 0000 00000004 00000065 00002000 79416f93',
-];
+const ITEM_HEX = ['00002000 0000010000000006 0000010000000004 0000 00000004 00000065 00002000 79416f93'];
 const TRAILER_HEX = ['434f5054 00112233445566778899aabbccddeeff 00000007 03ffe000 0000012c 97461bd0'];
 
 const bytesOf = (lines: string[]): Buffer => Buffer.from(lines.join('').replaceAll(' ', ''), 'hex');
@@ -136,7 +141,12 @@ describe('the layout of the log', () => {
     const { header, head, buffers, next } = packRecord();
     expect(head.toString('hex')).toBe(bytesOf(RECORD_HEX).toString('hex'));
     expect(next).toBe(2 ** 41 + 4);
-    expect(header).toMatchObject({ entryCount: 4, tableBytes: 101, payloadBytes: 8192, firstSequence: 2 ** 41 });
+    expect(header).toMatchObject({
+      entryCount: 4,
+      tableBytes: 101,
+      payloadBytes: 8192,
+      firstSequence: 2 ** 41,
+    });
     const bytes = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
     // Whole blocks are written, whatever a record needs.
     expect(recordBytes(101, 8192)).toBe(8704);

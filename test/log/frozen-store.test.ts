@@ -74,9 +74,9 @@ describe('the frozen store of format revision 1', () => {
       bytes.copy(expected, 4096);
       expect(found.equals(expected), name).toBe(true);
     }
-    expect((await onStore(again, 'disk', (device) => read(device, 0, 1 << 20))).equals(CONTENTS.get('disk')!)).toBe(
-      true,
-    );
+    expect(
+      (await onStore(again, 'disk', (device) => read(device, 0, 1 << 20))).equals(CONTENTS.get('disk')!),
+    ).toBe(true);
     await again.close();
     expect(await damageIn(Store.check(directory))).toEqual([]);
   });

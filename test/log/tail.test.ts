@@ -43,7 +43,7 @@ describe('a torn tail', () => {
     // Every byte of headers and tables, and of payloads the edges of sectors and chunks.
     const cuts: number[] = [];
     for (let at = from; at <= end; at++) {
-      const inTable = [second, third].some(({ header } = second!) => {
+      const inTable = [second!, third!].some(({ header }) => {
         return at >= header.offset && at <= header.offset + RECORD_HEADER_BYTES + header.tableBytes + 2;
       });
       if (inTable || at % 512 < 2 || at % 97 === 0) cuts.push(at);
@@ -73,7 +73,9 @@ describe('a torn tail', () => {
     const { rig, records } = await threeRecords(1);
     const third = records[2]!;
     expect((await readLog(rig.storage)).tail).toMatchObject({ torn: false, durable: 2 });
-    rig.storage.edit(segmentPath(1), (file) => file.fill(0, third.header.offset + 40, recordEnd(third.header)));
+    rig.storage.edit(segmentPath(1), (file) =>
+      file.fill(0, third.header.offset + 40, recordEnd(third.header)),
+    );
     expect((await readLog(rig.storage)).tail).toMatchObject({ torn: true, closedCleanly: false });
     rig.storage.edit(segmentPath(1), (file) => file.fill(0, third.header.offset, recordEnd(third.header)));
     expect((await readLog(rig.storage)).tail.torn).toBe(false);
@@ -108,7 +110,7 @@ describe('a torn tail', () => {
     expect(read.sequences).toEqual([1]);
     expect(damageOf(read)).toEqual([]);
     expect(read.tail.segments).toEqual([1]);
-    expect(read.tail.strays.sort()).toEqual([2, 3, 4]);
+    expect(read.tail.strays.toSorted((a, b) => a - b)).toEqual([2, 3, 4]);
   });
 
   it('leaves nothing but what was whole, whichever sectors a power cut keeps', async () => {
@@ -271,6 +273,19 @@ describe('links between segments', () => {
     }
   });
 
+  it('a segment header vouches for the records before it, even if nothing follows', async () => {
+    const rig = await LogRig.begin();
+    for (let i = 0; i < 3; i++) await rig.write(64 * i, Buffer.alloc(BIG, i));
+    await rig.log.flush();
+    rig.storage.fail('write', { path: /2.seg/, position: FIRST_RECORD_OFFSET, lands: false, sticky: true });
+    await expect(rig.write(0, Buffer.alloc(BIG))).rejects.toThrow();
+    const read = await readLog(rig.storage);
+    expect(read.sequences).toEqual([1, 2, 3]);
+    expect(read.tail.durable).toBe(3);
+    expect(read.tail.provenEnd).toMatchObject({ segment: 1, append: 3 });
+    expect(read.tail.strays).toContain(2);
+  });
+
   it('one copy of a segment header is enough', async () => {
     for (const at of [0, 2048]) {
       const rig = await segments();
@@ -310,7 +325,7 @@ describe('links between segments', () => {
     expect(damageOf(read)).toEqual([]);
     expect(read.sequences).toEqual([1, 2, 3, 4].slice(0, read.sequences.length));
     expect(read.tail.segments).toEqual([1]);
-    expect(read.tail.strays.sort()).toEqual([2, 3, 4]);
+    expect(read.tail.strays.toSorted((a, b) => a - b)).toEqual([2, 3, 4]);
   });
 
   it('an empty segment in between, which a failed write left, is passed', async () => {

@@ -4,10 +4,14 @@
  * answer, and of what ran meanwhile any byte.
  */
 
-/** Bytes [start, end) become `value`. */
-export interface Change {
+/** Bytes [start, end). */
+export interface Stretch {
   readonly start: number;
   readonly end: number;
+}
+
+/** They become `value`. */
+export interface Change extends Stretch {
   readonly value: number;
 }
 
@@ -40,16 +44,25 @@ export class DiskModel {
   /** Everything answered. */
   readonly #answered: Buffer;
   readonly #inFlight = new Set<Change>();
+  readonly #reads = new Set<Stretch>();
   readonly #asked = new Set<SnapshotModel>();
 
   constructor(sizeBytes: number) {
     this.#answered = Buffer.alloc(sizeBytes);
   }
 
-  /** Two clients that change a byte at the same time get either: nothing to test. */
+  /** A change and what else is done to its bytes at the same time come in any order: nothing to test. */
   isFree(start: number, end: number): boolean {
-    for (const change of this.#inFlight) if (change.start < end && start < change.end) return false;
-    return true;
+    return [...this.#inFlight, ...this.#reads].every((other) => other.end <= start || end <= other.start);
+  }
+
+  /** Until endRead nothing may change these bytes. */
+  beginRead(stretch: Stretch): void {
+    this.#reads.add(stretch);
+  }
+
+  endRead(stretch: Stretch): void {
+    if (!this.#reads.delete(stretch)) throw new Error('read twice');
   }
 
   begin(change: Change): void {
@@ -84,6 +97,7 @@ export class DiskModel {
     const found = difference(actual, this.#answered, [...this.#inFlight]);
     actual.copy(this.#answered);
     this.#inFlight.clear();
+    this.#reads.clear();
     this.#asked.clear();
     return found;
   }

@@ -274,7 +274,8 @@ export class MemoryStorage implements Storage {
           this.#landed = true;
           if (life === this.#life) put(inode, bytes.subarray(0, written), position);
         }
-        if (!Buffer.concat(buffers).equals(bytes)) throw new Error('a buffer has changed while it was written');
+        if (!Buffer.concat(buffers).equals(bytes))
+          throw new Error('a buffer has changed while it was written');
       },
       read: async (target, start, length, position) => {
         check();

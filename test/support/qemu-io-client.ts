@@ -6,13 +6,13 @@
  * a third to read.
  */
 
-import type { Change, DiskModel } from './disk-model.ts';
+import type { DiskModel } from './disk-model.ts';
 import { Program } from './programs.ts';
 import type { Random } from './random.ts';
 
-const CHANGES_IN_FLIGHT_MAX = 4;
+const REQUESTS_IN_FLIGHT_MAX = 4;
 const PROMPT = 'qemu-io> ';
-const ANSWER = /(?:wrote|discard) (\d+)\/(\d+) bytes at offset (\d+)/g;
+const ANSWER = /(?:wrote|discard|read) (\d+)\/(\d+) bytes at offset (\d+)/g;
 const FAILURE = /Pattern verification failed.*|bytes at offset \d+, but only.*/;
 
 export interface QemuIoClientOptions {
@@ -27,7 +27,8 @@ export class QemuIoClient {
   answered = 0;
   readonly program: Program;
   readonly #options: QemuIoClientOptions;
-  readonly #sent = new Map<number, Change>();
+  /** By offset. */
+  readonly #sent = new Map<number, { end: number; done: () => void }>();
   #rest = '';
   #isPrompting = false;
   #isStopped = false;
@@ -59,41 +60,48 @@ export class QemuIoClient {
     for (const [, done, whole, offset] of lines.join('\n').matchAll(ANSWER)) {
       this.#answer(Number(offset), Number(done), Number(whole));
     }
-    if (this.#isPrompting && !this.#isStopped && this.#sent.size < CHANGES_IN_FLIGHT_MAX) {
+    if (this.#isPrompting && !this.#isStopped && this.#sent.size < REQUESTS_IN_FLIGHT_MAX) {
       this.#isPrompting = false;
       this.program.send(`${this.#command()}\n`);
     }
   }
 
   #answer(offset: number, doneBytes: number, bytes: number): void {
-    const change = this.#sent.get(offset);
-    if (doneBytes !== bytes || change?.end !== offset + bytes) {
+    const request = this.#sent.get(offset);
+    if (doneBytes !== bytes || request?.end !== offset + bytes) {
       throw new Error(`qemu-io was not asked for this: ${doneBytes} of ${bytes} bytes at ${offset}`);
     }
     this.#sent.delete(offset);
-    this.#options.model.answer(change);
-    this.answered++;
+    request.done();
   }
 
   #command(): string {
     const { random, model } = this.#options;
     if (random.chance(4)) return 'flush';
     const { start, length } = this.#place();
-    if (random.chance(10)) {
-      const value = model.uniform(start, start + length);
-      if (value !== undefined) return `aio_read -q -P ${value} ${start} ${length}`;
+    const end = start + length;
+    const value = random.chance(20) ? model.uniform(start, end) : undefined;
+    if (value !== undefined) {
+      const stretch = { start, end };
+      model.beginRead(stretch);
+      this.#sent.set(start, { end, done: () => model.endRead(stretch) });
+      return `aio_read -P ${value} ${start} ${length}`;
     }
     const kind = random.pick(['write', 'write', 'write', 'write', 'zero', 'discard']);
-    const change = { start, end: start + length, value: kind === 'write' ? random.between(1, 255) : 0 };
+    const change = { start, end, value: kind === 'write' ? random.between(1, 255) : 0 };
     model.begin(change);
-    this.#sent.set(start, change);
+    const done = (): void => {
+      model.answer(change);
+      this.answered++;
+    };
+    this.#sent.set(start, { end, done });
     if (kind === 'discard') return `discard ${start} ${length}`;
     const forced = random.chance(10) ? '-f ' : '';
     const what = kind === 'write' ? `-P ${change.value}` : random.pick(['-z', '-z -u']);
     return `aio_write ${forced}${what} ${start} ${length}`;
   }
 
-  /** A stretch that no client is changing. */
+  /** A stretch that no client is changing or reading. */
   #place(): { start: number; length: number } {
     const { random, model, sizeBytes } = this.#options;
     for (;;) {

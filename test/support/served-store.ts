@@ -68,9 +68,9 @@ export class ServedStore {
     return this.#server?.err ?? '';
   }
 
-  /** The first lines of the server on standard output. */
-  get printed(): string {
-    return this.#server?.out ?? '';
+  /** What the server has printed on standard output: URIs. */
+  get printed(): string[] {
+    return (this.#server?.out ?? '').split('\n').filter((line) => line !== '');
   }
 
   uri(name: string): string {

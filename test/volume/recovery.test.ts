@@ -42,7 +42,9 @@ describe('a store that was closed', () => {
     const before = Buffer.from(rig.storage.bytes(segmentPath(segment!)));
     rig.storage.trace.length = 0;
     await rig.open();
-    const writes = rig.storage.trace.filter((each) => each.path.startsWith('log/') && each.operation === 'write');
+    const writes = rig.storage.trace.filter(
+      (each) => each.path.startsWith('log/') && each.operation === 'write',
+    );
     expect(writes).toHaveLength(1);
     expect(rig.storage.bytes(segmentPath(segment!)).equals(before)).toBe(true);
     await rig.write('disk', CHUNK, pattern(2));
@@ -128,6 +130,23 @@ describe('a store whose process was killed', () => {
     rig.crash();
     await rig.open();
     expect(await chunkOf(rig, 0)).toBe(1);
+  });
+
+  it('keeps what was flushed before a segment that nothing was written to', async () => {
+    const rig = await withVolume();
+    for (let i = 1; i <= 3; i++) await rig.write('disk', i * CHUNK, pattern(i));
+    for (let i = 0; i < 2; i++) await rig.write('disk', MIB, Buffer.alloc(64 * CHUNK, i + 1));
+    await rig.write('disk', 0, pattern(4));
+    await rig.store.flush();
+    rig.storage.fail('write', { position: 4096, lands: false, sticky: true });
+    const refused = { code: 'IO' };
+    await expect(rig.write('disk', MIB, Buffer.alloc(128 * CHUNK, 9))).rejects.toMatchObject(refused);
+    rig.kill();
+    for (let life = 0; life < 2; life++) {
+      await rig.open();
+      expect([await chunkOf(rig, 0), await chunkOf(rig, 3)]).toEqual([4, 3]);
+      rig.crash();
+    }
   });
 
   it('refuses to write again what reads differently now', async () => {
@@ -345,7 +364,9 @@ describe('a full store', () => {
   async function filled(): Promise<CrashRig> {
     const rig = await withVolume({ capacityBytes: 4 * MIB });
     for (let i = 0; ; i++) {
-      const error = await rig.write('disk', MIB, Buffer.alloc(64 * CHUNK, i + 1)).catch((reason: unknown) => reason);
+      const error = await rig
+        .write('disk', MIB, Buffer.alloc(64 * CHUNK, i + 1))
+        .catch((reason: unknown) => reason);
       if (error === undefined) continue;
       expect(error).toEqual(isCode('NO_SPACE'));
       return rig;
@@ -374,6 +395,17 @@ describe('a full store', () => {
     await rig.open();
     expect((await rig.read('disk', MIB, 64 * CHUNK)).equals(content)).toBe(true);
   });
+
+  it('can be opened even if the tail that must be written again frees no segment', async () => {
+    const rig = await filled();
+    await rig.store.flush();
+    await rig.device('disk').zero(MIB, CHUNK, false);
+    expect(rig.segments()).toHaveLength(4);
+    rig.kill();
+    await rig.open();
+    expect(await rig.read('disk', MIB, CHUNK)).toEqual(Buffer.alloc(CHUNK));
+    await rig.store.flush();
+  });
 });
 
 describe('many lives', () => {
@@ -393,9 +425,10 @@ describe('many lives', () => {
           number += 1;
           await rig.write('disk', chunk * CHUNK, pattern(number));
           history.push([chunk, number]);
-          if (random.chance(10)) await rig.store.flush();
-          else if (random.chance(5)) await rig.store.checkpoint();
-          else if (random.chance(5)) await rig.write('disk', 2 * MIB, Buffer.alloc(64 * CHUNK, number));
+          const deed = random.below(100);
+          if (deed < 10) await rig.store.flush();
+          else if (deed < 15) await rig.store.checkpoint();
+          else if (deed < 20) await rig.write('disk', 2 * MIB, Buffer.alloc(64 * CHUNK, number));
           else continue;
           if (random.chance(50)) {
             await rig.store.flush();
@@ -428,7 +461,9 @@ describe('many lives', () => {
         const found: number[] = [];
         for (let chunk = 0; chunk < chunks; chunk++) found.push(await chunkOf(rig, chunk));
         const kept = prefixOf(history, flushed, found);
-        expect(kept, `SEED=${seed} life ${life} (${end}): ${found.join(' ')}`).toBeGreaterThanOrEqual(flushed);
+        expect(kept, `SEED=${seed} life ${life} (${end}): ${found.join(' ')}`).toBeGreaterThanOrEqual(
+          flushed,
+        );
         history = history.slice(0, kept);
         await rig.store.flush();
         flushed = history.length;

@@ -1,0 +1,168 @@
+/** The keeper when the index cannot be written: repaired, nothing lost, and errors rather than zeros until then. */
+
+import fs from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
+import { StoreError } from '../../src/base/errors.ts';
+import { Store } from '../../src/volume/store.ts';
+import { ticks } from '../index/slow-database.ts';
+import { damageIn, write } from '../support/stores.ts';
+import { CHUNK, DISK_BYTES, StoreFixture } from './store-fixture.ts';
+
+const NAMES = ['a', 'a@1', 'a@2', 'b'];
+
+describe('commits that fail', () => {
+  const diskFull = (): Error =>
+    Object.assign(new Error('IO error: No space left on device'), { code: 'LEVEL_IO_ERROR' });
+
+  for (let nth = 1; nth <= 2; nth++) {
+    for (const after of [false, true]) {
+      it(`batch ${nth} is rejected ${after ? 'though it was made' : 'and not made'}: repaired, nothing lost`, async () => {
+        const fixture = await StoreFixture.make();
+        await fixture.reopen();
+        let batches = 0;
+        const reject = (call: string): void => {
+          if (call === 'write' && ++batches === nth) throw diskFull();
+        };
+        fixture.handles.watch = after ? { after: reject } : { before: reject };
+        for (let i = 0; i < 3; i++) {
+          await fixture.writeSome('a', 10);
+          await fixture.store.checkpoint();
+          await fixture.readAll();
+        }
+        expect(batches).toBeGreaterThan(nth);
+        fixture.handles.watch = {};
+        await fixture.reopen();
+        await fixture.end();
+      });
+    }
+  }
+
+  it('no index can be written for a while: reads and writes go on, and it heals', async () => {
+    const fixture = await StoreFixture.make();
+    let now = 0;
+    await fixture.store.close();
+    await fixture.open({ ...systemClock, now: () => now });
+    await fixture.writeSome('a', 20);
+    fixture.handles.watch = {
+      before(call) {
+        if (call === 'write') throw diskFull();
+      },
+    };
+    for (let i = 0; i < 3; i++) {
+      await expect(fixture.store.checkpoint()).rejects.toBeInstanceOf(StoreError);
+      await fixture.writeSome('b', 5);
+      await fixture.readAll();
+    }
+    fixture.handles.watch = {};
+    now = 10_000;
+    await fixture.store.checkpoint();
+    await fixture.end();
+  });
+
+  it('no index can be opened for a while: errors until then, never zeros, and it heals', async () => {
+    const fixture = await StoreFixture.make();
+    let now = 0;
+    await fixture.store.close();
+    await fixture.open({ ...systemClock, now: () => now });
+    await fixture.store.createVolume('fresh', DISK_BYTES); // all of it is in the overlay
+    fixture.contents.set('fresh', Buffer.alloc(DISK_BYTES));
+    await fixture.writeSome('fresh', 20);
+    let opens = 0;
+    fixture.handles.refuseToOpen = () => {
+      opens += 1;
+      return diskFull();
+    };
+    fixture.handles.watch = {
+      before(call) {
+        if (call === 'write') throw diskFull();
+      },
+    };
+    await expect(fixture.store.checkpoint()).rejects.toMatchObject({ code: 'IO' });
+    for (const name of [...NAMES, 'fresh'])
+      await expect(fixture.readOne(name)).rejects.toMatchObject({ code: 'IO' });
+    expect(opens).toBeLessThan(4); // not once for each read
+    fixture.handles.refuseToOpen = undefined;
+    fixture.handles.watch = {};
+    now = 10_000;
+    await fixture.readAll();
+    await fixture.end();
+  });
+
+  it('the last commit fails when the store is closed: nothing works on its files afterwards', async () => {
+    const fixture = await StoreFixture.make();
+    await fixture.reopen();
+    await fixture.writeSome('a', 20);
+    fixture.handles.watch = {
+      async before(call) {
+        await ticks(5);
+        if (call === 'write') throw diskFull();
+      },
+    };
+    await fixture.store.close();
+    fixture.handles.watch = {};
+    const count = fixture.handles.opened.length;
+    const listing = fs.readdirSync(fixture.directory).join();
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    expect(fixture.handles.opened.length).toBe(count);
+    expect(fs.readdirSync(fixture.directory).join()).toBe(listing);
+    await fixture.open();
+    await fixture.end();
+  });
+
+  it('checkpoints that wait for a repair do not run at the same time', async () => {
+    const fixture = await StoreFixture.make();
+    await fixture.reopen();
+    for (const [key] of await fixture.handles.rows('p')) await fixture.handles.current.del(key);
+    const reading = fixture.readOne('a@1');
+    let repairing = false;
+    fixture.handles.watch = {
+      async before(call) {
+        if (call !== 'write' || repairing) return;
+        repairing = true;
+        await ticks(50);
+      },
+    };
+    while (!repairing) await ticks(1);
+    const writing = fixture.writeSome('a', 5);
+    const checkpoints = [0, 1, 2, 3].map(() => fixture.store.checkpoint());
+    const checking = damageIn(fixture.store.check());
+    await Promise.all([reading, writing, ...checkpoints]);
+    expect(await checking).toEqual([]);
+    await fixture.end();
+  });
+});
+
+describe('a store that is full', () => {
+  it('is checked, is read, and an index that is lost while it is open is made anew', async () => {
+    const fixture = new StoreFixture(5);
+    await Store.init(fixture.directory, { segmentBytes: 1 << 20, capacityBytes: 4 << 20 });
+    await fixture.open();
+    await fixture.store.createVolume('a', DISK_BYTES);
+    const content = Buffer.alloc(DISK_BYTES);
+    fixture.contents.set('a', content);
+    const device = fixture.store.device('a');
+    let failure: unknown;
+    for (let chunk = 0; failure === undefined; chunk++) {
+      const bytes = fixture.random.bytes(CHUNK);
+      if (chunk === 500) await fixture.store.checkpoint();
+      await write(device, chunk * CHUNK, bytes).then(
+        () => bytes.copy(content, chunk * CHUNK),
+        (error: unknown) => {
+          failure = error;
+        },
+      );
+    }
+    expect(failure).toMatchObject({ code: 'NO_SPACE' });
+    // What is left of the last segment goes to records without payload.
+    for (let i = 0; i < 50; i++) await device.zero(DISK_BYTES - CHUNK, CHUNK, false).catch(() => undefined);
+    await expect(fixture.store.checkpoint()).rejects.toMatchObject({ code: 'NO_SPACE' });
+    expect(await damageIn(fixture.store.check())).toEqual([]);
+    for (const [key] of await fixture.handles.rows('p')) await fixture.handles.current.del(key);
+    device.release();
+    await fixture.readAll();
+    expect(await damageIn(fixture.store.check())).toEqual([]);
+    await fixture.store.close();
+    expect(await damageIn(Store.check(fixture.directory))).toEqual([]);
+  });
+});
