@@ -286,6 +286,14 @@ export class IndexKeeper {
     await this.#checkpointing;
   }
 
+  /** Like `checkpoint`; a full store does without one, and replays more when it is opened. @throws IO, POISONED */
+  async checkpointIfRoom(): Promise<void> {
+    await this.checkpoint().catch((error: unknown) => {
+      if (!hasCode(error, 'NO_SPACE')) throw error;
+      this.#environment.logger.warn({ err: error }, 'the store is full: no room for a checkpoint');
+    });
+  }
+
   /** One step towards a moment in which no checkpoint and no repair is under way. */
   async #alone(): Promise<void> {
     if (this.#checkpointing !== undefined) await this.#checkpointing.catch(() => undefined);

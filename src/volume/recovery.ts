@@ -111,14 +111,19 @@ async function replayAll(environment: IndexEnvironment, overlays: Overlays): Pro
   const tail = new LogTail(environment.storage, environment.uuid, 0);
   const unproven: ScannedRecord[] = [];
   const start = { segment: 0, offset: 0, append: 0, at: environment.clock.now() };
-  for await (const record of tail.records()) {
-    // What is not proven may yet move to another segment: it stays in memory.
-    if (record.header.append <= tail.durable && builder.isFull) await builder.commit(start);
-    apply(builder.replay, record);
-    if (record.header.append > tail.durable) unproven.push(record);
+  try {
+    for await (const record of tail.records()) {
+      // What is not proven may yet move to another segment: it stays in memory.
+      if (record.header.append <= tail.durable && builder.isFull) await builder.commit(start);
+      apply(builder.replay, record);
+      if (record.header.append > tail.durable) unproven.push(record);
+    }
+    await builder.commitNothing(start);
+    return { tail, replay: builder.replay, index: await builder.finish(), unproven };
+  } catch (error) {
+    await builder.abandon().catch(() => undefined); // or nobody in this process could try again
+    throw error;
   }
-  await builder.commitNothing(start);
-  return { tail, replay: builder.replay, index: await builder.finish(), unproven };
 }
 
 function apply(replay: Replay, record: ScannedRecord): void {

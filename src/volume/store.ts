@@ -201,7 +201,12 @@ export class Store {
         changes,
         environment,
       );
-      if (recovered.isRebuilt) await keeper.checkpoint();
+      if (recovered.isRebuilt) {
+        await keeper.checkpointIfRoom().catch(async (error: unknown) => {
+          await store.close();
+          throw error;
+        });
+      }
       return store;
     } catch (error) {
       lock.release();
@@ -373,10 +378,10 @@ export class Store {
     return this.#keeper.checkpoint();
   }
 
-  /** Live bytes are those of the checkpoint that this makes, if anything has changed. */
+  /** Live bytes are those of the checkpoint that this makes, if anything has changed and there is room for it. */
   async status(): Promise<StoreStatus> {
     const { log, numbers, supply } = this.#recovered;
-    if (log.poison === undefined) await this.#keeper.checkpoint();
+    if (log.poison === undefined) await this.#keeper.checkpointIfRoom();
     const { superblock } = numbers;
     const { index } = this.#keeper;
     return {

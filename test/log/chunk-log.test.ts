@@ -285,6 +285,19 @@ describe('the closing record', () => {
     expect(tail).toMatchObject({ closedCleanly: true, torn: false, durable: 1 });
   });
 
+  it('with bytes of an interrupted append behind it does not make a clean close', async () => {
+    const rig = await LogRig.begin();
+    await rig.write(0);
+    await rig.log.flush();
+    rig.clock.advance(100);
+    await rig.rest();
+    rig.storage.fail('write', { path: /1.seg/ });
+    await expect(rig.write(1, randomBytes(4 * CHUNK))).rejects.toEqual(isCode('IO'));
+    const { tail, sequences } = await readLog(rig.storage);
+    expect(sequences).toEqual([1]);
+    expect(tail).toMatchObject({ torn: true, closedCleanly: false, durable: 1, damage: [] });
+  });
+
   it('is not written while writes are unsynced, nor when one came in time', async () => {
     const rig = await LogRig.begin();
     await rig.write(0);

@@ -21,7 +21,7 @@ while [ ! -b /dev/vda ] && [ $tries -lt 300 ]; do sleep 0.1; tries=$((tries + 1)
 echo GUEST STARTS
 set -e
 trap 'echo GUEST ENDS with $?; sync; poweroff -f' EXIT
-. /work
+. /commands
 `;
 const BOOT_LINE = 'Linux version';
 const KVM_BOOT_MS = 8_000;
@@ -96,7 +96,7 @@ export class GuestImages {
       fs.mkdirSync(path.join(root, directory), { recursive: true });
     }
     fs.writeFileSync(path.join(root, 'init'), INIT, { mode: 0o755 });
-    fs.writeFileSync(path.join(root, 'work'), work);
+    fs.writeFileSync(path.join(root, 'commands'), work);
     if (fs.existsSync('/etc/mke2fs.conf'))
       fs.copyFileSync('/etc/mke2fs.conf', path.join(root, 'etc/mke2fs.conf'));
     fs.copyFileSync(await which('busybox'), path.join(root, 'bin/busybox'));

@@ -223,17 +223,18 @@ export class MemoryStorage implements Storage {
     return inode;
   }
 
-  /** Passes an operation, or makes it fail. Reads come with a turn too: whoever awaits them lets others run. */
+  /** Passes an operation, or makes it fail. */
   async #pass(operation: Operation, path: string, position = 0, lengthBytes = 0): Promise<void> {
     const life = this.#life;
     const entry = { operation, path, position, lengthBytes };
-    if (operation === 'read') return;
-    await turn();
-    await this.gate?.(entry);
-    this.changes += 1;
-    this.beforeChange?.(entry, this.changes);
-    if (this.#isOff || life !== this.#life) throw new StoreError('IO', 'the machine is off');
-    this.trace.push(entry);
+    if (operation !== 'read') {
+      await turn();
+      await this.gate?.(entry);
+      this.changes += 1;
+      this.beforeChange?.(entry, this.changes);
+      if (this.#isOff || life !== this.#life) throw new StoreError('IO', 'the machine is off');
+      this.trace.push(entry);
+    }
     const failure = this.#failures.find(
       (each) =>
         each.operation === operation && each.path.test(path) && (each.position ?? position) === position,
@@ -313,6 +314,10 @@ export class MemoryStorage implements Storage {
         if (life === this.#life) this.openFiles -= 1;
       },
     };
+  }
+
+  get openDatabases(): number {
+    return [...this.#databases.values()].filter(({ status }) => status === 'open').length;
   }
 
   names(path: string): string[] {

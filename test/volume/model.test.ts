@@ -114,7 +114,7 @@ class Model {
     const name = this.random.pick(this.volumes());
     const content = this.contents.get(name)!;
     const device = this.device(name);
-    const base = 512 * this.random.below((DISK_BYTES - 40_000) / 512);
+    const base = 512 * this.random.below(Math.floor((DISK_BYTES - 100_000) / 512));
     const writes: Promise<void>[] = [];
     let at = base;
     for (let i = 0; i < 12; i++) {

@@ -249,7 +249,7 @@ describe('recovery that is interrupted', () => {
   it('by an error lets go of everything, and the next try succeeds', async () => {
     const rig = await unclean();
     rig.kill();
-    for (const operation of ['write', 'datasync', 'create', 'allocate', 'syncDirectory'] as const) {
+    for (const operation of ['read', 'write', 'datasync', 'create', 'allocate', 'syncDirectory'] as const) {
       for (let after = 0; ; after++) {
         const machine = rig.fork();
         machine.storage.fail(operation, { after, path: /log|superblock/, code: 'NO_SPACE' });
@@ -263,6 +263,7 @@ describe('recovery that is interrupted', () => {
           break;
         }
         expect(machine.storage.openFiles, `${operation} ${after}`).toBe(0);
+        expect(machine.storage.openDatabases, `${operation} ${after}`).toBe(0);
         await machine.open();
         await check(machine, `${operation} ${after}`);
       }
