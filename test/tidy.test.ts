@@ -6,7 +6,16 @@ import { describe, expect, it } from 'vitest';
 
 const ROOT = path.resolve(import.meta.dirname, '..');
 /** Rooms by floor; a room imports from floors below and from itself. */
-const FLOORS: Record<string, number> = { base: 0, log: 1, index: 1, volume: 2, nbd: 4, server: 4, cli: 5, tools: 5 };
+const FLOORS: Record<string, number> = {
+  base: 0,
+  log: 1,
+  index: 1,
+  volume: 2,
+  nbd: 4,
+  server: 4,
+  cli: 5,
+  tools: 5,
+};
 /** npm packages that a room may import, types apart. */
 const PACKAGES: Record<string, string[]> = {
   base: ['@node-rs/crc32', 'fs-native-extensions', 'koffi'],
@@ -22,7 +31,11 @@ const LINES_MAX = 500;
 const BANNED: [pattern: RegExp, why: string, except: RegExp][] = [
   [/\bany\b(?=[\]>;,)| ])(?<=: any|<any|as any)/, '`any` hides mistakes', /^$/],
   [/\bconsole\./, 'the doors print through output files, the rest through the logger', /^(src\/cli|tools)\//],
-  [/Date\.now|Math\.random|new Date\(\)/, 'time and chance are passed in', /^(src\/(base\/clock|cli|server|nbd|volume\/store)|tools)/],
+  [
+    /Date\.now|Math\.random|new Date\(\)/,
+    'time and chance are passed in',
+    /^(src\/(base\/clock|cli|server|nbd|volume\/store)|tools)/,
+  ],
   [/BigInt\(|\dn\b/, 'no BigInt: numbers stay below 2^53', /^tools\//],
   [/Buffer\.concat/, 'payload is never copied together', /^(src\/(cli|server)|tools)\//],
   [/@ts-ignore|@ts-expect-error|oxlint-disable|biome-ignore/, 'no rule is switched off', /^$/],
@@ -113,7 +126,8 @@ describe('the house', () => {
     const imported = new Set<string>();
     for (const file of everything) {
       for (const target of importsOf(file)) {
-        if (target.startsWith('.')) imported.add(path.relative(ROOT, path.resolve(ROOT, path.dirname(file), target)));
+        if (target.startsWith('.'))
+          imported.add(path.relative(ROOT, path.resolve(ROOT, path.dirname(file), target)));
       }
     }
     const doors = /^(src\/cli\/(main|start)|tools\/[a-z]+(\/main)?)\.ts$|\.d\.ts$/;

@@ -88,7 +88,6 @@ export class Overlay {
     segment: number,
     offset: number,
     checksums: Uint32Array,
-    checksumsAt: number,
     sequence: number,
   ): void {
     let region = -1;
@@ -100,13 +99,7 @@ export class Overlay {
         region = at;
         set = this.#set(tree, label, region);
       }
-      set!.put(
-        chunk % REGION_CHUNKS,
-        segment,
-        offset + i * CHUNK_BYTES,
-        checksums[checksumsAt + i]!,
-        sequence,
-      );
+      set!.put(chunk % REGION_CHUNKS, segment, offset + i * CHUNK_BYTES, checksums[i]!, sequence);
     }
     this.pointerCount += count;
   }

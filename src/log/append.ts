@@ -5,7 +5,9 @@
  * waits behind a snapshot belongs to the new version.
  */
 
-import type { StoreError } from '../base/errors.ts';
+import { crc32c } from '../base/crc.ts';
+import { assert, type StoreError } from '../base/errors.ts';
+import { CHUNK_BYTES } from '../base/units.ts';
 import { ENTRY_CATALOG, ENTRY_CHANGE, ENTRY_CHUNKS, ENTRY_ZEROS } from './entries.ts';
 
 /** Where a data entry takes its label from when it is packed: a head, or a fixed label on replay. */
@@ -27,6 +29,8 @@ export class Append {
   readonly slices: readonly Buffer[];
   readonly flags: number;
   readonly body: Buffer;
+  /** A CRC-32C for each chunk, computed on arrival: while the record before is being written, there is time. */
+  readonly checksums: Uint32Array;
   /** Told exactly once, when the record is written or has failed. */
   readonly owner: AppendOwner;
   /** A sequence to keep (an entry that is appended again), or 0. */
@@ -40,9 +44,6 @@ export class Append {
   offset = 0;
   /** Append number of the record. */
   record = 0;
-  /** Checksums of the chunks: `count` of them from `checksumsAt`. Valid only until the owner returns. */
-  checksums: Uint32Array = NO_CHECKSUMS;
-  checksumsAt = 0;
 
   private constructor(
     kind: number,
@@ -51,10 +52,12 @@ export class Append {
     first: number,
     count: number,
     slices: readonly Buffer[],
+    checksums: Uint32Array,
     flags: number,
     body: Buffer,
     keptSequence: number,
   ) {
+    this.checksums = checksums;
     this.kind = kind;
     this.owner = owner;
     this.target = target;
@@ -74,7 +77,8 @@ export class Append {
     slices: readonly Buffer[],
     keptSequence = 0,
   ): Append {
-    return new Append(ENTRY_CHUNKS, owner, target, first, count, slices, 0, NO_BODY, keptSequence);
+    const checksums = checksumChunks(slices, count);
+    return new Append(ENTRY_CHUNKS, owner, target, first, count, slices, checksums, 0, NO_BODY, keptSequence);
   }
 
   static zeros(
@@ -84,7 +88,18 @@ export class Append {
     count: number,
     keptSequence = 0,
   ): Append {
-    return new Append(ENTRY_ZEROS, owner, target, first, count, NO_SLICES, 0, NO_BODY, keptSequence);
+    return new Append(
+      ENTRY_ZEROS,
+      owner,
+      target,
+      first,
+      count,
+      NO_SLICES,
+      NO_CHECKSUMS,
+      0,
+      NO_BODY,
+      keptSequence,
+    );
   }
 
   static change(owner: AppendOwner, text: string, keptSequence = 0): Append {
@@ -95,6 +110,7 @@ export class Append {
       0,
       0,
       NO_SLICES,
+      NO_CHECKSUMS,
       0,
       Buffer.from(text, 'utf8'),
       keptSequence,
@@ -109,6 +125,7 @@ export class Append {
       0,
       0,
       NO_SLICES,
+      NO_CHECKSUMS,
       flags,
       Buffer.from(text, 'utf8'),
       keptSequence,
@@ -145,4 +162,30 @@ export class AppendPromise implements AppendOwner {
     this.#apply?.(append);
     this.#resolve(append);
   }
+}
+
+/** A CRC-32C for each of `count` chunks; a chunk may lie across slices. */
+function checksumChunks(slices: readonly Buffer[], count: number): Uint32Array {
+  const checksums = new Uint32Array(count);
+  let chunk = 0;
+  let filled = 0;
+  let seed = 0;
+  for (let i = 0; i < slices.length; i++) {
+    const slice = slices[i]!;
+    let from = 0;
+    while (from < slice.length) {
+      const bytes = Math.min(CHUNK_BYTES - filled, slice.length - from);
+      const whole = from === 0 && bytes === slice.length;
+      seed = crc32c(whole ? slice : slice.subarray(from, from + bytes), seed);
+      from += bytes;
+      filled += bytes;
+      if (filled === CHUNK_BYTES) {
+        checksums[chunk++] = seed;
+        filled = 0;
+        seed = 0;
+      }
+    }
+  }
+  assert(filled === 0 && chunk === count, 'the slices of an entry hold its chunks');
+  return checksums;
 }

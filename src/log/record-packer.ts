@@ -9,7 +9,6 @@
  */
 
 import { ByteWriter } from '../base/bytes.ts';
-import { crc32c } from '../base/crc.ts';
 import { assert } from '../base/errors.ts';
 import { CHUNK_BYTES, roundUp } from '../base/units.ts';
 import type { Append } from './append.ts';
@@ -61,7 +60,6 @@ export class RecordPacker {
   readonly #uuid: Buffer;
   readonly #scratch = Buffer.alloc(RECORD_HEADER_BYTES + TABLE_BYTES_MAX);
   readonly #writer = new ByteWriter(this.#scratch);
-  readonly #checksums = new Uint32Array(TABLE_BYTES_MAX / 4);
 
   constructor(uuid: Buffer) {
     this.#uuid = uuid;
@@ -108,7 +106,6 @@ export class RecordPacker {
     buffers.push(this.#scratch);
     let sequence = nextSequence;
     let payloadAt = header.offset + RECORD_HEADER_BYTES + this.tableBytes;
-    let checksumsAt = 0;
     for (let i = 0; i < appends.length; i++) {
       const append = appends[i]!;
       append.sequence = append.keptSequence === 0 ? sequence++ : append.keptSequence;
@@ -119,12 +116,8 @@ export class RecordPacker {
       if (append.kind === ENTRY_CHUNKS) {
         writeDataEntry(out, ENTRY_CHUNKS, append.sequence, append.label, append.first, append.count);
         append.offset = payloadAt;
-        append.checksums = this.#checksums;
-        append.checksumsAt = checksumsAt;
-        checksumChunks(append, this.#checksums, checksumsAt);
-        for (let c = 0; c < append.count; c++) out.u32(this.#checksums[checksumsAt + c]!);
+        for (let c = 0; c < append.count; c++) out.u32(append.checksums[c]!);
         for (let s = 0; s < append.slices.length; s++) buffers.push(append.slices[s]!);
-        checksumsAt += append.count;
         payloadAt += append.count * CHUNK_BYTES;
       } else if (append.kind === ENTRY_ZEROS) {
         writeDataEntry(out, ENTRY_ZEROS, append.sequence, append.label, append.first, append.count);
@@ -146,27 +139,4 @@ export class RecordPacker {
     if (padding > 0) buffers.push(PADDING.subarray(0, padding));
     return sequence;
   }
-}
-
-/** A CRC-32C for each chunk of `append`, from `at` on; chunks may lie across slices. */
-function checksumChunks(append: Append, checksums: Uint32Array, at: number): void {
-  let chunk = at;
-  let filled = 0;
-  let seed = 0;
-  for (const slice of append.slices) {
-    let from = 0;
-    while (from < slice.length) {
-      const bytes = Math.min(CHUNK_BYTES - filled, slice.length - from);
-      const whole = from === 0 && bytes === slice.length;
-      seed = crc32c(whole ? slice : slice.subarray(from, from + bytes), seed);
-      from += bytes;
-      filled += bytes;
-      if (filled === CHUNK_BYTES) {
-        checksums[chunk++] = seed;
-        filled = 0;
-        seed = 0;
-      }
-    }
-  }
-  assert(filled === 0 && chunk === at + append.count, 'the slices of an entry hold its chunks');
 }

@@ -81,7 +81,12 @@ export class SegmentScanner {
       throw error;
     }
     const bytes = Buffer.alloc(FIRST_RECORD_OFFSET);
-    await file.read(bytes, 0, bytes.length, 0);
+    try {
+      await file.read(bytes, 0, bytes.length, 0);
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
     for (const copy of [bytes, bytes.subarray(SEGMENT_HEADER_COPY_OFFSET)]) {
       const header = decodeSegmentHeader(copy, uuid);
       if (header?.segment === segment)

@@ -228,9 +228,9 @@ export class Disk implements Lineage, ChunkTarget {
 
   /** The log has these chunks: overlay, then page. */
   putChunks(append: Append): void {
-    const { first, count, segment, offset, sequence, checksums, checksumsAt, label } = append;
+    const { first, count, segment, offset, sequence, checksums, label } = append;
     const { active } = this.#keeper.overlays;
-    active.putChunks(this.tree, label, first, count, segment, offset, checksums, checksumsAt, sequence);
+    active.putChunks(this.tree, label, first, count, segment, offset, checksums, sequence);
     let page: Page | undefined;
     let region = -1;
     for (let i = 0; i < count; i++) {
@@ -240,13 +240,7 @@ export class Disk implements Lineage, ChunkTarget {
         region = at;
         page = this.#pages.find(region);
       }
-      page?.block.put(
-        chunk % REGION_CHUNKS,
-        segment,
-        offset + i * CHUNK_BYTES,
-        checksums[checksumsAt + i]!,
-        sequence,
-      );
+      page?.block.put(chunk % REGION_CHUNKS, segment, offset + i * CHUNK_BYTES, checksums[i]!, sequence);
     }
     this.#keeper.noteChanges();
   }

@@ -241,18 +241,8 @@ async function rewriteTail(
       failure ??= error;
       const node = replay.catalog!.tree.get(append.label);
       if (error || node === undefined) return;
-      const { first, count, segment, offset, checksums, checksumsAt, sequence } = append;
-      overlays.active.putChunks(
-        node.tree,
-        node.label,
-        first,
-        count,
-        segment,
-        offset,
-        checksums,
-        checksumsAt,
-        sequence,
-      );
+      const { first, count, segment, offset, checksums, sequence } = append;
+      overlays.active.putChunks(node.tree, node.label, first, count, segment, offset, checksums, sequence);
     },
   };
   log.beginRewrite();

@@ -65,17 +65,7 @@ export class Replay {
         const { tree, label } = catalog.tree.get(entry.label) ?? {};
         if (tree === undefined || label === undefined) return; // of a version that is gone
         const { first, count, offset, checksums, sequence } = entry;
-        this.#overlays.active.putChunks(
-          tree,
-          label,
-          first,
-          count,
-          this.segment,
-          offset,
-          checksums,
-          0,
-          sequence,
-        );
+        this.#overlays.active.putChunks(tree, label, first, count, this.segment, offset, checksums, sequence);
         return;
       }
       case ENTRY_ZEROS: {

@@ -19,7 +19,7 @@ function put(
   count: number,
   sequence: number,
 ): void {
-  overlay.putChunks(tree, label, first, count, 1, 4096, SOME, 0, sequence);
+  overlay.putChunks(tree, label, first, count, 1, 4096, SOME, sequence);
 }
 
 function merged(overlay: Overlay, tree: number, region: number, ...path: number[]): PointerBlock {

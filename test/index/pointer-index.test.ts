@@ -313,7 +313,7 @@ describe('what commits do to a read that they overtake', () => {
     const rig = await IndexRig.begin();
     rig.apply({ op: 'create' });
     for (let i = 0; i < 6400; i++) {
-      rig.overlays.active.putChunks(1, 1, i * 70 * 256, 1, 1, 4096, Uint32Array.of(1), 0, i + 1);
+      rig.overlays.active.putChunks(1, 1, i * 70 * 256, 1, 1, 4096, Uint32Array.of(1), i + 1);
     }
     let turns = 0;
     let ended = false;

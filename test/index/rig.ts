@@ -124,7 +124,7 @@ export class IndexRig {
     );
     const { tree } = this.versions.get(label)!;
     const sequence = this.#sequence;
-    this.overlays.active.putChunks(tree, label, first, count, segment, offset, checksums, 0, sequence);
+    this.overlays.active.putChunks(tree, label, first, count, segment, offset, checksums, sequence);
     for (let i = 0; i < count; i++) {
       this.#put(label, first + i, segment, offset + i * CHUNK_BYTES, checksums[i]!, sequence);
     }

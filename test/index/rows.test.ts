@@ -73,11 +73,11 @@ describe('keys of the index', () => {
       [256, 0, 256, 1],
     ];
     const keys = sorted.map((parts) => pointerKey(...parts));
-    expect([...keys].sort(Buffer.compare)).toEqual(keys);
+    expect([...keys].sort((a, b) => Buffer.compare(a, b))).toEqual(keys);
     const regions = [0, 1, 255, 256, 65_535, 65_536, 0x3ffffff].map((region) => listKey(5, region));
-    expect([...regions].sort(Buffer.compare)).toEqual(regions);
+    expect([...regions].sort((a, b) => Buffer.compare(a, b))).toEqual(regions);
     const segments = [1, 255, 256, 0x10000, 0xfffffffe].map(usageKey);
-    expect([...segments].sort(Buffer.compare)).toEqual(segments);
+    expect([...segments].sort((a, b) => Buffer.compare(a, b))).toEqual(segments);
   });
 });
 

@@ -2,7 +2,12 @@
 
 import { randomBytes } from 'node:crypto';
 import { describe, expect, it, vi } from 'vitest';
-import { FIRST_RECORD_OFFSET, RECORD_HEADER_BYTES, segmentPath } from '../../src/log/format.ts';
+import {
+  encodeRecordHeader,
+  FIRST_RECORD_OFFSET,
+  RECORD_HEADER_BYTES,
+  segmentPath,
+} from '../../src/log/format.ts';
 import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from '../../src/log/scan.ts';
 import { MemoryStorage } from '../support/memory-storage.ts';
 import { Random, seeds } from '../support/random.ts';
@@ -232,8 +237,32 @@ describe('corruption', () => {
     expect((await readLog(rig.storage)).sequences).toEqual([1]);
   });
 
-  it('is searched past in one pass, however many records there are', async () => {
+  it('does not bring back what an earlier cut left in a gap between records', async () => {
     const rig = await LogRig.begin();
+    for (let i = 0; i < 3; i++) {
+      await rig.zeros(i, 1);
+      await rig.log.flush();
+    }
+    await rig.log.close();
+    const [first, second] = await rig.records(1);
+    // A whole record of before, in its right place, as the tail of an earlier life leaves it.
+    const leftover = Buffer.alloc(512);
+    const { tableBytes } = first!.header;
+    first!.table.copy(leftover, RECORD_HEADER_BYTES);
+    leftover.writeUInt32BE(77, RECORD_HEADER_BYTES + 6); // its sequence
+    encodeRecordHeader(leftover, { ...first!.header, offset: 5120, previousChecksum: 1 }, UUID);
+    rig.storage.edit(segmentPath(1), (file) => leftover.copy(file, 5120));
+    const scanner = (await SegmentScanner.open(rig.storage, UUID, 1))!;
+    expect((await scanner.recordAt(5120))!.header.tableBytes).toBe(tableBytes);
+    expect((await readLog(rig.storage)).sequences).toEqual([1, 2, 3]);
+    damageRecord(rig.storage, second!);
+    const read = await readLog(rig.storage);
+    expect(read.sequences).toEqual([1, 3]);
+    expect(damageOf(read)).toEqual(['LOG_RECORD_DAMAGED']);
+  });
+
+  it('is searched past in one pass, however many records there are', async () => {
+    const rig = await LogRig.begin({ segmentBytes: 4 << 20 });
     for (let i = 0; i < 600; i++) {
       await rig.zeros(i, 1);
       if (i % 8 === 0) await rig.log.flush();

@@ -307,6 +307,7 @@ export class MemoryStorage implements Storage {
         await this.#pass('allocate', path, 0, bytes);
         inode.resize(bytes);
       },
+      dropCached: async () => undefined,
       sizeBytes: async () => inode.cache.length,
       close: async () => {
         if (!isOpen) throw new StoreError('IO', 'a file is closed twice');

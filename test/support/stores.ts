@@ -10,7 +10,12 @@ export function scratchDirectory(): string {
   return fs.mkdtempSync(path.join(os.tmpdir(), 'coppice-test-'));
 }
 
-export function write(device: BlockDevice, offset: number, bytes: Buffer, forceUnitAccess = false): Promise<void> {
+export function write(
+  device: BlockDevice,
+  offset: number,
+  bytes: Buffer,
+  forceUnitAccess = false,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     device.write({
       offset,
@@ -30,9 +35,12 @@ export async function read(device: BlockDevice, offset: number, lengthBytes: num
 }
 
 /** Codes of the damage that a check finds. */
-export async function damageIn(findings: AsyncGenerator<{ severity: string; code: string; message: string }>): Promise<string[]> {
+export async function damageIn(
+  findings: AsyncGenerator<{ severity: string; code: string; message: string }>,
+): Promise<string[]> {
   const found: string[] = [];
-  for await (const finding of findings) if (finding.severity === 'damage') found.push(`${finding.code}: ${finding.message}`);
+  for await (const finding of findings)
+    if (finding.severity === 'damage') found.push(`${finding.code}: ${finding.message}`);
   return found;
 }
 

@@ -188,8 +188,8 @@ describe('an index with right checksums and wrong content', () => {
     const { directory, store } = await makeStore();
     await store.close();
     await changeIndex(directory, (overlays) => {
-      overlays.active.putChunks(1, 1, 7, 1, 1, 8192, Uint32Array.of(1), 0, LATE);
-      overlays.active.putChunks(1, 3, 999, 1, 1, 8192, Uint32Array.of(1), 0, LATE);
+      overlays.active.putChunks(1, 1, 7, 1, 1, 8192, Uint32Array.of(1), LATE);
+      overlays.active.putChunks(1, 3, 999, 1, 1, 8192, Uint32Array.of(1), LATE);
     });
     const found = await damageIn(Store.check(directory));
     expect(found.filter((each) => each.startsWith('INDEX_DIFFERS')).length).toBe(2);
@@ -220,8 +220,8 @@ describe('an index with right checksums and wrong content', () => {
     const { directory, store } = await makeStore();
     await store.close();
     await changeIndex(directory, (overlays) => {
-      overlays.active.putChunks(1, 77, 5, 1, 1, 8192, Uint32Array.of(1), 0, LATE);
-      overlays.active.putChunks(55, 55, 5, 1, 1, 8192, Uint32Array.of(1), 0, LATE);
+      overlays.active.putChunks(1, 77, 5, 1, 1, 8192, Uint32Array.of(1), LATE);
+      overlays.active.putChunks(55, 55, 5, 1, 1, 8192, Uint32Array.of(1), LATE);
     });
     const found = await damageIn(Store.check(directory));
     expect(found).toContainEqual(expect.stringMatching(/^INDEX_DIFFERS: chunk 5 of version 77: /));

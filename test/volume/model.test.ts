@@ -192,7 +192,9 @@ class Model {
 
 describe('a store under random operations', () => {
   for (const seed of seeds(SEEDS)) {
-    it(`reads in every version what was written there (SEED=${seed}, ${STEPS} steps)`, { timeout: 600_000 }, async () => {
+    it(`reads in every version what was written there (SEED=${seed}, ${STEPS} steps)`, {
+      timeout: 600_000,
+    }, async () => {
       const model = new Model(seed);
       await model.begin();
       for (let step = 0; step < STEPS; step++) {
