@@ -45,7 +45,8 @@ import { VersionDevice } from './version-device.ts';
 
 export const CACHE_BYTES_DEFAULT = 256 << 20;
 const LOCK_PATH = 'store.lock';
-const STORE_PARTS = [SUPERBLOCK_PATH, 'log', 'index', LOCK_PATH];
+/** What only a store has. */
+const STORE_PARTS = /^(superblock|index|\d{10}\.seg)$/;
 
 export interface InitOptions {
   /** Bytes of a segment file: a power of two from 1 MiB to 1 GiB; default 64 MiB. */
@@ -120,11 +121,13 @@ export class Store {
     const capacityBytes = options.capacityBytes ?? 0;
     checkGeometry(segmentBytes, options.capacityBytes);
     const storage = new NodeStorage(directory);
-    const present = await storage.list('.');
-    if (present.some((name) => STORE_PARTS.includes(name))) {
+    // What a crash in the middle of this leaves (a lock, an empty log) is no store yet.
+    const present = [...(await storage.list('.')), ...(await storage.list('log'))];
+    if (present.some((name) => STORE_PARTS.test(name))) {
       throw new StoreError('ALREADY_EXISTS', `${directory} holds a store already`);
     }
     await storage.makeDirectory('.');
+    await new NodeStorage(path.dirname(path.resolve(directory))).syncDirectory('.');
     const lock = OwnerLock.acquire(path.join(directory, LOCK_PATH), Date.now());
     try {
       await storage.makeDirectory('log');
