@@ -390,6 +390,8 @@ export class ChunkLog {
     }
     while (this.#queue.length === 0 && this.#segment?.isFilled === false && !this.#closed) {
       await this.#segment.fillPiece();
+      // By the one way that all syncs go: a second one beside a flush could take the report of its error away.
+      if (this.#segment?.isFilled && this.#syncing === undefined) this.#startSync();
     }
   }
 

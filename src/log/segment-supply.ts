@@ -52,6 +52,7 @@ export class SegmentSupply {
   async #fill(segment: SegmentWriter): Promise<void> {
     try {
       while (!this.#isWanted && !segment.isFilled) await segment.fillPiece();
+      if (segment.isFilled) await segment.file.datasync();
     } catch (error) {
       await this.discard(segment);
       throw error;

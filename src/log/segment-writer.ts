@@ -85,7 +85,10 @@ export class SegmentWriter {
     return this.filledTo >= this.#segmentBytes;
   }
 
-  /** Writes zeros over the next piece of what has never been written. Requires: no record is being written. */
+  /**
+   * Writes zeros over the next piece of what has never been written. Requires: no record is being written.
+   * Syncing them is the caller's: two syncs of one file at once might share one report of an error.
+   */
   async fillPiece(): Promise<void> {
     const from = Math.max(this.filledTo, roundUp(this.end, SYNC_ALIGN_BYTES));
     const bytes = Math.min(FILL_PIECE_BYTES, this.#segmentBytes - from);
@@ -96,7 +99,7 @@ export class SegmentWriter {
       return;
     }
     this.filledTo = from + Math.max(0, bytes);
-    if (bytes > 0 && this.isFilled) await this.file.datasync();
+    this.isDirty = true;
   }
 
   /** Where the next record goes. */
