@@ -13,6 +13,12 @@ export interface StorageFile {
    */
   write(buffers: readonly Uint8Array[], position: number): Promise<void>;
 
+  /**
+   * Like `write`, done when it returns; false, with nothing written, if these bytes might have to wait for something.
+   * @throws NO_SPACE, IO
+   */
+  writeCached(buffers: readonly Uint8Array[], position: number): boolean;
+
   /** Reads up to `length` bytes at `position` into `target` at `start`; fewer only at the end of the file. @throws IO */
   read(target: Buffer, start: number, length: number, position: number): Promise<number>;
 

@@ -2,8 +2,9 @@
  * The log: entries in, records out, one at a time; flushes; the durable watermark.
  *
  * Invariants:
- * - One record is written at a time, and its owners are told before the next is packed. So answered writes are a
- *   prefix of the log at every moment, and a change takes effect before anything behind it is packed.
+ * - One record is written at a time; the next is issued when it is written, then its owners are told: the kernel is
+ *   kept busy meanwhile. They are told in order, so answered writes are a prefix of the log at every moment.
+ * - Behind a record with a change or a catalog nothing is packed before its owners have been told: it has taken effect.
  * - Group commit: everything that waits when a record is packed goes into it.
  * - A flush is served only by syncs issued after it came in, of every segment with unsynced records, sealed ones
  *   included. A sync is issued only between two records.
@@ -14,6 +15,7 @@
 import type { Clock } from '../base/clock.ts';
 import { fromSystemError, hasCode, StoreError } from '../base/errors.ts';
 import type { Append } from './append.ts';
+import { ENTRY_CATALOG, ENTRY_CHANGE } from './entries.ts';
 import {
   RECORD_CLOSING,
   RECORD_TAIL_REWRITTEN,
@@ -30,12 +32,21 @@ import type { LogEnd, LogPosition } from './tail.ts';
 
 /** Unsynced bytes at which the log syncs by itself: bounds what recovery must write again. */
 const UNSYNCED_BYTES_MAX = 256 << 20;
+/** Bytes between two flushes below which the next segment is worth filling ahead: writing it twice costs less. */
+const FILL_FLUSH_BYTES = 256 << 10;
 /** Quiet after a flush before the watermark itself is put on the disk. */
 const QUIET_MS = 100;
 
 interface FlushWaiter {
   resolve(): void;
   reject(error: StoreError): void;
+}
+
+/** A record on its way to the kernel. */
+interface IssuedRecord {
+  readonly appends: readonly Append[];
+  /** The segment and the log know of it when this resolves. */
+  readonly written: Promise<void>;
 }
 
 export interface ChunkLogOptions {
@@ -68,6 +79,8 @@ export class ChunkLog {
   #writing: Promise<void> | undefined;
 
   #segment: SegmentWriter | undefined;
+  /** Syncs that served a flush since the segment was begun. */
+  #segmentFlushes = 0;
   /** What the next segment is chained to when #segment is gone. */
   #end: LogEnd | undefined;
   #segmentFlags = 0;
@@ -145,33 +158,36 @@ export class ChunkLog {
   }
 
   async #drain(): Promise<void> {
-    while (this.#queueHead < this.#queue.length) {
-      const refusal =
-        this.#poison ?? (this.#closed ? new StoreError('CLOSED', 'the store is closed') : undefined);
-      if (refusal) {
-        this.#fail(this.#queue.length - this.#queueHead, refusal);
-        return;
-      }
+    let issued: IssuedRecord | undefined;
+    while (issued !== undefined || this.#queueHead < this.#queue.length) {
       try {
-        await this.#writeNext();
+        if (issued === undefined) {
+          issued = await this.#issueNext();
+        } else {
+          const { appends, written }: IssuedRecord = issued;
+          await written;
+          this.#takeOff(appends.length);
+          issued = appends.some(takesEffect) ? undefined : this.#issueAtOnce();
+          this.#tell(appends, undefined);
+        }
       } catch (error) {
         // The segment is of no use any more, or there is none: those who wait are told, later ones try anew.
-        this.#fail(this.#queue.length - this.#queueHead, fromSystemError(error, 'appending to the log'));
+        this.#fail(fromSystemError(error, 'appending to the log'));
         return;
       }
     }
   }
 
-  /** Tells the first `count` waiting entries, and takes them off the queue. */
-  #fail(count: number, error: StoreError): void {
-    const failed = this.#queue.slice(this.#queueHead, this.#queueHead + count);
-    this.#takeOff(count);
-    for (const append of failed) append.owner.appended(append, error);
-    this.#noteSettled(count);
+  /** Tells all that wait, and takes them off the queue. */
+  #fail(error: StoreError): void {
+    const failed = this.#queue.slice(this.#queueHead);
+    this.#takeOff(failed.length);
+    this.#tell(failed, error);
   }
 
-  #noteSettled(count: number): void {
-    this.#settled += count;
+  #tell(appends: readonly Append[], error: StoreError | undefined): void {
+    for (let i = 0; i < appends.length; i++) appends[i]!.owner.appended(appends[i]!, error);
+    this.#settled += appends.length;
     while (this.#settlementWaiters.length > 0 && this.#settlementWaiters[0]!.after <= this.#settled) {
       this.#settlementWaiters.shift()!.resolve();
     }
@@ -194,30 +210,37 @@ export class ChunkLog {
     }
   }
 
-  async #writeNext(): Promise<void> {
+  /** Packs and issues what waits, with all that has to come first; undefined if it has to be tried again. */
+  async #issueNext(): Promise<IssuedRecord | undefined> {
+    const refusal =
+      this.#poison ?? (this.#closed ? new StoreError('CLOSED', 'the store is closed') : undefined);
+    if (refusal) throw refusal;
     const segment = this.#segment ?? (await this.#begin());
     if (this.#syncGate !== undefined) {
       await this.#syncGate;
-      return;
+      return undefined;
     }
-    const count = this.#packer.choose(this.#queue, this.#queueHead, segment.roomBytes);
-    if (!segment.fits(this.#packer.tableBytes, this.#packer.payloadBytes)) {
+    const issued = this.#issueAtOnce();
+    if (issued === undefined) {
       // Without a next one this segment stays open: what is small still fits, the closing record above all.
       await this.#supply.ready();
       if (this.#syncGate === undefined) await this.#roll(segment);
-      return;
     }
-    // While this awaits, more may be queued behind the chosen ones; the chosen ones stay in front.
-    await this.#writeRecord(segment, 0);
-    this.#takeOff(count);
-    const { appends } = this.#packer;
-    for (let i = 0; i < appends.length; i++) appends[i]!.owner.appended(appends[i]!, undefined);
-    this.#noteSettled(count);
-    if (this.#numbers.isLow) this.#reserveAhead();
+    return issued;
+  }
+
+  /** Packs and issues what waits, if nothing has to come first. More may be queued behind it meanwhile. */
+  #issueAtOnce(): IssuedRecord | undefined {
+    const segment = this.#segment;
+    const waits = this.#queueHead < this.#queue.length;
+    if (!waits || segment === undefined || this.#syncGate || this.#poison || this.#closed) return undefined;
+    const appends = this.#packer.choose(this.#queue, this.#queueHead, segment.roomBytes);
+    if (!segment.fits(this.#packer.tableBytes, this.#packer.payloadBytes)) return undefined;
+    return { appends, written: this.#issueRecord(segment, 0) };
   }
 
   /** Packs what the packer has chosen, and writes it. */
-  async #writeRecord(segment: SegmentWriter, flags: number): Promise<void> {
+  #issueRecord(segment: SegmentWriter, flags: number): Promise<void> {
     const numbers = this.#numbers;
     const header: RecordHeader = {
       flags,
@@ -233,9 +256,15 @@ export class ChunkLog {
       checksum: 0,
     };
     numbers.advance('sequences', this.#packer.pack(header, numbers.peek('sequences')));
-    this.#writing = segment.write(header, this.#packer.head, this.#packer.buffers);
+    if (numbers.isLow) this.#reserveAhead();
+    this.#writing = this.#write(segment, header);
+    return this.#writing;
+  }
+
+  async #write(segment: SegmentWriter, header: RecordHeader): Promise<void> {
+    const { recordBytes } = this.#packer;
     try {
-      await this.#writing;
+      await segment.write(header, this.#packer.head, this.#packer.buffers);
     } catch (error) {
       this.#abandon(segment);
       throw error;
@@ -243,9 +272,9 @@ export class ChunkLog {
       this.#writing = undefined;
     }
     this.#writtenAppend = header.append;
-    this.#closing = (flags & RECORD_CLOSING) !== 0;
-    this.appendedBytes += this.#packer.recordBytes;
-    this.#unsyncedBytes += this.#packer.recordBytes;
+    this.#closing = (header.flags & RECORD_CLOSING) !== 0;
+    this.appendedBytes += recordBytes;
+    this.#unsyncedBytes += recordBytes;
     this.#cancelQuiet?.();
     this.#cancelQuiet = undefined;
     if (this.#unsyncedBytes > UNSYNCED_BYTES_MAX && this.#syncing === undefined) this.#startSync();
@@ -274,6 +303,7 @@ export class ChunkLog {
     }
     this.#files.adopt(segment.segment, segment.file);
     this.#segmentFlags = 0;
+    this.#segmentFlushes = 0;
     this.#segment = segment;
     return segment;
   }
@@ -286,8 +316,9 @@ export class ChunkLog {
       this.#writing = undefined;
       this.#abandon(segment);
     }
+    const isFlushedOften = this.#segmentFlushes * FILL_FLUSH_BYTES > segment.end;
     await this.#begin();
-    this.#supply.prepare();
+    this.#supply.prepare(isFlushedOften);
   }
 
   /** Nothing more goes into this segment; what was written to it still waits for its sync. */
@@ -333,6 +364,7 @@ export class ChunkLog {
       await this.#writing?.catch(() => undefined);
       const served = this.#waiters;
       this.#waiters = [];
+      if (served.length > 0) this.#segmentFlushes += 1;
       const upTo = this.#writtenAppend;
       const sealed = this.#unsyncedSealed;
       this.#unsyncedSealed = [];
@@ -405,7 +437,7 @@ export class ChunkLog {
     while (this.#syncGate !== undefined) await this.#syncGate;
     this.#packer.choose([], 0, 0);
     if ((flags & RECORD_TAIL_REWRITTEN) !== 0) this.#rewriteDurable = undefined;
-    await this.#writeRecord(this.#segment!, flags);
+    await this.#issueRecord(this.#segment!, flags);
     await this.flush();
   }
 
@@ -453,4 +485,9 @@ export class ChunkLog {
       await this.#supply.close();
     }
   }
+}
+
+/** True if what is behind this entry depends on it: on labels that it makes, on the checkpoint that it begins. */
+function takesEffect({ kind }: Append): boolean {
+  return kind === ENTRY_CHANGE || kind === ENTRY_CATALOG;
 }

@@ -50,13 +50,13 @@ function tableBytesOf(append: Append): number {
 export class RecordPacker {
   /** What goes into one gathered write: head, payload slices, padding. */
   readonly buffers: Uint8Array[] = [];
-  /** The entries of the record, in order. */
-  readonly appends: Append[] = [];
   /** Header and table of the packed record. */
   head: Buffer = Buffer.alloc(0);
   tableBytes = 0;
   payloadBytes = 0;
 
+  /** The entries of the record, in order. */
+  #appends: Append[] = [];
   readonly #uuid: Buffer;
   readonly #scratch = Buffer.alloc(RECORD_HEADER_BYTES + TABLE_BYTES_MAX);
   readonly #writer = new ByteWriter(this.#scratch);
@@ -70,27 +70,27 @@ export class RecordPacker {
   }
 
   /**
-   * Chooses from the front of `queue` what the next record holds, without taking it off; answers how many.
+   * Chooses from the front of `queue` what the next record holds, without taking it off; answers the chosen.
    * `bytesMax` is the room left (`roomFor`); at least one entry is chosen, whether it fits or not.
    */
-  choose(queue: readonly Append[], from: number, bytesMax: number): number {
-    this.appends.length = 0;
+  choose(queue: readonly Append[], from: number, bytesMax: number): readonly Append[] {
+    this.#appends = [];
     this.tableBytes = 0;
     this.payloadBytes = 0;
     for (let i = from; i < queue.length; i++) {
       const append = queue[i]!;
       const table = this.tableBytes + tableBytesOf(append);
       const payload = this.payloadBytes + append.count * (append.kind === ENTRY_CHUNKS ? CHUNK_BYTES : 0);
-      if (this.appends.length > 0) {
+      if (this.#appends.length > 0) {
         if (table > TABLE_BYTES_MAX || payload > PAYLOAD_BYTES_MAX || roomFor(table, payload) > bytesMax)
           break;
       }
-      this.appends.push(append);
+      this.#appends.push(append);
       this.tableBytes = table;
       this.payloadBytes = payload;
       if (append.kind === ENTRY_CHANGE) break;
     }
-    return this.appends.length;
+    return this.#appends;
   }
 
   /**
@@ -99,7 +99,8 @@ export class RecordPacker {
    */
   pack(header: RecordHeader, nextSequence: number): number {
     assert(this.tableBytes <= TABLE_BYTES_MAX, 'a record table fits');
-    const { appends, buffers } = this;
+    const { buffers } = this;
+    const appends = this.#appends;
     const out = this.#writer;
     out.position = RECORD_HEADER_BYTES;
     buffers.length = 0;

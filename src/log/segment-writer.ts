@@ -140,7 +140,7 @@ export class SegmentWriter {
       header.offset === this.position && header.previousChecksum === this.checksum,
       'a record is chained',
     );
-    await this.file.write(buffers, header.offset);
+    if (!this.file.writeCached(buffers, header.offset)) await this.file.write(buffers, header.offset);
     this.#note(header, head.subarray(RECORD_HEADER_BYTES));
     this.end = recordEnd(header);
     this.checksum = header.checksum;

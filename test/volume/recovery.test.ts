@@ -414,6 +414,7 @@ describe('many lives', () => {
     for (const seed of seeds(8)) {
       const random = new Random(seed);
       const rig = await withVolume();
+      rig.storage.takesAtOnce = () => random.chance(50);
       const chunks = 12;
       /** Every write that still counts, in order: [chunk, number]. */
       let history: [number, number][] = [];
