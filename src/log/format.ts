@@ -2,7 +2,7 @@
  * Every byte of a segment file, except what the entries of a record hold (entries.ts). No I/O.
  *
  *     segment   | header, padded to 4096 | record | record | ... | footer record | ... | trailer in the last 512 |
- *     record    | header 80 | entry table | payload | zeros up to a multiple of 512 |
+ *     record    | header 80 | entry table | payload | zeros | header and table again | tail 8 |   a multiple of 512
  *
  * Invariants:
  * - A record starts at a multiple of 512; the first one behind a sync starts at a multiple of 4096, so that flushed
@@ -11,6 +11,7 @@
  *   file: what an older life of the same file left behind is never taken for a record.
  * - The segment header stands twice, at 0 and at 2048: without it the link to the segments before would be lost.
  * - A header's checksum covers the header and the table; payload chunks have theirs in the table.
+ * - Header and table stand twice, at the record's start and at its end: damage of the one loses nothing.
  * - The footer record's table holds every record's table, so that a sealed segment is understood from its end.
  */
 
@@ -34,6 +35,7 @@ export const SEGMENT_BYTES_DEFAULT = 64 << 20;
 export const SEGMENT_MAGIC = 0x434f5053; // "COPS"
 export const RECORD_MAGIC = 0x434f5052; // "COPR"
 export const TRAILER_MAGIC = 0x434f5054; // "COPT"
+export const COPY_MAGIC = 0x434f5043; // "COPC"
 
 /** Bits of a record's flags. On disk. Never renumber. */
 export const RECORD_FOOTER = 1;
@@ -41,6 +43,8 @@ export const RECORD_FOOTER = 1;
 export const RECORD_CLOSING = 2;
 /** The tail of the log has been written again up to here, and synced (recovery). */
 export const RECORD_TAIL_REWRITTEN = 4;
+/** Header and table stand again at the end of the record: all but footers. Records of before 0.2 have none. */
+export const RECORD_COPIED = 8;
 
 /** Bits of a segment's flags. On disk. Never renumber. */
 export const SEGMENT_REWRITES_TAIL = 1;
@@ -202,14 +206,49 @@ export function recordIsWhole(headerBytes: Buffer, table: Buffer, header: Record
   return crc32c(table, crc32c(headerBytes.subarray(0, RECORD_HEADER_BYTES - 4))) === header.checksum;
 }
 
+/**
+ * The last 8 bytes of a record with RECORD_COPIED, right behind the copy of its header and table:
+ *
+ * | at | bytes | tail |
+ * |---|---|---|
+ * | 0 | 4 | bytes of the copy |
+ * | 4 | 4 | magic "COPC" |
+ */
+export const COPY_TAIL_BYTES = 8;
+
+export function encodeCopyTail(copyBytes: number): Buffer {
+  return new ByteWriter(Buffer.alloc(COPY_TAIL_BYTES)).u32(copyBytes).u32(COPY_MAGIC).buffer;
+}
+
+/** Bytes of the copy that these 8 bytes end, or 0 if they end none. */
+export function decodeCopyTail(tail: Buffer): number {
+  if (tail.length < COPY_TAIL_BYTES || tail.readUInt32BE(4) !== COPY_MAGIC) return 0;
+  const bytes = tail.readUInt32BE(0);
+  return bytes < RECORD_HEADER_BYTES ? 0 : bytes;
+}
+
 /** Bytes of a record with its padding. */
-export function recordBytes(tableBytes: number, payloadBytes: number): number {
-  return roundUp(RECORD_HEADER_BYTES + tableBytes + payloadBytes, RECORD_ALIGN_BYTES);
+export function recordBytes(tableBytes: number, payloadBytes: number, flags: number): number {
+  const headBytes = RECORD_HEADER_BYTES + tableBytes;
+  const copyBytes = (flags & RECORD_COPIED) === 0 ? 0 : headBytes + COPY_TAIL_BYTES;
+  return roundUp(headBytes + payloadBytes + copyBytes, RECORD_ALIGN_BYTES);
 }
 
 /** Bytes that a record takes of its segment: its table stands in the footer again. */
 export function roomFor(tableBytes: number, payloadBytes: number): number {
-  return recordBytes(tableBytes, payloadBytes) + roundUp(tableBytes, RECORD_ALIGN_BYTES);
+  return recordBytes(tableBytes, payloadBytes, RECORD_COPIED) + roundUp(tableBytes, RECORD_ALIGN_BYTES);
+}
+
+/** A whole record without entries; sets the checksum of `header`. */
+export function encodeEmptyRecord(header: RecordHeader, uuid: Buffer): Buffer {
+  const bytes = Buffer.alloc(recordBytes(0, 0, header.flags));
+  encodeRecordHeader(bytes, header, uuid);
+  if ((header.flags & RECORD_COPIED) !== 0) {
+    const tailAt = bytes.length - COPY_TAIL_BYTES;
+    bytes.copy(bytes, tailAt - RECORD_HEADER_BYTES, 0, RECORD_HEADER_BYTES);
+    encodeCopyTail(RECORD_HEADER_BYTES).copy(bytes, tailAt);
+  }
+  return bytes;
 }
 
 /**

@@ -1,5 +1,5 @@
 /**
- * Packs waiting entries into one record: header, entry table, payload slices. No I/O.
+ * Packs waiting entries into one record: header, entry table, payload slices, header and table again. No I/O.
  *
  * One packer serves the whole log; its buffers are used again for the next record, so a packed record must be
  * written before the next is packed. The payload itself is never copied.
@@ -22,7 +22,10 @@ import {
   writeTextEntry,
 } from './entries.ts';
 import {
+  COPY_TAIL_BYTES,
+  encodeCopyTail,
   encodeRecordHeader,
+  RECORD_COPIED,
   RECORD_HEADER_BYTES,
   recordBytes,
   type RecordHeader,
@@ -48,7 +51,7 @@ function tableBytesOf(append: Append): number {
 }
 
 export class RecordPacker {
-  /** What goes into one gathered write: head, payload slices, padding. */
+  /** What goes into one gathered write: head, payload slices, padding, head again, tail, padding. */
   readonly buffers: Uint8Array[] = [];
   /** Header and table of the packed record. */
   head: Buffer = Buffer.alloc(0);
@@ -66,7 +69,7 @@ export class RecordPacker {
   }
 
   get recordBytes(): number {
-    return recordBytes(this.tableBytes, this.payloadBytes);
+    return recordBytes(this.tableBytes, this.payloadBytes, RECORD_COPIED);
   }
 
   /**
@@ -127,6 +130,7 @@ export class RecordPacker {
       }
     }
     assert(out.position === RECORD_HEADER_BYTES + this.tableBytes, 'a record table has the announced length');
+    header.flags |= RECORD_COPIED;
     header.firstSequence = appends.length > 0 ? appends[0]!.sequence : nextSequence;
     header.entryCount = appends.length;
     header.tableBytes = this.tableBytes;
@@ -134,10 +138,15 @@ export class RecordPacker {
     this.head = this.#scratch.subarray(0, out.position);
     encodeRecordHeader(this.head, header, this.#uuid);
     buffers[0] = this.head;
+    const { recordBytes: whole } = this;
+    this.#pad(whole - 2 * this.head.length - this.payloadBytes - COPY_TAIL_BYTES);
+    buffers.push(this.head, encodeCopyTail(this.head.length));
     // The block is written whole, so that the kernel need not read what an evicted page had before.
-    const written = header.offset + this.head.length + this.payloadBytes;
-    const padding = roundUp(written, SYNC_ALIGN_BYTES) - written;
-    if (padding > 0) buffers.push(PADDING.subarray(0, padding));
+    const end = header.offset + whole;
+    this.#pad(roundUp(end, SYNC_ALIGN_BYTES) - end);
     return sequence;
+  }
+  #pad(bytes: number): void {
+    if (bytes > 0) this.buffers.push(PADDING.subarray(0, bytes));
   }
 }

@@ -11,6 +11,8 @@ import type { Storage, StorageFile } from '../base/storage.ts';
 import { CHUNK_BYTES, roundUp } from '../base/units.ts';
 import { type ChunksEntry, ENTRY_CHUNKS, type Entry, readEntries } from './entries.ts';
 import {
+  COPY_TAIL_BYTES,
+  decodeCopyTail,
   decodeFooterItem,
   decodeRecordHeader,
   decodeSegmentHeader,
@@ -33,6 +35,8 @@ import {
 } from './format.ts';
 
 const WINDOW_BYTES = 1 << 20;
+/** How far behind its start the end of a record is looked for: no record is longer. */
+const COPY_SEARCH_BYTES = 5 << 20;
 
 /** A record whose header and table are whole; its payload has not been looked at. */
 export interface ScannedRecord {
@@ -45,7 +49,7 @@ export function payloadOffset(header: RecordHeader): number {
 }
 
 export function recordEnd(header: RecordHeader): number {
-  return header.offset + recordBytes(header.tableBytes, header.payloadBytes);
+  return header.offset + recordBytes(header.tableBytes, header.payloadBytes, header.flags);
 }
 
 /** @throws CORRUPTION */
@@ -154,17 +158,39 @@ export class SegmentScanner {
     return recordIsWhole(whole, table, header) ? { header, table } : undefined;
   }
 
+  /** The record that starts at one of `offsets` (ascending), by the copy of its header and table at its end. */
+  async copyAt(offsets: readonly number[]): Promise<ScannedRecord | undefined> {
+    const first = offsets[0]!;
+    const last = Math.min(first + COPY_SEARCH_BYTES, this.header.segmentBytes);
+    for (let end = roundUp(first + 1, RECORD_ALIGN_BYTES); end <= last; end += RECORD_ALIGN_BYTES) {
+      const tailAt = end - COPY_TAIL_BYTES;
+      const copyAt = tailAt - decodeCopyTail(await this.#bytes(tailAt, COPY_TAIL_BYTES));
+      if (copyAt === tailAt || copyAt < first) continue;
+      const copy = Buffer.from(await this.#bytes(copyAt, tailAt - copyAt));
+      for (const offset of offsets) {
+        const header = decodeRecordHeader(copy, this.#uuid, this.header.segment, offset);
+        if (header === undefined || recordEnd(header) !== end) continue;
+        const table = copy.subarray(RECORD_HEADER_BYTES);
+        if (table.length === header.tableBytes && recordIsWhole(copy, table, header))
+          return { header, table };
+      }
+    }
+    return undefined;
+  }
+
   /**
    * The record behind one that ends at `end`: at `end`, or at the next boundary that a sync would have caused.
-   * `previousChecksum` is the checksum it must be chained to.
+   * `previousChecksum` is the checksum it must be chained to. Where its start is damaged, its end tells.
    */
   async recordBehind(end: number, previousChecksum: number): Promise<ScannedRecord | undefined> {
     const aligned = roundUp(end, SYNC_ALIGN_BYTES);
-    for (const offset of aligned === end ? [end] : [end, aligned]) {
+    const offsets = aligned === end ? [end] : [end, aligned];
+    for (const offset of offsets) {
       const record = await this.recordAt(offset);
-      if (record !== undefined && record.header.previousChecksum === previousChecksum) return record;
+      if (record?.header.previousChecksum === previousChecksum) return record;
     }
-    return undefined;
+    const copied = await this.copyAt(offsets);
+    return copied?.header.previousChecksum === previousChecksum ? copied : undefined;
   }
 
   /** The next whole record at or behind `offset`, whatever it is chained to: how a scan gets past damage. */

@@ -19,6 +19,7 @@ import {
   FIRST_RECORD_OFFSET,
   FOOTER_ITEM_BYTES,
   RECORD_ALIGN_BYTES,
+  RECORD_COPIED,
   RECORD_FOOTER,
   RECORD_HEADER_BYTES,
   type RecordHeader,
@@ -125,12 +126,12 @@ export class SegmentWriter {
 
   /** What a record may take (`roomFor`), so that a closing record still fits behind it. */
   get roomBytes(): number {
-    return this.#room - SYNC_ALIGN_BYTES - recordBytes(0, 0) - RECORD_ALIGN_BYTES;
+    return this.#room - SYNC_ALIGN_BYTES - recordBytes(0, 0, RECORD_COPIED) - RECORD_ALIGN_BYTES;
   }
 
   /** What the last record may take. The footer behind it may have to be aligned. */
   get #room(): number {
-    const footer = SYNC_ALIGN_BYTES + recordBytes(this.#footerBytes + FOOTER_ITEM_BYTES, 0);
+    const footer = SYNC_ALIGN_BYTES + recordBytes(this.#footerBytes + FOOTER_ITEM_BYTES, 0, RECORD_FOOTER);
     return this.#segmentBytes - this.position - footer - TRAILER_ROOM_BYTES;
   }
 
@@ -160,7 +161,7 @@ export class SegmentWriter {
   /** Writes footer and trailer. The segment is not appended to any more. */
   async seal(append: number, durable: number): Promise<void> {
     const offset = this.position;
-    const head = Buffer.alloc(recordBytes(this.#footerBytes, 0));
+    const head = Buffer.alloc(recordBytes(this.#footerBytes, 0, RECORD_FOOTER));
     const out = new ByteWriter(head, RECORD_HEADER_BYTES);
     for (const item of this.#footer) out.bytes(item);
     const header: RecordHeader = {

@@ -210,7 +210,9 @@ export class LogTail {
     if (checksum !== undefined) this.end = { segment, offset: end, checksum, append: this.end.append };
     while (end < limit) {
       let record =
-        checksum === undefined ? await scanner.recordAt(end) : await scanner.recordBehind(end, checksum);
+        checksum === undefined
+          ? ((await scanner.recordAt(end)) ?? (await scanner.copyAt([end])))
+          : await scanner.recordBehind(end, checksum);
       if (record === undefined) {
         const behind = await this.#behindDamage(scanner, end, next);
         if (behind === 'end') {

@@ -22,7 +22,7 @@ import type { Overlays, PointerIndex } from '../index/pointer-index.ts';
 import { Append, type AppendOwner, AppendPromise } from '../log/append.ts';
 import { ChunkLog } from '../log/chunk-log.ts';
 import { CATALOG_LAST, ENTRY_CATALOG, ENTRY_CHANGE, ENTRY_CHUNKS, ENTRY_ZEROS } from '../log/entries.ts';
-import { encodeRecordHeader, recordBytes, segmentPath } from '../log/format.ts';
+import { encodeEmptyRecord, segmentPath } from '../log/format.ts';
 import { Numbers } from '../log/numbers.ts';
 import { entriesOf, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
 import { SegmentFiles } from '../log/segment-files.ts';
@@ -210,9 +210,7 @@ async function resumeSegment(
     if (closing?.append !== end.append) return undefined;
     const file = await storage.open(segmentPath(end.segment), 'write');
     try {
-      const bytes = Buffer.alloc(recordBytes(0, 0));
-      encodeRecordHeader(bytes, { ...closing }, uuid);
-      await file.write([bytes], closing.offset);
+      await file.write([encodeEmptyRecord({ ...closing }, uuid)], closing.offset);
       await file.datasync();
     } catch (error) {
       await file.close();

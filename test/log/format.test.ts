@@ -23,6 +23,8 @@ import {
   encodeTrailer,
   FOOTER_ITEM_BYTES,
   RECORD_HEADER_BYTES,
+  RECORD_COPIED,
+  RECORD_FOOTER,
   recordBytes,
   type RecordHeader,
   recordIsWhole,
@@ -55,9 +57,9 @@ const SEGMENT_HEX = [
 
 const RECORD_HEX = [
   // header
-  '434f5052 0001 0000 00112233445566778899aabbccddeeff 00000007 00002000',
+  '434f5052 0001 0008 00112233445566778899aabbccddeeff 00000007 00002000',
   '0000010000000006 0000020000000000 0000010000000004 00000004 00000065',
-  '00002000 01020304 00000000 79416f93',
+  '00002000 01020304 00000000 758c04f7',
   // chunks: kind, flags, sequence, label, first, count, two checksums
   '01 00 0000020000000000 00000009 000200000001 000000000002 26c74ca2 4c084549',
   // zeros
@@ -67,7 +69,7 @@ const RECORD_HEX = [
   // change
   '03 00 0000020000000003 0000000b 7b226f70223a22c3a9227d',
 ];
-const ITEM_HEX = ['00002000 0000010000000006 0000010000000004 0000 00000004 00000065 00002000 79416f93'];
+const ITEM_HEX = ['00002000 0000010000000006 0000010000000004 0008 00000004 00000065 00002000 758c04f7'];
 const TRAILER_HEX = ['434f5054 00112233445566778899aabbccddeeff 00000007 03ffe000 0000012c 97461bd0'];
 
 const bytesOf = (lines: string[]): Buffer => Buffer.from(lines.join('').replaceAll(' ', ''), 'hex');
@@ -149,9 +151,15 @@ describe('the layout of the log', () => {
     });
     const bytes = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
     // Whole blocks are written, whatever a record needs.
-    expect(recordBytes(101, 8192)).toBe(8704);
+    expect(recordBytes(101, 8192, RECORD_FOOTER)).toBe(8704);
+    expect(recordBytes(101, 8192, RECORD_COPIED)).toBe(8704);
     expect(bytes).toBeGreaterThanOrEqual(8704);
-    expect(Buffer.concat(buffers.slice(4)).every((byte) => byte === 0)).toBe(true);
+    const written = Buffer.concat(buffers);
+    const copyAt = 8704 - 8 - head.length;
+    expect(written.subarray(copyAt, 8696).equals(head)).toBe(true);
+    expect(written.subarray(8696, 8704).toString('hex')).toBe('000000b5434f5043');
+    for (const gap of [written.subarray(head.length + 8192, copyAt), written.subarray(8704)])
+      expect(gap.every((byte) => byte === 0)).toBe(true);
   });
 
   it('a record header and its entries are read back', () => {

@@ -7,6 +7,8 @@ import {
   FIRST_RECORD_OFFSET,
   RECORD_HEADER_BYTES,
   segmentPath,
+  COPY_TAIL_BYTES,
+  RECORD_TAIL_REWRITTEN,
 } from '../../src/log/format.ts';
 import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from '../../src/log/scan.ts';
 import { MemoryStorage } from '../support/memory-storage.ts';
@@ -20,10 +22,14 @@ vi.setConfig({ testTimeout: 60_000 });
 const damageOf = (read: { tail: { damage: readonly { code: string }[] } }): string[] =>
   read.tail.damage.map(({ code }) => code);
 
-/** Overwrites bytes of a record's header. */
-function damageRecord(storage: MemoryStorage, record: ScannedRecord, bytes = 16): void {
-  const { segment, offset } = record.header;
-  storage.edit(segmentPath(segment), (file) => file.fill(0xa5, offset + 20, offset + 20 + bytes));
+/** Where header and table of a record stand again. */
+const copyOf = ({ header }: ScannedRecord): number =>
+  recordEnd(header) - COPY_TAIL_BYTES - RECORD_HEADER_BYTES - header.tableBytes;
+
+/** Overwrites bytes of a record's header, in both its places. */
+function damageRecord(storage: MemoryStorage, record: ScannedRecord): void {
+  for (const at of [record.header.offset, copyOf(record)])
+    storage.edit(segmentPath(record.header.segment), (file) => file.fill(0xa5, at + 20, at + 36));
 }
 
 /** Three records, all flushed but the last `unflushed`. */
@@ -163,21 +169,35 @@ describe('corruption', () => {
     expect(read.tail.damage[0]).toMatchObject({ segment: 1, offset: recordEnd(records[0]!.header) });
   });
 
-  it('of any bit of a header or table is noticed, never taken for the end of a log that was closed', async () => {
+  it('of any bit of a header, a table, or their copy loses nothing', async () => {
     const { rig, records } = await threeRecords(0);
     await rig.log.close();
     const { offset, tableBytes } = records[1]!.header;
-    for (let bit = 0; bit < (RECORD_HEADER_BYTES + tableBytes) * 8; bit++) {
+    const headBytes = RECORD_HEADER_BYTES + tableBytes;
+    const copyAt = copyOf(records[1]!);
+    for (let bit = 0; bit < (2 * headBytes + COPY_TAIL_BYTES) * 8; bit++) {
+      const byte = bit >> 3;
+      const at = byte < headBytes ? offset + byte : copyAt + byte - headBytes;
       const flip = (file: Buffer): void => {
-        file[offset + (bit >> 3)]! ^= 1 << (bit & 7);
+        file[at]! ^= 1 << (bit & 7);
       };
       rig.storage.edit(segmentPath(1), flip);
       const read = await readLog(rig.storage);
-      expect(read.sequences, `bit ${bit}`).toEqual([1, 2, 5, 6]);
-      expect(damageOf(read), `bit ${bit}`).toEqual(['LOG_RECORD_DAMAGED']);
+      expect(read.sequences, `bit ${bit}`).toEqual([1, 2, 3, 4, 5, 6]);
+      expect(damageOf(read), `bit ${bit}`).toEqual([]);
       expect(read.tail.closedCleanly, `bit ${bit}`).toBe(true);
       rig.storage.edit(segmentPath(1), flip);
     }
+  });
+
+  it('of both copies is noticed, never taken for the end of a log that was closed', async () => {
+    const { rig, records } = await threeRecords(0);
+    await rig.log.close();
+    damageRecord(rig.storage, records[1]!);
+    const read = await readLog(rig.storage);
+    expect(read.sequences).toEqual([1, 2, 5, 6]);
+    expect(damageOf(read)).toEqual(['LOG_RECORD_DAMAGED']);
+    expect(read.tail.closedCleanly).toBe(true);
   });
 
   it('of the very last record before the closing one is told apart too', async () => {
@@ -272,7 +292,7 @@ describe('corruption', () => {
     rig.storage.readBytes = 0;
     const read = await readLog(rig.storage);
     expect(read.sequences).toHaveLength(599);
-    expect(rig.storage.readBytes).toBeLessThan(16 << 20);
+    expect(rig.storage.readBytes).toBeLessThan(24 << 20);
   });
 });
 
@@ -411,7 +431,7 @@ describe('a tail that is written again', () => {
       await rig.log.close();
       const { segments } = (await readLog(rig.storage)).tail;
       const records = await recordsOf(rig.storage, segments.at(-1)!);
-      const mark = records.findIndex((record) => record.header.flags !== 0);
+      const mark = records.findIndex((record) => (record.header.flags & RECORD_TAIL_REWRITTEN) !== 0);
       damageRecord(rig.storage, damaged === 'mark' ? records[mark]! : records[mark - 1]!);
       const read = await readLog(rig.storage);
       expect(read.tail.segments).toEqual(segments);
