@@ -65,6 +65,8 @@ export class SegmentScanner {
   readonly #uuid: Buffer;
   /** Made when something is read: most scanners of an open only read a header. */
   #window: Buffer | undefined;
+  /** No larger than the segment. */
+  readonly #windowCapacity: number;
   #windowAt = 0;
   #windowBytes = 0;
 
@@ -73,6 +75,7 @@ export class SegmentScanner {
     this.#uuid = uuid;
     this.header = header;
     this.headerChecksum = headerChecksum;
+    this.#windowCapacity = Math.min(WINDOW_BYTES, header.segmentBytes);
   }
 
   /** undefined if the file is missing or does not begin with the header of this segment of this store. */
@@ -126,14 +129,14 @@ export class SegmentScanner {
 
   /** `length` bytes at `offset`, a view that holds until the next call; shorter at the end of the file. */
   async #bytes(offset: number, length: number): Promise<Buffer> {
-    if (length > WINDOW_BYTES) {
+    if (length > this.#windowCapacity) {
       const large = Buffer.alloc(length);
       return large.subarray(0, await this.#file.read(large, 0, length, offset));
     }
-    this.#window ??= Buffer.allocUnsafeSlow(WINDOW_BYTES);
+    this.#window ??= Buffer.allocUnsafeSlow(this.#windowCapacity);
     if (offset < this.#windowAt || offset + length > this.#windowAt + this.#windowBytes) {
       this.#windowAt = offset;
-      this.#windowBytes = await this.#file.read(this.#window, 0, WINDOW_BYTES, offset);
+      this.#windowBytes = await this.#file.read(this.#window, 0, this.#windowCapacity, offset);
     }
     const start = offset - this.#windowAt;
     return this.#window.subarray(start, Math.min(start + length, this.#windowBytes));

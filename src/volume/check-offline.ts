@@ -11,7 +11,14 @@ import { type Overlays, PointerIndex } from '../index/pointer-index.ts';
 import type { Entry } from '../log/entries.ts';
 import type { ScannedRecord } from '../log/scan.ts';
 import { readSuperblock } from '../log/superblock.ts';
-import { checkStore, checkSuperblock, damage, note } from './check.ts';
+import {
+  type CheckEnvironment,
+  checkStore,
+  checkSuperblock,
+  damage,
+  note,
+  temporaryScratch,
+} from './check.ts';
 import { INDEX_PATH, type OpenDatabase } from './index-keeper.ts';
 import { Replay } from './replay.ts';
 import type { Finding } from './summary.ts';
@@ -27,24 +34,34 @@ export async function* checkOffline(
   const storage = new NodeStorage(directory);
   const superblock = await readSuperblock(storage);
   const lock = OwnerLock.acquire(path.join(directory, lockPath), systemClock.now());
-  const overlays: Overlays = { active: new Overlay(), frozen: undefined };
-  let index: PointerIndex | undefined;
   try {
-    yield* checkSuperblock(storage);
-    const environment = {
+    yield* checkClosedStore({
       storage,
       uuid: superblock.uuid,
       cacheBytes: SCRATCH_CACHE_BYTES,
       openDatabase,
       logger: silentLogger,
       clock: systemClock,
-    };
+      makeScratch: temporaryScratch,
+    });
+  } finally {
+    lock.release();
+  }
+}
+
+/** The check itself, for whoever knows that nobody writes the store. Only reads. */
+export async function* checkClosedStore(environment: CheckEnvironment): AsyncGenerator<Finding> {
+  const { storage, uuid, cacheBytes, openDatabase } = environment;
+  const overlays: Overlays = { active: new Overlay(), frozen: undefined };
+  let index: PointerIndex | undefined;
+  try {
+    yield* checkSuperblock(storage);
     if ((await storage.list(INDEX_PATH)).length === 0) {
       yield note('NO_INDEX', 'there is no index; it is made from the log when the store is opened');
     } else {
       try {
         const database = await openDatabase(storage.nativePath(INDEX_PATH));
-        index = await PointerIndex.open(database, overlays, superblock.uuid, SCRATCH_CACHE_BYTES).catch(
+        index = await PointerIndex.open(database, overlays, uuid, cacheBytes).catch(
           async (error: unknown) => {
             await database.close();
             throw error;
@@ -70,7 +87,6 @@ export async function* checkOffline(
     yield* checkStore(environment, checked);
   } finally {
     await index?.close();
-    lock.release();
   }
 }
 

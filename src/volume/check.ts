@@ -34,6 +34,25 @@ export interface CheckedIndex {
   follow(record: ScannedRecord, entries: readonly Entry[]): void;
 }
 
+/** A place beside the store for an index that is only compared with. */
+export interface Scratch {
+  storage: Storage;
+  remove(): void;
+}
+
+/** In a directory of its own, on the disk: it may grow as large as the index. */
+export function temporaryScratch(): Scratch {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'coppice-check-'));
+  return {
+    storage: new NodeStorage(directory),
+    remove: () => fs.rmSync(directory, { recursive: true, force: true }),
+  };
+}
+
+export interface CheckEnvironment extends IndexEnvironment {
+  makeScratch(): Scratch;
+}
+
 export function damage(code: string, message: string): Finding {
   return { severity: 'damage', code, message };
 }
@@ -63,12 +82,12 @@ export async function* checkSuperblock(storage: Storage): AsyncGenerator<Finding
 
 /** Checks log and index. `environment` is of the store; `checked` is undefined if there is no index to compare. */
 export async function* checkStore(
-  environment: IndexEnvironment,
+  environment: CheckEnvironment,
   checked: CheckedIndex | undefined,
 ): AsyncGenerator<Finding> {
-  const scratch = fs.mkdtempSync(path.join(os.tmpdir(), 'coppice-check-'));
+  const scratch = environment.makeScratch();
   const overlays = { active: new Overlay(), frozen: undefined };
-  const builder = await IndexBuilder.begin({ ...environment, storage: new NodeStorage(scratch) }, overlays);
+  const builder = await IndexBuilder.begin({ ...environment, storage: scratch.storage }, overlays);
   try {
     const tail = new LogTail(environment.storage, environment.uuid, checked?.durable ?? checked?.until ?? 0);
     const bad: BadChunk[] = [];
@@ -105,7 +124,7 @@ export async function* checkStore(
     if (checked !== undefined) yield* compare(checked.view, builder, overlays);
   } finally {
     await builder.abandon();
-    fs.rmSync(scratch, { recursive: true, force: true });
+    scratch.remove();
   }
 }
 

@@ -19,7 +19,7 @@ import { StoreError } from '../base/errors.ts';
 import { type Logger, silentLogger } from '../base/logger.ts';
 import { Mutex } from '../base/mutex.ts';
 import { NodeStorage } from '../base/node-storage.ts';
-import { OwnerLock } from '../base/owner-lock.ts';
+import { type Owner, OwnerLock } from '../base/owner-lock.ts';
 import type { Storage } from '../base/storage.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import type { IndexDatabase } from '../index/directory.ts';
@@ -32,12 +32,18 @@ import {
   SEGMENT_BYTES_MIN,
 } from '../log/format.ts';
 import { createSuperblock, readSuperblock, SUPERBLOCK_PATH } from '../log/superblock.ts';
-import { checkStore, checkSuperblock } from './check.ts';
+import {
+  type CheckEnvironment,
+  checkStore,
+  checkSuperblock,
+  type Scratch,
+  temporaryScratch,
+} from './check.ts';
 import { checkOffline } from './check-offline.ts';
 import { type Catalog, type Change, fullName, type Snapshot, type Volume } from './catalog.ts';
 import type { BlockDevice } from './device.ts';
 import { Disk } from './disk.ts';
-import { type IndexEnvironment, IndexKeeper, type OpenDatabase } from './index-keeper.ts';
+import { IndexKeeper, type OpenDatabase } from './index-keeper.ts';
 import { checkName, checkVolumeSize, splitSnapshotName } from './names.ts';
 import { type Recovered, recover } from './recovery.ts';
 import type { Finding, StoreStatus, VersionSummary } from './summary.ts';
@@ -55,6 +61,12 @@ export interface InitOptions {
   capacityBytes?: number | undefined;
 }
 
+/** Held by whoever has the store open. */
+export interface StoreLock {
+  readonly owner: Owner;
+  release(): void;
+}
+
 export interface OpenOptions {
   /** Bound of pages in memory, in bytes; default 256 MiB. */
   cacheBytes?: number | undefined;
@@ -63,6 +75,8 @@ export interface OpenOptions {
   clock?: Clock | undefined;
   storage?: Storage | undefined;
   openDatabase?: OpenDatabase | undefined;
+  acquireLock?: ((file: string, since: number) => StoreLock) | undefined;
+  makeScratch?: (() => Scratch) | undefined;
 }
 
 /** LevelDB as the index uses it. Values are packed already, and checked by us. */
@@ -81,26 +95,26 @@ export async function openLevel(location: string): Promise<IndexDatabase> {
 
 export class Store {
   readonly directory: string;
-  readonly #lock: OwnerLock;
+  readonly #lock: StoreLock;
   readonly #clock: Clock;
   readonly #recovered: Recovered;
   readonly #keeper: IndexKeeper;
   readonly #cache: PageCache;
   readonly #changes: Mutex;
-  readonly #environment: IndexEnvironment;
+  readonly #environment: CheckEnvironment;
   /** Disks in use, by UUID of volume or snapshot. */
   readonly #disks = new Map<string, Disk>();
   #closing: Promise<void> | undefined;
 
   private constructor(
     directory: string,
-    lock: OwnerLock,
+    lock: StoreLock,
     clock: Clock,
     recovered: Recovered,
     keeper: IndexKeeper,
     cache: PageCache,
     changes: Mutex,
-    environment: IndexEnvironment,
+    environment: CheckEnvironment,
   ) {
     this.directory = directory;
     this.#lock = lock;
@@ -156,10 +170,12 @@ export class Store {
   static async open(directory: string, options: OpenOptions = {}): Promise<Store> {
     const clock = options.clock ?? systemClock;
     const storage = options.storage ?? new NodeStorage(directory);
-    if (!fs.existsSync(path.join(directory, SUPERBLOCK_PATH)) && options.storage === undefined) {
+    if (options.storage === undefined && !fs.existsSync(path.join(directory, SUPERBLOCK_PATH))) {
       throw new StoreError('NOT_A_STORE', `${directory} holds no store; make one with \`coppice init\``);
     }
-    const lock = OwnerLock.acquire(path.join(directory, LOCK_PATH), clock.now());
+    const acquireLock =
+      options.acquireLock ?? ((file: string, since: number) => OwnerLock.acquire(file, since));
+    const lock = acquireLock(path.join(directory, LOCK_PATH), clock.now());
     try {
       const superblock = await readSuperblock(storage);
       const cacheBytes = options.cacheBytes ?? CACHE_BYTES_DEFAULT;
@@ -170,6 +186,7 @@ export class Store {
         openDatabase: options.openDatabase ?? openLevel,
         logger: options.logger ?? silentLogger,
         clock,
+        makeScratch: options.makeScratch ?? temporaryScratch,
       };
       const recovered = await recover(environment, superblock);
       const changes = new Mutex();
