@@ -163,16 +163,20 @@ function chunkDamaged({ segment, sequence, label, chunk }: BadChunk, catalog: Ca
   );
 }
 
-/** A sealed segment's footer must say what its records say. */
+/**
+ * A sealed segment's footer must say what its records say, as far as they belong to the log: a crash may have kept a
+ * footer and lost the record before it, and what comes behind then names an earlier end.
+ */
 async function* checkFooters(
   environment: IndexEnvironment,
   segments: readonly number[],
 ): AsyncGenerator<Finding> {
-  for (const segment of segments.slice(0, -1)) {
+  for (const [i, segment] of segments.slice(0, -1).entries()) {
+    const end = await predecessorEnd(environment, segments[i + 1]!);
     const scanner = await SegmentScanner.open(environment.storage, environment.uuid, segment);
     if (scanner === undefined) continue;
     try {
-      const footer = await scanner.footer();
+      const footer = (await scanner.footer())?.filter(({ header }) => header.offset < end);
       if (footer === undefined) {
         // Segments that a crash or a failed write ended have none; their records were read one by one.
         yield note('NO_FOOTER', `segment ${segment} has no footer`);
@@ -180,6 +184,7 @@ async function* checkFooters(
       }
       let at = 0;
       for await (const record of scanner.walk()) {
+        if (record.header.offset >= end) break;
         const stated = footer[at++];
         const same =
           stated !== undefined &&
@@ -201,6 +206,13 @@ async function* checkFooters(
       await scanner.close();
     }
   }
+}
+
+/** Where the segment before this one ends. */
+async function predecessorEnd(environment: IndexEnvironment, segment: number): Promise<number> {
+  const scanner = await SegmentScanner.open(environment.storage, environment.uuid, segment);
+  await scanner?.close();
+  return scanner?.header.predecessorEnd ?? Number.POSITIVE_INFINITY;
 }
 
 /** Compares the index with the one made anew, region by region. */
