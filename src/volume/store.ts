@@ -442,7 +442,10 @@ export class Store {
     return checkOffline(directory, LOCK_PATH, openLevel);
   }
 
-  /** Writes what waits, syncs it, closes everything. Devices are of no use afterwards. */
+  /**
+   * Writes what waits, syncs it, closes everything. Devices are of no use afterwards.
+   * @throws POISONED, IO: it is closed all the same, and what the last flush did not cover may be lost.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -460,6 +463,7 @@ export class Store {
       await files.close();
       this.#lock.release();
     }
+    if (log.poison !== undefined) throw log.poison; // not all that was answered is known to be on the disk
   }
 }
 
