@@ -1,37 +1,50 @@
 /**
- * Locks on chunks: while a partial write merges its bytes into a chunk, nobody else writes that chunk. Pure.
+ * Locks on chunks: while a partial write merges its bytes into the chunks it covers, nobody else writes any of them.
+ * Pure.
  *
- * Invariant: a chunk is held by one at a time. Whole writes hold nothing; they wait until what they cover is free,
- * and are submitted in the step in which they find it free.
+ * Invariant: a chunk is held by one at a time. Whole writes hold nothing: they wait until what they cover is free,
+ * and are submitted in the very step in which it is found free; a step later somebody else may hold it.
  */
+
+/** Chunks [first, first + count). */
+export interface ChunkRange {
+  readonly first: number;
+  readonly count: number;
+}
+
 export class ChunkLocks {
-  readonly #held = new Set<number>();
+  readonly #held = new Set<ChunkRange>();
   #waiting: (() => void)[] = [];
 
   /** True if no chunk of [first, first + count) is held. */
   isFree(first: number, count: number): boolean {
-    if (this.#held.size === 0) return true;
-    for (const chunk of this.#held) if (chunk >= first && chunk < first + count) return false;
+    for (const held of this.#held) {
+      if (held.first < first + count && first < held.first + held.count) return false;
+    }
     return true;
   }
 
-  /** Resolves in a step in which the range is free. */
-  async untilFree(first: number, count: number): Promise<void> {
-    while (!this.isFree(first, count)) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  /** Runs `work` in a step in which the range is free. */
+  async whenFree(first: number, count: number, work: () => void): Promise<void> {
+    while (!this.isFree(first, count)) await this.#change();
+    work();
   }
 
-  /** Holds all of `chunks`, once all are free. */
-  async hold(chunks: readonly number[]): Promise<void> {
-    while (chunks.some((chunk) => this.#held.has(chunk))) {
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    }
-    for (const chunk of chunks) this.#held.add(chunk);
+  /** Holds the whole range, once all of it is free; to be given back by `release`. */
+  async hold(first: number, count: number): Promise<ChunkRange> {
+    const range = { first, count };
+    await this.whenFree(first, count, () => this.#held.add(range));
+    return range;
   }
 
-  release(chunks: readonly number[]): void {
-    for (const chunk of chunks) this.#held.delete(chunk);
+  release(range: ChunkRange): void {
+    this.#held.delete(range);
     const waiting = this.#waiting;
     this.#waiting = [];
     for (const resolve of waiting) resolve();
+  }
+
+  #change(): Promise<void> {
+    return new Promise((resolve) => this.#waiting.push(resolve));
   }
 }

@@ -2,13 +2,14 @@
  * A version as it is read and written: one for each version that is in use, shared by all who have it open.
  *
  * Life of a write: whole chunks go to the log as they came; edges that cover part of a chunk are merged first, under
- * a lock of the chunk. When the log has them, overlay and page get the pointers, then the client its answer.
+ * a lock of all chunks of the write. When the log has them, overlay and page get the pointers, then the client its answer.
  *
  * Invariants:
- * - A partial write reads its chunk when all writes that came before it are in the map, and holds the chunk until
- *   its own is: no write is lost between reading and writing.
+ * - A partial write reads its edges when all writes that came before it are in the map, and holds all its chunks until
+ *   its own is: no write is lost between reading and writing, and none slips between its edges.
  */
 
+import { allOf } from '../base/all-of.ts';
 import type { StoreError } from '../base/errors.ts';
 import { CHUNK_BYTES, chunkOf, chunksFor } from '../base/units.ts';
 import type { Page, PageTable } from '../index/pages.ts';
@@ -126,11 +127,12 @@ export class Disk implements Lineage, ChunkTarget {
     const count = chunksFor(offset + lengthBytes) - first;
     const edges = raggedEdges(offset, lengthBytes);
     if (edges.length === 0) {
-      await this.#locks.untilFree(first, count);
-      new ChunkWrite(this, this.#log, request).submit(first, count, request.slices);
+      await this.#locks.whenFree(first, count, () => {
+        new ChunkWrite(this, this.#log, request).submit(first, count, request.slices);
+      });
       return;
     }
-    await this.#merged(edges, first, count, async () => {
+    await this.#merged(first, count, async () => {
       const head = await this.#edgeBytes(offset - first * CHUNK_BYTES, first);
       const behind = (first + count) * CHUNK_BYTES - (offset + lengthBytes);
       const tail = await this.#edgeBytes(behind, first + count - 1);
@@ -154,19 +156,10 @@ export class Disk implements Lineage, ChunkTarget {
     request.complete(undefined);
   }
 
-  /** Runs `work` while the edge chunks are held, the whole range is free of others, and all earlier writes are in. */
-  async #merged(
-    edges: readonly number[],
-    first: number,
-    count: number,
-    work: () => Promise<void>,
-  ): Promise<void> {
-    await this.#locks.hold(edges);
+  /** Runs `work` while the whole range is held, and all earlier writes are in. */
+  async #merged(first: number, count: number, work: () => Promise<void>): Promise<void> {
+    const held = await this.#locks.hold(first, count);
     try {
-      const inner = first + (edges.includes(first) ? 1 : 0);
-      const last = first + count - 1;
-      const innerCount = last - inner + (edges.includes(last) ? 0 : 1);
-      if (innerCount > 0) await this.#locks.untilFree(inner, innerCount);
       await this.#log.settled();
       await work();
     } finally {
@@ -217,9 +210,10 @@ export class Disk implements Lineage, ChunkTarget {
   async #zeroChunks(first: number, count: number): Promise<void> {
     this.writeBegun();
     try {
-      await this.#locks.untilFree(first, count);
       const owner = new AppendPromise((append) => this.#putZeros(append));
-      this.#log.submit(Append.zeros(owner, this, first, count));
+      await this.#locks.whenFree(first, count, () => {
+        this.#log.submit(Append.zeros(owner, this, first, count));
+      });
       await owner.promise;
     } finally {
       this.writeEnded();
