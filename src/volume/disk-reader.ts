@@ -5,6 +5,7 @@
  * where anything is amiss; `read` waits, and judges.
  */
 
+import { allOf } from '../base/all-of.ts';
 import { crc32c } from '../base/crc.ts';
 import { StoreError } from '../base/errors.ts';
 import { CHUNK_BYTES, chunkOf } from '../base/units.ts';
@@ -82,7 +83,7 @@ export class DiskReader {
     const inner = first + (edges.includes(first) ? 1 : 0);
     const count = chunkOf(end) - inner;
     if (count > 0) parts.push(this.readChunks(target, start + inner * CHUNK_BYTES - offset, inner, count));
-    await Promise.all(parts);
+    await allOf(parts);
   }
 
   async #readPart(target: Buffer, to: number, chunk: number, from: number, bytes: number): Promise<void> {
@@ -93,20 +94,27 @@ export class DiskReader {
 
   /** Whole chunks. @throws IO, CORRUPTION */
   async readChunks(target: Buffer, to: number, first: number, count: number): Promise<void> {
-    const reads: Promise<void>[] = [];
-    let chunk = first;
-    while (chunk < first + count) {
+    const parts: Promise<void>[] = [];
+    for (let chunk = first; chunk < first + count; ) {
       const region = Math.floor(chunk / REGION_CHUNKS);
-      const page = this.#pages.find(region) ?? (await this.#pages.load(region));
       const end = Math.min(first + count, (region + 1) * REGION_CHUNKS);
-      while (chunk < end) {
-        const index = chunk % REGION_CHUNKS;
-        const run = runLength(page, index, end - chunk);
-        reads.push(this.#readRun(page, index, run, target, to + (chunk - first) * CHUNK_BYTES));
-        chunk += run;
-      }
+      parts.push(this.#readInRegion(target, to + (chunk - first) * CHUNK_BYTES, region, chunk, end));
+      chunk = end;
     }
-    await Promise.all(reads);
+    await allOf(parts);
+  }
+
+  /** Chunks [first, end) of one region. */
+  async #readInRegion(target: Buffer, to: number, region: number, first: number, end: number): Promise<void> {
+    const page = this.#pages.find(region) ?? (await this.#pages.load(region));
+    const reads: Promise<void>[] = [];
+    for (let chunk = first; chunk < end; ) {
+      const index = chunk % REGION_CHUNKS;
+      const run = runLength(page, index, end - chunk);
+      reads.push(this.#readRun(page, index, run, target, to + (chunk - first) * CHUNK_BYTES));
+      chunk += run;
+    }
+    await allOf(reads);
   }
 
   /** Reads chunks that lie together; where a checksum does not match, the address is resolved once more. */

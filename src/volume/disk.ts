@@ -163,7 +163,7 @@ export class Disk implements Lineage, ChunkTarget {
       await this.#log.settled();
       await work();
     } finally {
-      this.#locks.release(edges);
+      this.#locks.release(held);
     }
   }
 
@@ -191,7 +191,7 @@ export class Disk implements Lineage, ChunkTarget {
       const tail = end - endWhole * CHUNK_BYTES;
       if (tail > 0) parts.push(this.#writeZeros(endWhole * CHUNK_BYTES, tail));
     }
-    await Promise.all(parts);
+    await allOf(parts);
     if (forceUnitAccess) await this.#log.flush();
   }
 
