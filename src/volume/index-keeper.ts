@@ -91,7 +91,7 @@ function isOfDatabase(error: unknown): boolean {
 }
 
 /** What a caller gets for an error of the index; a programmer's mistake stays one. */
-function ofIndex(error: unknown, doing: string): unknown {
+export function ofIndex(error: unknown, doing: string): unknown {
   return error instanceof AssertionError ? error : fromSystemError(error, doing);
 }
 
@@ -120,7 +120,9 @@ export class IndexBuilder {
     const { storage, uuid, cacheBytes, openDatabase } = environment;
     await storage.remove(NEW_INDEX_PATH);
     await storage.makeDirectory(NEW_INDEX_PATH);
-    const database = await openDatabase(storage.nativePath(NEW_INDEX_PATH));
+    const database = await openDatabase(storage.nativePath(NEW_INDEX_PATH)).catch((error: unknown) => {
+      throw ofIndex(error, 'making the index anew');
+    });
     return new IndexBuilder(
       environment,
       overlays,

@@ -31,7 +31,7 @@ import { SegmentWriter } from '../log/segment-writer.ts';
 import type { Superblock } from '../log/superblock.ts';
 import { type LogDamage, type LogEnd, LogTail } from '../log/tail.ts';
 import { Catalog } from './catalog.ts';
-import { IndexBuilder, type IndexEnvironment, openIndex } from './index-keeper.ts';
+import { IndexBuilder, type IndexEnvironment, ofIndex, openIndex } from './index-keeper.ts';
 import { Replay } from './replay.ts';
 
 export interface Recovered {
@@ -122,7 +122,7 @@ async function replayAll(environment: IndexEnvironment, overlays: Overlays): Pro
     return { tail, replay: builder.replay, index: await builder.finish(), unproven };
   } catch (error) {
     await builder.abandon().catch(() => undefined); // or nobody in this process could try again
-    throw error;
+    throw ofIndex(error, 'making the index anew');
   }
 }
 
