@@ -1,0 +1,311 @@
+/**
+ * The clients of one life: several at once, each doing what its profile weighs, one thing after the other, and the
+ * oracle told of all that is asked and answered.
+ *
+ * Invariant: an error is one that a fault of this life explains; a client that is told of a poisoned store stops.
+ */
+
+import { AssertionError, StoreError } from '../../src/base/errors.ts';
+import { CHUNK_BYTES } from '../../src/base/units.ts';
+import type { BlockDevice } from '../../src/volume/device.ts';
+import type { Store } from '../../src/volume/store.ts';
+import type { Random } from '../support/random.ts';
+import { write } from '../support/stores.ts';
+import type { Faults } from './faults.ts';
+import type { Marks } from './marks.ts';
+import type { ClientWrite, Oracle } from './oracle.ts';
+import type { Action, Profile } from './profile.ts';
+import type { Scheduler } from './scheduler.ts';
+import type { Version } from './versions.ts';
+
+const WRITE_BYTES_MIN = 8;
+
+export interface Surroundings {
+  store: Store;
+  oracle: Oracle;
+  random: Random;
+  profile: Profile;
+  faults: Faults;
+  scheduler: Scheduler;
+  marks: Marks;
+  /** The life is over: nobody hears an answer any more. */
+  hasEnded(): boolean;
+  /** Something goes wrong with a row of the index in use. */
+  spoilIndex(): void;
+}
+
+export class Clients {
+  readonly #of: Surroundings;
+  readonly #devices = new Map<string, BlockDevice>();
+  readonly #uses = new Map<string, number>();
+  #operationsLeft: number;
+  isPoisoned = false;
+  static #names = 0;
+
+  constructor(surroundings: Surroundings) {
+    this.#of = surroundings;
+    this.#operationsLeft = surroundings.profile.operations;
+  }
+
+  /** Names are used once in a run. */
+  static begin(): void {
+    Clients.#names = 0;
+  }
+
+  async run(): Promise<void> {
+    const { profile, oracle } = this.#of;
+    if (oracle.live.heads.size === 0) await this.#create();
+    await Promise.all(Array.from({ length: profile.clients }, () => this.#client()));
+    this.#releaseAll();
+  }
+
+  async #client(): Promise<void> {
+    const { oracle } = this.#of;
+    while (this.#operationsLeft-- > 0 && !this.isPoisoned && oracle.violation === undefined) {
+      await this.#act(this.#draw());
+    }
+  }
+
+  #draw(): Action {
+    const { random, profile } = this.#of;
+    let at = random.below(profile.weights.reduce((sum, [, weight]) => sum + weight, 0));
+    for (const [action, weight] of profile.weights) {
+      at -= weight;
+      if (at < 0) return action;
+    }
+    return 'write';
+  }
+
+  async #act(action: Action): Promise<void> {
+    const { random, scheduler, faults, marks } = this.#of;
+    switch (action) {
+      case 'write':
+        return await this.#write(false);
+      case 'zero':
+        return await this.#write(true);
+      case 'read':
+        return await this.#read();
+      case 'flush':
+        return await this.#flush();
+      case 'snapshot':
+        return await this.#snapshot();
+      case 'clone':
+        return await this.#clone();
+      case 'create':
+        return await this.#create();
+      case 'checkpoint':
+        marks.hit('checkpoint');
+        await this.#try(() => this.#of.store.checkpoint());
+        return;
+      case 'rest':
+        return await scheduler.sleep(random.pick([1, 60, 150]));
+      case 'check':
+        return await this.#check();
+      case 'release':
+        return this.#release();
+      case 'spoil index':
+        return this.#of.spoilIndex();
+      case 'fill disk':
+        faults.fill(true);
+        await scheduler.sleep(random.between(1, 30));
+        faults.fill(false);
+        marks.hit('disk full, and room again');
+        return;
+    }
+  }
+
+  /** Answers whether it went well; an error must have its reason. */
+  async #try(ask: () => Promise<unknown>): Promise<boolean> {
+    const { oracle, faults, profile, marks } = this.#of;
+    try {
+      await ask();
+      await this.#unlessOver();
+      return true;
+    } catch (error) {
+      await this.#unlessOver();
+      const code = error instanceof StoreError ? error.code : String((error as Error).stack);
+      const isFull = code === 'NO_SPACE' && profile.capacityBytes > 0;
+      if (code === 'NO_SPACE') marks.hit('refused for want of room');
+      if (code === 'POISONED') {
+        this.isPoisoned = true;
+        marks.hit('poisoned');
+      }
+      const isUsual = code === 'IO' || code === 'NO_SPACE' || code === 'POISONED';
+      if (error instanceof AssertionError || !isUsual)
+        oracle.fail(`a client was told ${code}: ${(error as Error).message}`);
+      else if (faults.injected === 0 && !isFull)
+        oracle.fail(`nothing failed, and a client was told ${code}: ${(error as Error).stack}`);
+      return false;
+    }
+  }
+
+  /** What comes back after the end never gets to anybody. */
+  async #unlessOver(): Promise<void> {
+    if (this.#of.hasEnded()) await new Promise(() => undefined);
+  }
+
+  async #use<T>(name: string, work: (device: BlockDevice) => Promise<T>): Promise<T> {
+    let device = this.#devices.get(name);
+    if (device === undefined) {
+      device = this.#of.store.device(name);
+      this.#devices.set(name, device);
+    }
+    this.#uses.set(name, (this.#uses.get(name) ?? 0) + 1);
+    try {
+      return await work(device);
+    } finally {
+      this.#uses.set(name, this.#uses.get(name)! - 1);
+    }
+  }
+
+  #release(): void {
+    const idle = [...this.#devices.keys()].filter((name) => this.#uses.get(name) === 0);
+    if (idle.length === 0) return;
+    const name = this.#of.random.pick(idle);
+    this.#devices.get(name)!.release();
+    this.#devices.delete(name);
+  }
+
+  #releaseAll(): void {
+    for (const device of this.#devices.values()) device.release();
+    this.#devices.clear();
+  }
+
+  /** Bytes of a volume: at any place, or whole chunks; mostly where others write as well. */
+  #range(version: Version): [offset: number, lengthBytes: number] {
+    const { random, profile } = this.#of;
+    const chunks = Math.ceil(version.sizeBytes / CHUNK_BYTES);
+    const count = random.between(1, Math.min(chunks, profile.writeChunksMax));
+    const first = this.#hotChunk(chunks);
+    if (!random.chance(profile.oddPercent)) {
+      const offset = first * CHUNK_BYTES;
+      return [offset, Math.min(count * CHUNK_BYTES, version.sizeBytes - offset)];
+    }
+    const offset = Math.min(
+      first * CHUNK_BYTES + random.below(CHUNK_BYTES),
+      version.sizeBytes - WRITE_BYTES_MIN,
+    );
+    const longest = Math.min(count * CHUNK_BYTES, version.sizeBytes - offset);
+    return [offset, random.between(WRITE_BYTES_MIN, Math.max(WRITE_BYTES_MIN, longest))];
+  }
+
+  #hotChunk(chunks: number): number {
+    const { random, profile } = this.#of;
+    const hot = Math.min(profile.hotChunks, chunks);
+    const chunk = random.below(hot);
+    // Around the end of the first region, where there is one.
+    return chunks > 256 && random.chance(50)
+      ? Math.min(chunks - 1, 256 - Math.floor(hot / 2) + chunk)
+      : chunk;
+  }
+
+  #head(): Version | undefined {
+    const heads = this.#known([...this.#of.oracle.live.heads.values()]);
+    return heads.length === 0 ? undefined : this.#of.random.pick(heads);
+  }
+
+  /** Those that the store knows: what is on its way to the log has no name yet. */
+  #known(versions: readonly Version[]): Version[] {
+    const names = new Set(this.#of.store.list().map((each) => each.name));
+    return versions.filter(({ name }) => names.has(name));
+  }
+
+  async #write(isZero: boolean): Promise<void> {
+    const { random, profile, oracle, marks } = this.#of;
+    const version = this.#head();
+    if (version === undefined) return;
+    const [offset, lengthBytes] = isZero && random.chance(10) ? [0, version.sizeBytes] : this.#range(version);
+    const [first, last] = [offset, offset + lengthBytes - 1].map((at) => Math.floor(at / CHUNK_BYTES));
+    if (isZero && oracle.isZeroing(version.volume!, first!, last!)) return;
+    if (offset % CHUNK_BYTES !== 0 || lengthBytes % CHUNK_BYTES !== 0) marks.hit('write of part of a chunk');
+    const isFua = random.chance(profile.fuaPercent);
+    const bytes = isZero ? undefined : random.bytes(lengthBytes);
+    if (isZero) marks.hit('zeros');
+    const asked = oracle.beginWrite(version.volume!, offset, lengthBytes, bytes);
+    const ok = await this.#try(() =>
+      this.#use(version.name, async (device) => {
+        if (bytes === undefined) await device.zero(offset, lengthBytes, isFua);
+        else await write(device, offset, bytes, isFua);
+      }),
+    );
+    this.#answer(asked, ok, isFua);
+  }
+
+  #answer(asked: ClientWrite, ok: boolean, isFua: boolean): void {
+    if (ok && isFua) this.#of.marks.hit('force unit access');
+    this.#of.oracle.endWrite(asked, ok, isFua);
+  }
+
+  async #read(): Promise<void> {
+    const { random, oracle } = this.#of;
+    const version = random.chance(60) ? this.#head() : random.pick(this.#known(oracle.live.all));
+    if (version === undefined) return;
+    const { name } = version;
+    const [offset, lengthBytes] = random.chance(20) ? [0, version.sizeBytes] : this.#range(version);
+    const target = Buffer.alloc(lengthBytes, 0xee);
+    const reading = oracle.beginRead(version, offset, lengthBytes);
+    const ok = await this.#try(() =>
+      this.#use(name, async (device) => {
+        if (device.tryRead(target, 0, offset, lengthBytes)) return;
+        await device.read(target, 0, offset, lengthBytes);
+      }),
+    );
+    oracle.endRead(reading, ok ? target : undefined);
+  }
+
+  async #flush(): Promise<void> {
+    const { oracle, marks, store, random } = this.#of;
+    const { answered } = oracle;
+    const head = this.#head();
+    const ok = await this.#try(() =>
+      head === undefined || random.chance(50)
+        ? store.flush()
+        : this.#use(head.name, (device) => device.flush()),
+    );
+    if (!ok) return;
+    if (oracle.hasWrites) marks.hit('flush answered while writes were under way');
+    oracle.flushed = Math.max(oracle.flushed, answered);
+  }
+
+  async #snapshot(): Promise<void> {
+    const { random, profile, oracle, marks, store } = this.#of;
+    const heads = this.#known([...oracle.live.heads.values()]);
+    if (heads.length === 0 || oracle.live.byLabel.size >= profile.versionsMax) return;
+    const chosen = random.chance(40) ? heads : [random.pick(heads)];
+    if (chosen.length > 1) marks.hit('snapshot of a group');
+    if (oracle.hasWrites) marks.hit('snapshot while writes were under way');
+    const snapshot = `s${Clients.#names++}`;
+    const names = chosen.map((head) => `${head.name}@${snapshot}`);
+    if (await this.#try(() => store.snapshot(names))) oracle.changed(names);
+  }
+
+  async #clone(): Promise<void> {
+    const { random, profile, oracle, marks, store } = this.#of;
+    const { live } = oracle;
+    const sources = this.#known(live.snapshots);
+    if (sources.length === 0 || live.byLabel.size >= profile.versionsMax) return;
+    const name = `v${Clients.#names++}`;
+    marks.hit('clone');
+    if (await this.#try(() => store.clone(random.pick(sources).name, name))) oracle.changed([name]);
+  }
+
+  async #create(): Promise<void> {
+    const { random, profile, oracle, store } = this.#of;
+    if (oracle.live.heads.size >= profile.volumesMax) return;
+    const name = `v${Clients.#names++}`;
+    const sizeBytes = profile.volumeChunks * CHUNK_BYTES - 512 * random.below(8);
+    if (await this.#try(() => store.createVolume(name, sizeBytes))) oracle.changed([name]);
+  }
+
+  async #check(): Promise<void> {
+    const { oracle, marks, store } = this.#of;
+
+    marks.hit('check while in use');
+    await this.#try(async () => {
+      for await (const { severity, code, message } of store.check()) {
+        const isExplained = this.#of.faults.injected > 0 && code === 'INDEX_DAMAGED';
+        if (severity === 'damage' && !isExplained) oracle.fail(`check while in use: ${code}: ${message}`);
+      }
+    });
+  }
+}

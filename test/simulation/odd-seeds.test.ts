@@ -1,0 +1,5 @@
+/** The other half of the seeds of the simulated disk. */
+
+import { simulate } from './suite.ts';
+
+simulate('odd');

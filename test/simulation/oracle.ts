@@ -1,0 +1,453 @@
+/**
+ * What must be true, kept across all lives of a run. It sees what is handed to the disk (records, in order) and what
+ * the clients ask and are answered, and holds one against the other:
+ *
+ * - every entry is the write of a client that is under way, over what its version has, under the label of the head;
+ *   an answered write has been handed over whole; sequences, append numbers, labels and segments are never used twice;
+ * - after recovery the store is the state at exactly the cut that it reports: every version, every chunk. The cut lies
+ *   at or behind all that was flushed, behind a kill all that was answered. A write that failed is in it or is not,
+ *   once and for good. What recovery appends again is what was there.
+ *
+ * Bytes belong to whoever wrote them: the buffers of records are kept, not copied.
+ */
+
+import { CHUNK_BYTES } from '../../src/base/units.ts';
+import { ENTRY_CATALOG, ENTRY_CHANGE, ENTRY_CHUNKS } from '../../src/log/entries.ts';
+import { RECORD_CLOSING, RECORD_FOOTER, type RecordHeader, segmentOfName } from '../../src/log/format.ts';
+import type { Change } from '../../src/volume/catalog.ts';
+import type { Witness } from './machine.ts';
+import type { Marks } from './marks.ts';
+import { recordIn, sameEntry, type SeenRecord } from './records.ts';
+import { Reading } from './reading.ts';
+import { differenceFrom, type Version, Versions, type WrittenEntry, ZEROS } from './versions.ts';
+
+export class Violation extends Error {
+  override readonly name = 'Violation';
+}
+
+type RecordState = 'issued' | 'written' | 'failed';
+
+interface Replaced {
+  volume: string;
+  chunk: number;
+  bytes: Buffer;
+}
+
+interface LogRecord {
+  header: RecordHeader;
+  entries: WrittenEntry[];
+  state: RecordState;
+  /** The life that has written it. */
+  life: number;
+  /** What the chunks had before, as long as the record is on its way. */
+  replaced: Replaced[];
+}
+
+/** A write or zeroing that a client waits for. */
+export interface ClientWrite {
+  volume: string;
+  offset: number;
+  lengthBytes: number;
+  /** undefined: zeros. */
+  bytes: Buffer | undefined;
+  /** Chunks that have not been handed to the disk. */
+  missing: Set<number>;
+  /** The highest sequence among its entries. */
+  sequence: number;
+}
+
+/** Failed records that follow each other and may appear together. */
+const FAILED_MAX = 3;
+
+export class Oracle implements Witness {
+  readonly #uuid: Buffer;
+  readonly #marks: Marks;
+  /** As of the last recovery; and with all that was handed over since and has not failed. */
+  #base = new Versions();
+  live = new Versions();
+  #journal: LogRecord[] = [];
+  /** Everything ever handed over, by sequence; what a cut has cut off is dead. */
+  readonly #entries = new Map<number, WrittenEntry>();
+  readonly #dead = new Set<number>();
+  readonly #records = new Map<number, SeenRecord>();
+  #highest = { sequence: 0, append: 0, label: 0, segment: 0 };
+  phase: 'recovering' | 'serving' | 'closing' = 'recovering';
+  #life = 1;
+  /** The last life in which clients were served. */
+  #servedLife = 0;
+  readonly #writes = new Set<ClientWrite>();
+  readonly #readings = new Set<Reading>();
+  /** Everything up to here was flushed; everything up to there was answered. */
+  flushed = 0;
+  answered = 0;
+  /** The cut of the last recovery. */
+  cut = 0;
+  violation: Violation | undefined;
+
+  constructor(uuid: Buffer, marks: Marks) {
+    this.#uuid = uuid;
+    this.#marks = marks;
+  }
+
+  /** Notes the first thing that is wrong. */
+  fail(what: string): void {
+    this.violation ??= new Violation(`${what}\n${this.#story}`);
+  }
+
+  /** What has been handed over since the last recovery, for whoever looks for the reason. */
+  get #story(): string {
+    const lines = this.#journal.slice(-40).map(({ header, entries, state, life }) => {
+      const what = entries.map((entry) => `${entry.sequence}${describe(entry)}`).join(' ');
+      return `  life ${life}, append ${header.append} at ${header.segment}:${header.offset} ${state}: ${what}`;
+    });
+    const { cut, flushed, answered, phase } = this;
+    return [
+      `cut ${cut}, flushed ${flushed}, answered ${answered}, life ${this.#life} ${phase}`,
+      ...lines,
+    ].join('\n');
+  }
+
+  #check(holds: boolean, what: string): void {
+    if (!holds) this.fail(what);
+  }
+
+  // --- what the disk sees ---
+
+  creating(path: string): void {
+    const segment = segmentOfName(path.slice('log/'.length));
+    if (segment === undefined) return;
+    this.#check(segment > this.#highest.segment, `segment ${segment} is made a second time`);
+    this.#highest.segment = Math.max(this.#highest.segment, segment);
+  }
+
+  writing(path: string, position: number, bytes: Buffer): (ok: boolean) => void {
+    let seen: SeenRecord | undefined;
+    try {
+      seen = recordIn(path, position, bytes, this.#uuid);
+    } catch (error) {
+      this.fail((error as Error).message);
+    }
+    if (seen === undefined) return () => undefined;
+    if ((seen.header.flags & RECORD_FOOTER) !== 0) {
+      this.#marks.hit('segment sealed');
+      return () => undefined;
+    }
+    const record = this.#take(seen);
+    return (ok) => this.#ended(record, ok);
+  }
+
+  #take(seen: SeenRecord): LogRecord {
+    const { header, entries } = seen;
+    const { append } = header;
+    if (append <= this.#highest.append) this.#checkSame(seen);
+    else this.#highest.append = append;
+    if ((header.flags & RECORD_CLOSING) !== 0 && this.phase === 'serving')
+      this.#marks.hit('closing record in a quiet moment');
+    this.#records.set(append, seen);
+    const record: LogRecord = { header, entries: [], state: 'issued', life: this.#life, replaced: [] };
+    for (const entry of entries) {
+      if (entry.sequence <= this.#highest.sequence) {
+        this.#checkAgain(entry);
+        continue;
+      }
+      this.#highest.sequence = entry.sequence;
+      this.#entries.set(entry.sequence, entry);
+      this.#check(
+        this.phase !== 'recovering' || entry.kind === ENTRY_CATALOG,
+        'recovery appends what nobody has written',
+      );
+      this.#attribute(entry, record);
+      record.entries.push(entry);
+    }
+    if (record.entries.length > 1) this.#marks.hit('record of several entries');
+    if (record.entries.length > 0) this.#journal.push(record);
+    return record;
+  }
+
+  /** A record may be written again only where it stands and as it is. */
+  #checkSame({ header }: SeenRecord): void {
+    const before = this.#records.get(header.append)?.header;
+    const isSame = before?.checksum === header.checksum && before.offset === header.offset;
+    this.#check(isSame, `append number ${header.append} is used a second time`);
+    if (isSame) this.#marks.hit('opened: went on in the same segment');
+  }
+
+  #checkAgain(entry: WrittenEntry): void {
+    const before = this.#entries.get(entry.sequence);
+    const { sequence } = entry;
+    if (before === undefined) this.fail(`sequence ${sequence} comes behind ${this.#highest.sequence}`);
+    else if (this.#dead.has(sequence)) this.fail(`sequence ${sequence} was cut off, and is used again`);
+    else if (this.phase !== 'recovering') this.fail(`sequence ${sequence} is used a second time`);
+    else if (!sameEntry(before, entry)) this.fail(`sequence ${sequence} is not appended again as it was`);
+  }
+
+  /** Whose entry it is; and what it changes. */
+  #attribute(entry: WrittenEntry, record: LogRecord): void {
+    if (entry.kind === ENTRY_CATALOG) return;
+    if (entry.kind === ENTRY_CHANGE) {
+      const change = JSON.parse(entry.text) as Change;
+      const labels = change.op === 'snapshot' ? change.cuts.map((cut) => cut.label) : [change.label];
+      for (const label of labels) {
+        this.#check(label > this.#highest.label, `label ${label} is used a second time`);
+        this.#highest.label = Math.max(this.#highest.label, label);
+      }
+      this.live.apply(entry);
+      return;
+    }
+    const version = this.live.byLabel.get(entry.label);
+    if (version?.volume === undefined) {
+      this.fail(`sequence ${entry.sequence} is written to version ${entry.label}, which is no head`);
+      return;
+    }
+    for (let i = 0; i < entry.count; i++) {
+      const bytes = entry.kind === ENTRY_CHUNKS ? entry.chunks[i]! : ZEROS;
+      this.#attributeChunk(version, entry.first + i, bytes, entry.sequence);
+      record.replaced.push({
+        volume: version.volume,
+        chunk: entry.first + i,
+        bytes: version.chunks.get(entry.first + i) ?? ZEROS,
+      });
+      for (const reading of this.#readings) reading.add(version.volume, entry.first + i, bytes);
+    }
+    this.live.apply(entry);
+  }
+
+  #attributeChunk(version: Version, chunk: number, bytes: Buffer, sequence: number): void {
+    const before = version.chunks.get(chunk) ?? ZEROS;
+    for (const write of this.#writes) {
+      if (write.volume !== version.volume || !write.missing.has(chunk)) continue;
+      if (!isMerged(write, version.sizeBytes, chunk, before, bytes)) continue;
+      write.missing.delete(chunk);
+      write.sequence = Math.max(write.sequence, sequence);
+      return;
+    }
+    const asked = [...this.#writes]
+      .filter((write) => write.volume === version.volume)
+      .map(
+        ({ offset, lengthBytes, bytes, missing }) =>
+          `${bytes ? 'write' : 'zero'} ${offset}+${lengthBytes} (${[...missing].join(' ')})`,
+      );
+    this.fail(
+      `sequence ${sequence}: chunk ${chunk} of ${version.name} gets bytes that nobody is writing; asked: ${asked.join(', ')}`,
+    );
+  }
+
+  #ended(record: LogRecord, ok: boolean): void {
+    record.state = ok ? 'written' : 'failed';
+    record.replaced.length = 0;
+    if (!ok && record.entries.length > 0) this.live = this.#replayed(() => false, Number.MAX_SAFE_INTEGER);
+  }
+
+  /** The last recovery and the journal up to a cut; of the failed records those that `takes` answers for. */
+  #replayed(takes: (record: LogRecord) => boolean, upTo: number): Versions {
+    const versions = this.#base.copy();
+    for (const record of this.#journal) {
+      if (record.state === 'failed' && !takes(record)) continue;
+      for (const entry of record.entries) {
+        const isKnown =
+          entry.kind === ENTRY_CHANGE || entry.kind === ENTRY_CATALOG || versions.byLabel.has(entry.label);
+        if (entry.sequence <= upTo && isKnown) versions.apply(entry);
+      }
+    }
+    return versions;
+  }
+
+  // --- what the clients see ---
+
+  beginWrite(volume: string, offset: number, lengthBytes: number, bytes: Buffer | undefined): ClientWrite {
+    const missing = new Set<number>();
+    for (let at = chunkAt(offset); at * CHUNK_BYTES < offset + lengthBytes; at++) missing.add(at);
+    const write = { volume, offset, lengthBytes, bytes, missing, sequence: 0 };
+    if (
+      [...this.#writes].some(
+        (other) => other.volume === volume && [...missing].some((at) => other.missing.has(at)),
+      )
+    )
+      this.#marks.hit('two writes to one chunk at once');
+    this.#writes.add(write);
+    return write;
+  }
+
+  endWrite(write: ClientWrite, ok: boolean, isFlushed: boolean): void {
+    this.#writes.delete(write);
+    if (!ok) return;
+    this.#check(write.missing.size === 0, 'a write was answered that the disk has not been given');
+    this.#check(!this.#isPending(write.sequence), 'a write was answered before the disk had it');
+    this.answered = Math.max(this.answered, write.sequence);
+    if (isFlushed) this.flushed = Math.max(this.flushed, write.sequence);
+  }
+
+  #isPending(sequence: number): boolean {
+    return this.#journal.some(
+      (record) => record.state !== 'written' && record.entries.some((entry) => entry.sequence === sequence),
+    );
+  }
+
+  /** A change of the catalog that was answered: the disk must have it. */
+  changed(names: readonly string[]): void {
+    for (const record of this.#journal) {
+      if (record.state !== 'written') continue;
+      for (const { kind, text, sequence } of record.entries) {
+        if (kind !== ENTRY_CHANGE || !namesOf(text, this.live).includes(names[0]!)) continue;
+        this.answered = Math.max(this.answered, sequence);
+        return;
+      }
+    }
+    this.fail(`${names[0]} was answered and is not in the log`);
+  }
+
+  get hasWrites(): boolean {
+    return this.#writes.size > 0;
+  }
+
+  isZeroing(volume: string, first: number, last: number): boolean {
+    for (const write of this.#writes) {
+      if (write.bytes !== undefined || write.volume !== volume) continue;
+      for (let at = first; at <= last; at++) if (write.missing.has(at)) return true;
+    }
+    return false;
+  }
+
+  beginRead(version: Version, offset: number, lengthBytes: number): Reading {
+    const key = version.volume ?? version.label;
+    const reading = new Reading(key, offset, lengthBytes, (chunk) => {
+      const now = [version.chunks.get(chunk) ?? ZEROS];
+      for (const record of this.#journal.slice(-8)) {
+        for (const old of record.replaced)
+          if (old.volume === version.volume && old.chunk === chunk) now.push(old.bytes);
+      }
+      return now;
+    });
+    this.#readings.add(reading);
+    return reading;
+  }
+
+  endRead(reading: Reading, found: Buffer | undefined): void {
+    this.#readings.delete(reading);
+    const wrong = found === undefined ? undefined : reading.wrong(found);
+    if (wrong !== undefined) this.fail(wrong);
+    if (found !== undefined && reading.wasChanged) this.#marks.hit('read verified while written');
+  }
+
+  // --- crashes ---
+
+  /** The life has ended; what must be there at the next recovery: `floor`. */
+  crashed(how: 'close' | 'kill' | 'power cut'): void {
+    this.#writes.clear();
+    this.#readings.clear();
+    for (const record of this.#journal) record.replaced.length = 0;
+    this.phase = 'recovering';
+    this.#life += 1;
+    if (how === 'power cut') this.answered = this.flushed;
+    else if (how === 'close') this.flushed = this.answered;
+  }
+
+  /** Recovery reports `cut`, and holds `found`: both must be right. */
+  recovered(cut: number, found: ReadonlyMap<string, Buffer>): void {
+    // What this life has appended by itself comes behind the cut, and is no part of it.
+    const before = this.#journal.filter((record) => record.life < this.#life);
+    const own = this.#journal.filter((record) => record.life === this.#life);
+    const floor = Math.max(this.flushed, this.answered);
+    const ends = [this.cut, ...before.map(lastSequence)];
+    if (cut < floor) this.fail(`the cut is at ${cut}, and ${floor} was flushed or answered`);
+    this.#check(ends.includes(cut), `the cut at ${cut} is no end of a record`);
+    this.#journal = before;
+    // A recovery that was interrupted may have cut before, unheard, and appended its catalog behind that.
+    const served = [this.cut, ...before.filter(({ life }) => life === this.#servedLife).map(lastSequence)];
+    const cuts = served.includes(cut) ? [cut] : served.filter((end) => end >= floor && end < cut).reverse();
+    const state = this.#stateAt(cuts, found);
+    if (state === undefined) return;
+    const highest = own[0]?.entries[0]?.sequence ?? Number.MAX_SAFE_INTEGER;
+    for (const [sequence] of this.#entries)
+      if (sequence > cut && sequence < highest) this.#dead.add(sequence);
+    this.#base = state;
+    this.live = state.copy();
+    this.#journal = own;
+    this.phase = 'serving';
+    this.#servedLife = this.#life;
+    this.cut = cut;
+    this.flushed = cut;
+    this.answered = cut;
+  }
+
+  /** The state at the cut that `found` is: without the failed records, or with some that follow each other. */
+  #stateAt(cuts: readonly number[], found: ReadonlyMap<string, Buffer>): Versions | undefined {
+    const differences: string[] = [];
+    for (const cut of cuts) {
+      const state = this.#stateAtOne(cut, found, differences);
+      if (state === undefined) continue;
+      const lost = this.#journal.some(
+        (record) => record.life === this.#servedLife && lastSequence(record) > cut,
+      );
+      this.#marks.hit(lost ? 'cut: something was lost' : 'cut: nothing was lost');
+      if (cuts.length > 1) this.#marks.hit('cut by a recovery that was interrupted');
+      return state;
+    }
+    this.fail(`recovered at ${cuts.join(' or ')}: ${differences[0]}`);
+    return undefined;
+  }
+
+  #stateAtOne(cut: number, found: ReadonlyMap<string, Buffer>, differences: string[]): Versions | undefined {
+    const failed = this.#journal.filter((record) => {
+      const says = record.entries.some((entry) => entry.kind !== ENTRY_CATALOG);
+      return says && record.state === 'failed' && lastSequence(record) <= cut;
+    });
+    for (let count = 0; count <= Math.min(FAILED_MAX, failed.length); count++) {
+      for (let from = 0; from + count <= failed.length; from++) {
+        const taken = failed.slice(from, from + count);
+        const state = this.#replayed((record) => taken.includes(record), cut);
+        const difference = differenceFrom(state, found);
+        if (difference === undefined) {
+          if (count > 0) this.#marks.hit('a failed write did appear');
+          else if (failed.length > 0) this.#marks.hit('a failed write did not appear');
+          return state;
+        }
+        differences.push(difference);
+        if (count === 0) break;
+      }
+    }
+    return undefined;
+  }
+}
+
+function describe({ kind, label, first, count, text }: WrittenEntry): string {
+  if (kind === ENTRY_CATALOG) return ' catalog';
+  if (kind === ENTRY_CHANGE) return ` ${text}`;
+  return ` ${kind === ENTRY_CHUNKS ? 'chunks' : 'zeros'} ${label}:${first}+${count}`;
+}
+
+function lastSequence(record: LogRecord): number {
+  return record.entries.at(-1)!.sequence;
+}
+
+function chunkAt(offset: number): number {
+  return Math.floor(offset / CHUNK_BYTES);
+}
+
+/** True if `after` is what the write makes of `before`. */
+function isMerged(
+  write: ClientWrite,
+  sizeBytes: number,
+  chunk: number,
+  before: Buffer,
+  after: Buffer,
+): boolean {
+  const at = chunk * CHUNK_BYTES;
+  const from = Math.max(0, write.offset - at);
+  const end = write.offset + write.lengthBytes;
+  const to = Math.min(CHUNK_BYTES, end - at);
+  const written = write.bytes ?? ZEROS;
+  const writtenAt = write.bytes === undefined ? 0 : at + from - write.offset;
+  if (after.compare(written, writtenAt, writtenAt + to - from, from, to) !== 0) return false;
+  if (from > 0 && after.compare(before, 0, from, 0, from) !== 0) return false;
+  // Nothing is behind the end of the disk: there may be zeros in the place of what was.
+  const isLast = end === sizeBytes && after.subarray(to).equals(ZEROS.subarray(to));
+  return to === CHUNK_BYTES || isLast || after.compare(before, to, CHUNK_BYTES, to, CHUNK_BYTES) === 0;
+}
+
+/** The versions that a change has made, by name. */
+function namesOf(text: string, versions: Versions): string[] {
+  const change = JSON.parse(text) as Change;
+  if (change.op !== 'snapshot') return [change.name];
+  return change.cuts.map((cut) => `${versions.heads.get(cut.volume)!.name}@${cut.name}`);
+}

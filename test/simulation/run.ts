@@ -1,0 +1,322 @@
+/**
+ * One run, from one seed: a store lives, crashes, recovers, is held against the oracle and checked, and lives again.
+ *
+ * The same seed gives the same run. A run that finds something wrong throws, and says how to run it alone.
+ */
+
+import type { Logger } from '../../src/base/logger.ts';
+import { silentLogger } from '../../src/base/logger.ts';
+import { StoreError } from '../../src/base/errors.ts';
+import { createSuperblock } from '../../src/log/superblock.ts';
+import { checkClosedStore } from '../../src/volume/check-offline.ts';
+import { Store } from '../../src/volume/store.ts';
+import { Random } from '../support/random.ts';
+import { Clients } from './clients.ts';
+import { makeScratch, SimulatedDisk } from './disk.ts';
+import { Faults } from './faults.ts';
+import { type End, Machine } from './machine.ts';
+import type { Marks } from './marks.ts';
+import { Oracle, Violation } from './oracle.ts';
+import { drawProfile, type Profile } from './profile.ts';
+import { hashOf, Scheduler } from './scheduler.ts';
+
+const UUID = Buffer.from('00112233445566778899aabbccddeeff', 'hex');
+const OPENINGS_MAX = 6;
+const CACHE_BYTES = 1 << 20;
+/** What a check may find of a store that has crashed and has not been opened since. */
+const SPOILED = ['INDEX_DAMAGED', 'SUPERBLOCK_SLOT_DAMAGED'];
+const BEGINNING_MS = 1_700_000_000_000;
+
+export interface RunResult {
+  seed: number;
+  /** Recoveries from a crash that were verified. */
+  crashStates: number;
+  traceHash: number;
+}
+
+/** What the store says to its log that a run must know of. */
+const SAID: readonly [pattern: RegExp, mark: Parameters<Marks['hit']>[0]][] = [
+  [/writing the unproven tail/, 'opened: tail written again'],
+  [/an interrupted append was cut/, 'opened: an append was cut'],
+  [/cannot be trusted and is made anew/, 'opened: index made anew'],
+  [/is ahead of the log/, 'opened: index ahead of the log'],
+];
+
+class Run {
+  readonly #seed: number;
+  readonly #marks: Marks;
+  readonly #random: Random;
+  readonly #profile: Profile;
+  readonly #disk = new SimulatedDisk();
+  readonly #oracle: Oracle;
+  #nowMs = BEGINNING_MS;
+  #machine!: Machine;
+  #store: Store | undefined;
+  #isCrashed = false;
+  #isSound = false;
+  crashStates = 0;
+  traceHash = 0;
+
+  constructor(seed: number, marks: Marks) {
+    this.#seed = seed;
+    this.#marks = marks;
+    this.#random = new Random(seed);
+    this.#profile = drawProfile(this.#random);
+    this.#oracle = new Oracle(UUID, marks);
+    Clients.begin();
+  }
+
+  async run(): Promise<void> {
+    const { segmentBytes, capacityBytes, lives } = this.#profile;
+    this.#boot(false);
+    const first = { sequences: 1, appends: 1, labels: 1, segments: 1 };
+    const superblock = {
+      ...first,
+      generation: 1,
+      uuid: UUID,
+      segmentBytes,
+      epoch: 0,
+      capacityBytes,
+      created: 0,
+    };
+    await createSuperblock(this.#machine, superblock);
+    this.#disk.settle();
+    this.#halt('kill');
+    for (let life = 0; life < lives; life++) {
+      await this.#recover();
+      await this.#live();
+    }
+    await this.#recover();
+    await this.#close();
+    await this.#check(false);
+  }
+
+  /** A new process; the planned end of the life comes with one of its calls. */
+  #boot(isFaulty: boolean): void {
+    const { schedule, rates, coldPercent } = this.#profile;
+    const scheduler = new Scheduler(this.#random, schedule, this.#nowMs);
+    const faults = new Faults(this.#random, isFaulty ? rates : {});
+    this.#machine = new Machine(
+      this.#disk,
+      scheduler,
+      faults,
+      this.#marks,
+      this.#random,
+      this.#oracle,
+      coldPercent,
+    );
+  }
+
+  /** The process is gone. */
+  #halt(how: End | 'close'): void {
+    const { scheduler } = this.#machine;
+    const hasPowerCut = how === 'close' && this.#random.chance(40);
+    if (how !== 'close') this.#machine.end(how);
+    else {
+      scheduler.halt();
+      if (hasPowerCut) this.#disk.powerCut(this.#random, this.#marks);
+    }
+    this.#oracle.crashed(how);
+    this.#isSound = how === 'close' && !hasPowerCut && this.#machine.faults.injected === 0;
+    if (how === 'kill' && this.#disk.hasLied && this.#random.chance(50)) {
+      // What the failed sync was about, and was answered, may be gone from memory by now.
+      if (this.#disk.dropClean()) this.#marks.hit('pages dropped after a failed sync');
+      this.#oracle.answered = this.#oracle.flushed;
+    }
+    this.#nowMs = scheduler.now();
+    this.traceHash = hashOf(`${scheduler.traceHash} ${scheduler.steps}`, this.traceHash);
+    this.#store = undefined;
+    this.#isCrashed = how !== 'close';
+    this.#throwIfWrong();
+  }
+
+  #throwIfWrong(): void {
+    if (this.#oracle.violation !== undefined) throw this.#oracle.violation;
+  }
+
+  /** Waits for `work` or for the end of the life, whichever is first; true if the work is done. */
+  async #within(work: () => Promise<void>): Promise<boolean> {
+    const isDone = await Promise.race([work().then(() => true), this.#machine.ended.then(() => false)]);
+    return isDone && !this.#machine.hasEnded;
+  }
+
+  #drawCrash(): End {
+    return this.#random.chance(this.#profile.killPercent) ? 'kill' : 'power cut';
+  }
+
+  /** Opens the store, through any number of crashes on the way, and holds it against the oracle. */
+  async #recover(): Promise<void> {
+    const { crashInRecoveryPercent, spoilPercent } = this.#profile;
+    let crashes = 0;
+    for (let opening = 1; ; opening++) {
+      const isLast = opening >= OPENINGS_MAX;
+      if (this.#isCrashed && this.#random.chance(spoilPercent)) this.#spoilIndexOnDisk();
+      this.#boot(!isLast);
+      if (!isLast && this.#random.chance(crashInRecoveryPercent))
+        this.#machine.endAfter(this.#random.between(1, 40));
+      const isDone = await this.#within(() => this.#open());
+      if (isDone && this.#store !== undefined) break;
+      const how = this.#drawCrash();
+      if (!isDone) {
+        this.#marks.hit(how === 'kill' ? 'killed in recovery' : 'power cut in recovery');
+        if (++crashes === 2) this.#marks.hit('second crash in recovery');
+      }
+      this.#halt(how);
+    }
+    this.#machine.endAfter(Number.POSITIVE_INFINITY);
+    if (this.#isCrashed) this.crashStates += 1;
+    await this.#verify();
+  }
+
+  async #open(): Promise<void> {
+    const { faults, openDatabase, scheduler } = this.#machine;
+    try {
+      this.#store = await Store.open('.', {
+        storage: this.#machine,
+        openDatabase,
+        clock: scheduler,
+        cacheBytes: this.#profile.cacheBytes,
+        logger: this.#logger(),
+        acquireLock: () => ({ owner: { pid: 0, since: '' }, release: () => undefined }),
+        makeScratch: makeScratch,
+      });
+    } catch (error) {
+      const code = error instanceof StoreError ? error.code : 'no code';
+      if (faults.injected === 0 || !['IO', 'NO_SPACE', 'POISONED'].includes(code))
+        this.#oracle.fail(`the store does not open: ${code}: ${(error as Error).stack}`);
+      this.#marks.hit('open refused because of a fault');
+    }
+  }
+
+  #logger(): Logger {
+    const note = (what: object, message: string): void => {
+      for (const [pattern, mark] of SAID) if (pattern.test(message)) this.#marks.hit(mark);
+      if (message === 'the index is whole again') this.#marks.hit('index made anew while in use');
+      if (message === 'part of the log is damaged')
+        this.#oracle.fail(`nothing was damaged, and the store says: ${message} ${JSON.stringify(what)}`);
+    };
+    return { ...silentLogger, info: note, warn: note, error: note };
+  }
+
+  async #verify(): Promise<void> {
+    const { faults, scheduler } = this.#machine;
+    const store = this.#store!;
+    faults.isOn = false;
+    this.#machine.isServing = true;
+    const found = new Map<string, Buffer>();
+    for (const { name, size } of store.list()) {
+      const device = store.device(name);
+      const target = Buffer.alloc(size, 0xee);
+      if (!device.tryRead(target, 0, 0, size)) await device.read(target, 0, 0, size);
+      device.release();
+      found.set(name, target);
+    }
+    this.#oracle.recovered(store.cut, found);
+    this.#throwIfWrong();
+    await scheduler.paused(() => this.#check(true));
+    faults.isOn = true;
+  }
+
+  /** The checker, over the disk as it is: log, footers, and the index against one that is made from the log alone. */
+  async #check(isOpen: boolean): Promise<void> {
+    const environment = {
+      storage: this.#disk.still,
+      uuid: UUID,
+      cacheBytes: CACHE_BYTES,
+      openDatabase: this.#disk.openStill,
+      logger: silentLogger,
+      clock: this.#machine.scheduler,
+      makeScratch: makeScratch,
+    };
+    for await (const { severity, code, message } of checkClosedStore(environment)) {
+      // What a life or its end has spoiled stays spoiled until the next one opens it.
+      if (!isOpen && !this.#isSound && SPOILED.includes(code)) continue;
+      if (severity === 'damage')
+        this.#oracle.fail(`check ${isOpen ? 'after recovery' : 'at the end'}: ${code}: ${message}`);
+    }
+    this.#throwIfWrong();
+  }
+
+  #spoilIndexOnDisk(): void {
+    const index = this.#disk.index;
+    const kind = this.#random.below(4);
+    if (index === undefined) return;
+    if (kind === 0) {
+      this.#disk.folders.get('.')!.names.delete('index');
+      this.#marks.hit('index: gone');
+    } else if (kind === 1) index.isUnreadable = true;
+    else index.spoil(this.#random, this.#marks);
+  }
+
+  async #live(): Promise<void> {
+    const machine = this.#machine;
+    const { faults, scheduler } = machine;
+    const { operations, closePercent } = this.#profile;
+    const closes = this.#random.chance(closePercent);
+    if (!closes && this.#random.chance(80)) this.#machine.endAfter(this.#random.between(1, operations * 4));
+    const clients = new Clients({
+      store: this.#store!,
+      oracle: this.#oracle,
+      random: this.#random,
+      profile: this.#profile,
+      faults,
+      scheduler,
+      marks: this.#marks,
+      hasEnded: () => machine.hasEnded,
+      spoilIndex: () => {
+        faults.note();
+        this.#disk.index?.spoil(this.#random, this.#marks);
+      },
+    });
+    const isDone = await this.#within(() => clients.run());
+    if (isDone && closes && !clients.isPoisoned) {
+      await this.#close();
+      return;
+    }
+    const how = this.#drawCrash();
+    this.#marks.hit(how === 'kill' ? 'killed' : 'power cut');
+    this.#halt(how);
+  }
+
+  /** Closes the store; at times the process ends before it is done. */
+  async #close(): Promise<void> {
+    if (this.#random.chance(20)) this.#machine.endAfter(this.#random.between(1, 12));
+    let isClean = false;
+    this.#oracle.phase = 'closing';
+    const isDone = await this.#within(async () => {
+      try {
+        await this.#store!.close();
+        isClean = true;
+      } catch (error) {
+        if (this.#machine.faults.injected === 0)
+          this.#oracle.fail(`closing failed: ${(error as Error).stack}`);
+      }
+    });
+    if (isDone && isClean) {
+      this.#marks.hit('closed');
+      this.#halt('close');
+      return;
+    }
+    const how = this.#drawCrash();
+    if (!isDone) this.#marks.hit(how === 'kill' ? 'killed while closing' : 'power cut while closing');
+    this.#halt(how);
+  }
+
+  describe(error: unknown): Error {
+    const what = error instanceof Violation ? error.message : String((error as Error).stack);
+    return new Error(`SEED=${this.#seed} finds: ${what}\nprofile: ${JSON.stringify(this.#profile)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** @throws what is wrong, and the seed that shows it */
+export async function runSeed(seed: number, marks: Marks): Promise<RunResult> {
+  const run = new Run(seed, marks);
+  try {
+    await run.run();
+  } catch (error) {
+    throw run.describe(error);
+  }
+  return { seed, crashStates: run.crashStates, traceHash: run.traceHash };
+}

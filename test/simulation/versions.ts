@@ -1,0 +1,121 @@
+/**
+ * The specification: every version is a flat map of chunks, and a snapshot is a copy of one. Entries are applied in
+ * the order of their sequences; a state at any cut is what is left when those behind it are not applied.
+ */
+
+import { CHUNK_BYTES } from '../../src/base/units.ts';
+import { ENTRY_CATALOG, ENTRY_CHANGE, ENTRY_CHUNKS, ENTRY_ZEROS } from '../../src/log/entries.ts';
+import type { Change } from '../../src/volume/catalog.ts';
+
+/** An entry as it was handed to the disk. */
+export interface WrittenEntry {
+  sequence: number;
+  kind: typeof ENTRY_CHUNKS | typeof ENTRY_ZEROS | typeof ENTRY_CHANGE | typeof ENTRY_CATALOG;
+  label: number;
+  first: number;
+  count: number;
+  /** Of chunks: their bytes. */
+  chunks: Buffer[];
+  text: string;
+}
+
+export interface Version {
+  /** Full name; a head has that of its volume. */
+  name: string;
+  label: number;
+  /** The volume it is the head of; undefined once it is frozen. */
+  volume: string | undefined;
+  sizeBytes: number;
+  chunks: Map<number, Buffer>;
+}
+
+export const ZEROS = Buffer.alloc(CHUNK_BYTES);
+
+export class Versions {
+  readonly byLabel = new Map<number, Version>();
+  /** Heads by UUID of the volume. */
+  readonly heads = new Map<string, Version>();
+
+  copy(): Versions {
+    const copy = new Versions();
+    for (const version of this.byLabel.values()) {
+      const twin = { ...version, chunks: new Map(version.chunks) };
+      copy.byLabel.set(twin.label, twin);
+      if (twin.volume !== undefined) copy.heads.set(twin.volume, twin);
+    }
+    return copy;
+  }
+
+  get all(): Version[] {
+    return [...this.byLabel.values()];
+  }
+
+  get snapshots(): Version[] {
+    return this.all.filter((version) => version.volume === undefined);
+  }
+
+  apply(entry: WrittenEntry): void {
+    if (entry.kind === ENTRY_CATALOG) return;
+    if (entry.kind === ENTRY_CHANGE) {
+      this.#change(JSON.parse(entry.text) as Change);
+      return;
+    }
+    const { chunks } = this.byLabel.get(entry.label)!;
+    for (let i = 0; i < entry.count; i++) {
+      if (entry.kind === ENTRY_CHUNKS) chunks.set(entry.first + i, entry.chunks[i]!);
+      else chunks.delete(entry.first + i);
+    }
+  }
+
+  #change(change: Change): void {
+    switch (change.op) {
+      case 'create':
+        this.#addHead(change.volume, change.name, change.size, change.label, new Map());
+        return;
+      case 'clone': {
+        const { chunks } = this.byLabel.get(change.from)!;
+        this.#addHead(change.volume, change.name, change.size, change.label, new Map(chunks));
+        return;
+      }
+      case 'snapshot':
+        for (const cut of change.cuts) {
+          const head = this.heads.get(cut.volume)!;
+          const volumeName = head.name;
+          head.name = `${volumeName}@${cut.name}`;
+          head.volume = undefined;
+          this.#addHead(cut.volume, volumeName, head.sizeBytes, cut.label, new Map(head.chunks));
+        }
+        return;
+    }
+  }
+
+  #addHead(
+    volume: string,
+    name: string,
+    sizeBytes: number,
+    label: number,
+    chunks: Map<number, Buffer>,
+  ): void {
+    const version = { name, label, volume, sizeBytes, chunks };
+    this.byLabel.set(label, version);
+    this.heads.set(volume, version);
+  }
+}
+
+/** How what a store holds differs from these versions; undefined if it does not. */
+export function differenceFrom(versions: Versions, found: ReadonlyMap<string, Buffer>): string | undefined {
+  for (const version of versions.all) {
+    const bytes = found.get(version.name);
+    if (bytes === undefined) return `${version.name} is not there`;
+    if (bytes.length !== version.sizeBytes) return `${version.name} has ${bytes.length} bytes`;
+    for (let at = 0; at < bytes.length; at += CHUNK_BYTES) {
+      const chunk = at / CHUNK_BYTES;
+      const end = Math.min(bytes.length, at + CHUNK_BYTES);
+      const expected = version.chunks.get(chunk) ?? ZEROS;
+      if (bytes.compare(expected, 0, end - at, at, end) !== 0)
+        return `chunk ${chunk} of ${version.name} differs`;
+    }
+  }
+  if (found.size > versions.byLabel.size) return 'there are versions that nobody made';
+  return undefined;
+}
