@@ -3,7 +3,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { PassThrough, Readable, Writable } from 'node:stream';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { StoreError } from '../../src/base/errors.ts';
 import { Interrupted } from '../../src/cli/exit-codes.ts';
 import { exportToFile, exportToStream } from '../../src/cli/export-command.ts';
@@ -249,6 +249,21 @@ describe.each(Object.entries(DOORS))('through %s', (_kind, open) => {
       expect(stats.mode & 0o777).toBe(0o600);
       expect(fs.readdirSync(directory).sort()).toEqual(['image.raw', 'out.raw']);
       expect(printed).toMatch(/^exported disk@a to .*out\.raw: 9 MiB/);
+    });
+
+    it('is on the disk under its name when it is said to be there', async () => {
+      const calls: string[] = [];
+      const handle = await fs.promises.open(directory, 'r');
+      const prototype = Object.getPrototypeOf(handle) as fs.promises.FileHandle;
+      await handle.close();
+      const spies = [
+        vi.spyOn(prototype, 'sync').mockImplementation(async () => void calls.push('sync')),
+        vi.spyOn(prototype, 'truncate').mockImplementation(async () => void calls.push('truncate')),
+        vi.spyOn(fs.promises, 'rename').mockImplementation(async () => void calls.push('rename')),
+      ];
+      await runExport('disk').finally(() => spies.forEach((spy) => spy.mockRestore()));
+      // The file, and behind the rename its directory.
+      expect(calls).toEqual(['truncate', 'sync', 'rename', 'sync']);
     });
 
     it('gives an empty volume as one hole', async () => {

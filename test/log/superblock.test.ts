@@ -96,6 +96,14 @@ describe('the superblock', () => {
     }
   });
 
+  it('of a new store is on the disk when it is made', async () => {
+    const fresh = new MemoryStorage();
+    await createSuperblock(fresh, freshSuperblock({ epoch: 7 }));
+    await fresh.syncDirectory('.');
+    fresh.crash();
+    expect(await readSuperblock(fresh)).toMatchObject({ epoch: 7, generation: 1 });
+  });
+
   it('a write that fails or tears leaves the one before, and the next try goes to the same slot', async () => {
     const block = freshSuperblock({ epoch: 1 });
     await writeSuperblock(storage, block);

@@ -1,0 +1,207 @@
+/** Planted bugs of the index: rows, the directory of their checksums, overlays, checkpoints, rebuilds. */
+
+import { type Fault, inIndex, inVolume } from './fault.ts';
+
+const LOST_ROWS = inIndex('lost-rows');
+const POINTER_INDEX = inIndex('pointer-index');
+const KEEPER = inVolume('index-keeper');
+const REPAIR = inVolume('index-repair');
+const RECOVERY = inVolume('recovery');
+const CHECK = inVolume('check');
+
+export const INDEX_FAULTS: readonly Fault[] = [
+  {
+    name: 'the checksum of an index row is not verified',
+    file: 'src/index/rows.ts',
+    text: 'if (crc32c(value.subarray(CHECKSUM_BYTES), crc32c(key)) !== checksum) {',
+    replacement: 'if (checksum < 0) {',
+    tests: [inIndex('rows'), LOST_ROWS],
+  },
+  {
+    name: 'the checksum of an index row does not cover its key',
+    file: 'src/index/rows.ts',
+    text: 'if (crc32c(value.subarray(CHECKSUM_BYTES), crc32c(key)) !== checksum) {',
+    replacement: 'if (crc32c(value.subarray(CHECKSUM_BYTES)) !== checksum) {',
+    tests: [inIndex('rows')],
+  },
+  {
+    name: 'a row that was replaced by its predecessor is believed',
+    file: 'src/index/rows.ts',
+    text: 'if (openRow(key, value) !== stated) {',
+    replacement: 'if (openRow(key, value) !== stated && stated < 0) {',
+    tests: [LOST_ROWS, inIndex('rows')],
+  },
+  {
+    name: 'a pointer row that is missing reads as zeros',
+    file: 'src/index/pointer-index.ts',
+    text: 'mergePointerRow(openStatedRow(keys[i]!, values[i], some[i]!.checksum), block);',
+    replacement:
+      'if (values[i] !== undefined) mergePointerRow(openStatedRow(keys[i]!, values[i], some[i]!.checksum), block);',
+    tests: [LOST_ROWS, KEEPER],
+  },
+  {
+    name: 'a list row that is missing reads as no rows',
+    file: 'src/index/directory.ts',
+    text: 'const value = openStatedRow(key, await this.#database.get(key), checksum);',
+    replacement: `const found = await this.#database.get(key);
+    if (found === undefined) return [];
+    const value = openStatedRow(key, found, checksum);`,
+    tests: [LOST_ROWS, KEEPER],
+  },
+  {
+    name: 'a node of the directory that is missing reads as no rows',
+    file: 'src/index/directory.ts',
+    text: 'const node = LeafNode.decode(openStatedRow(key, await this.#database.get(key), stated));',
+    replacement: `const found = await this.#database.get(key);
+    if (found === undefined) return undefined;
+    const node = LeafNode.decode(openStatedRow(key, found, stated));`,
+    tests: [LOST_ROWS, KEEPER],
+  },
+  {
+    name: 'roots of an earlier checkpoint are believed',
+    file: 'src/index/pointer-index.ts',
+    text: "check(digest === checkpoint!.rootsDigest, 'the roots are not those of the checkpoint');",
+    replacement: "check(digest >= 0, 'the roots are not those of the checkpoint');",
+    tests: [LOST_ROWS],
+  },
+  {
+    name: 'usage rows of an earlier checkpoint are believed',
+    file: 'src/index/pointer-index.ts',
+    text: 'check(index.#usage.digest === checkpoint!.usageDigest,',
+    replacement: 'check(index.#usage.digest >= 0,',
+    tests: [LOST_ROWS],
+  },
+  {
+    name: 'the index of another store is taken',
+    file: 'src/index/pointer-index.ts',
+    text: "check(checkpoint!.uuid.equals(uuid), 'the index belongs to another store');",
+    replacement: '',
+    tests: [POINTER_INDEX, KEEPER],
+  },
+  {
+    name: 'the rows of a region with one version are dropped by a commit',
+    file: 'src/index/region-merge.ts',
+    text: 'sink.put(key, value);',
+    replacement: 'if (rows.length > 1) sink.put(key, value);',
+    tests: [POINTER_INDEX],
+  },
+  {
+    name: 'a tombstone is dropped early: holes that hide what is inherited go with a checkpoint',
+    file: 'src/index/region-merge.ts',
+    text: 'if (isRoot(label)) clearHoles(after);',
+    replacement: 'clearHoles(after);',
+    tests: [POINTER_INDEX],
+  },
+  {
+    name: "a tombstone is dropped early: a root's hole goes and the row that it hid stays",
+    file: 'src/index/region-merge.ts',
+    text: 'const rewrite = cleared > 0 || own.length',
+    replacement: 'const rewrite = own.length',
+    tests: [POINTER_INDEX],
+  },
+  {
+    name: 'the chunks that a segment loses are not counted',
+    file: 'src/index/region-merge.ts',
+    text: 'if (from !== 0 && from !== HOLE) usage.set(from, (usage.get(from) ?? 0) - 1);',
+    replacement: '',
+    tests: [POINTER_INDEX, CHECK],
+  },
+  {
+    name: 'a tombstone is lost: zeros over whole regions are not kept',
+    file: 'src/index/overlay.ts',
+    text: 'this.zeroed.push({ tree, label, first: wholeFirst, end: wholeEnd, sequence });',
+    replacement: '',
+    tests: [inIndex('overlay'), POINTER_INDEX],
+  },
+  {
+    name: 'a commit passes regions by that were zeroed and not written',
+    file: 'src/index/pointer-index.ts',
+    text: 'if (overlay.zeroed.length === 0) return regions;',
+    replacement: 'if (overlay.zeroed.length >= 0) return regions;',
+    tests: [POINTER_INDEX],
+  },
+  {
+    name: 'the later pointer counts, and not the one with the higher sequence',
+    file: 'src/index/pointers.ts',
+    text: 'if (this.words[index * WORDS + SEGMENT] !== 0 && this.sequence(index) > sequence) return;',
+    replacement: '',
+    tests: [inIndex('pointers'), inIndex('overlay')],
+  },
+  {
+    name: 'a version reads what its siblings have written',
+    file: 'src/index/overlay.ts',
+    text: 'if (path.has(change.label)) change.set.mergeInto(block);',
+    replacement: 'change.set.mergeInto(block);',
+    tests: [inIndex('overlay'), POINTER_INDEX],
+  },
+  {
+    name: 'the path to the ancestors ends at the parent',
+    file: 'src/index/version-tree.ts',
+    text: 'for (let at = label; at !== 0; at = this.#nodes.get(at)!.parent) {',
+    replacement: 'for (let at = label; at !== 0 && labels.length < 2; at = this.#nodes.get(at)!.parent) {',
+    tests: [POINTER_INDEX],
+  },
+  {
+    name: "a checkpoint's frozen overlay is lost when its batch fails",
+    file: 'src/index/pointer-index.ts',
+    text: 'await batch.write();',
+    replacement: 'this.#overlays.frozen = undefined;\n    await batch.write();',
+    tests: [REPAIR],
+  },
+  {
+    name: 'a load does not see what a commit moved meanwhile',
+    file: 'src/index/pointer-index.ts',
+    text: 'const overlays = new Set([...before, this.#overlays.frozen, this.#overlays.active]);',
+    replacement: 'const overlays = new Set([this.#overlays.frozen, this.#overlays.active]);',
+    tests: [POINTER_INDEX],
+  },
+  {
+    name: 'a load that two commits overtook is not repeated',
+    file: 'src/index/pointer-index.ts',
+    text: 'if (this.#commits > commits + 1) continue;',
+    replacement: '',
+    tests: [POINTER_INDEX],
+  },
+  {
+    name: 'the index is ahead: a batch goes to LevelDB before the log is synced',
+    file: 'src/volume/index-keeper.ts',
+    text: `const started = this.#environment.clock.now();
+    await this.#log.flush();`,
+    replacement: 'const started = this.#environment.clock.now();',
+    tests: [RECOVERY, KEEPER],
+  },
+  {
+    name: 'the overlay freezes after its catalog was written, not in the same step',
+    file: 'src/volume/index-keeper.ts',
+    text: `this.#frozenAt = await this.#appendCatalog((append) => {
+      this.#index.freeze();
+      this.#frozenAppend = append.record;
+    });`,
+    replacement: `this.#frozenAt = await this.#appendCatalog((append) => {
+      this.#frozenAppend = append.record;
+    });
+    this.#index.freeze();`,
+    tests: [KEEPER],
+  },
+  {
+    name: 'after a failed batch the index is used on without being opened again',
+    file: 'src/volume/index-keeper.ts',
+    text: 'if (index === this.#index) this.#startRepair(error, isDamage(error));',
+    replacement: '',
+    tests: [REPAIR],
+  },
+  {
+    name: 'an index that was opened again and has lost a checkpoint is used on',
+    file: 'src/volume/index-keeper.ts',
+    text: 'reopened.checkpoint.generation >= old.checkpoint.generation',
+    replacement: 'reopened.checkpoint.generation >= 0',
+    tests: [REPAIR],
+  },
+  {
+    name: 'the index is made anew from a part of the log, without an error',
+    file: 'src/volume/index-keeper.ts',
+    text: 'if (reached < until)',
+    replacement: 'if (reached < 0)',
+    tests: [KEEPER],
+  },
+];

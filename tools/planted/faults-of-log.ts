@@ -1,0 +1,304 @@
+/** Planted bugs of the log: what is packed when, who is told when, syncs, segments and their files, bytes. */
+
+import { type Fault, inLog, inVolume } from './fault.ts';
+
+const CHUNK_LOG = inLog('chunk-log');
+const FORMAT = inLog('format');
+const TAIL = inLog('tail');
+const SEGMENTS = inLog('segments');
+const RECOVERY = inVolume('recovery');
+
+export const LOG_FAULTS: readonly Fault[] = [
+  {
+    name: 'a label is taken when the request arrives',
+    file: 'src/log/append.ts',
+    text: 'this.target = target;',
+    replacement: 'this.target = { label: target.label };',
+    tests: [CHUNK_LOG],
+  },
+  {
+    name: 'what is packed behind a change has the label of before it',
+    file: 'src/log/record-packer.ts',
+    text: 'if (append.kind === ENTRY_CHANGE) break;',
+    replacement: '',
+    tests: [CHUNK_LOG],
+  },
+  {
+    name: 'a sequence is taken for an entry that keeps its own',
+    file: 'src/log/record-packer.ts',
+    text: 'append.sequence = append.keptSequence === 0 ? sequence++ : append.keptSequence;',
+    replacement: 'append.sequence = sequence++;',
+    tests: [RECOVERY],
+  },
+  {
+    name: 'an entry that has failed is also told that it was written',
+    file: 'src/log/append.ts',
+    text: `this.#reject(error);
+      return;`,
+    replacement: 'this.#reject(error);',
+    tests: [CHUNK_LOG, RECOVERY],
+  },
+  {
+    name: 'a write is answered before its record is written',
+    file: 'src/log/chunk-log.ts',
+    text: `await this.#writeRecord(segment, 0);
+    this.#takeOff(count);
+    const { appends } = this.#packer;
+    for (let i = 0; i < appends.length; i++) appends[i]!.owner.appended(appends[i]!, undefined);`,
+    replacement: `const written = this.#writeRecord(segment, 0);
+    this.#takeOff(count);
+    const { appends } = this.#packer;
+    for (let i = 0; i < appends.length; i++) appends[i]!.owner.appended(appends[i]!, undefined);
+    await written;`,
+    tests: [CHUNK_LOG, RECOVERY],
+  },
+  {
+    name: 'a flush joins a sync that is already running',
+    file: 'src/log/chunk-log.ts',
+    text: `const served = this.#waiters;
+      this.#waiters = [];
+      const upTo = this.#writtenAppend;`,
+    replacement: 'const upTo = this.#writtenAppend;',
+    tests: [CHUNK_LOG],
+  },
+  {
+    name: 'a sync is issued while a record is on its way to the kernel',
+    file: 'src/log/chunk-log.ts',
+    text: 'await this.#writing?.catch(() => undefined);\n',
+    replacement: '',
+    tests: [CHUNK_LOG],
+  },
+  {
+    name: 'a flush does not sync the segment that is written',
+    file: 'src/log/chunk-log.ts',
+    text: 'const syncs = Promise.all(targets.map((target) => target.file.datasync()));',
+    replacement: 'const syncs = Promise.all(sealed.map((target) => target.file.datasync()));',
+    tests: [CHUNK_LOG],
+  },
+  {
+    name: 'a sealed segment is not synced by the next flush, nor is its footer',
+    file: 'src/log/chunk-log.ts',
+    text: 'this.#unsyncedSealed.push(segment);',
+    replacement: '',
+    tests: [CHUNK_LOG],
+  },
+  {
+    name: 'a sealed segment may be closed before it is synced: a pin given up early',
+    file: 'src/log/chunk-log.ts',
+    text: 'this.#unsyncedSealed.push(segment);',
+    replacement: 'this.#unsyncedSealed.push(segment);\n    this.#files.unpin(segment.segment);',
+    tests: [SEGMENTS],
+  },
+  {
+    name: 'a flush does not wait for its sync',
+    file: 'src/log/chunk-log.ts',
+    text: 'await syncs;',
+    replacement: 'syncs.catch(() => undefined);',
+    tests: [CHUNK_LOG],
+  },
+  {
+    name: 'the watermark runs ahead: it has what was written during the sync',
+    file: 'src/log/chunk-log.ts',
+    text: 'this.#durableAppend = Math.max(this.#durableAppend, upTo);',
+    replacement: 'this.#durableAppend = Math.max(this.#durableAppend, this.#writtenAppend);',
+    tests: [CHUNK_LOG],
+  },
+  {
+    name: 'poison is ignored by writes after a failed sync',
+    file: 'src/log/chunk-log.ts',
+    text: "this.#poison ?? (this.#closed ? new StoreError('CLOSED', 'the store is closed') : undefined);",
+    replacement: "this.#closed ? new StoreError('CLOSED', 'the store is closed') : undefined;",
+    tests: [CHUNK_LOG],
+  },
+  {
+    name: 'poison is ignored by a flush after a failed sync',
+    file: 'src/log/chunk-log.ts',
+    text: 'if (this.#poison) return Promise.reject(this.#poison);',
+    replacement: '',
+    tests: [CHUNK_LOG],
+  },
+  {
+    name: 'a failed sync does not poison the log',
+    file: 'src/log/chunk-log.ts',
+    text: "this.#poisonWith(error, 'syncing the log');\n        for (const waiter of served) waiter.reject(this.#poison!);",
+    replacement: "for (const waiter of served) waiter.reject(fromSystemError(error, 'syncing the log'));",
+    tests: [CHUNK_LOG],
+  },
+  {
+    name: 'behind a failed write the segment is written on',
+    file: 'src/log/chunk-log.ts',
+    text: `} catch (error) {
+      this.#abandon(segment);
+      throw error;`,
+    replacement: `} catch (error) {
+      throw error;`,
+    tests: [CHUNK_LOG],
+  },
+  {
+    name: 'a closing record is not synced',
+    file: 'src/log/chunk-log.ts',
+    text: `await this.#writeRecord(this.#segment!, flags);
+    await this.flush();`,
+    replacement: 'await this.#writeRecord(this.#segment!, flags);',
+    tests: [CHUNK_LOG],
+  },
+  {
+    name: 'the tail is not synced before the mark that says it is complete',
+    file: 'src/log/chunk-log.ts',
+    text: `await this.idle();
+    await this.flush();
+    await this.#writeClosing(RECORD_TAIL_REWRITTEN);`,
+    replacement: `await this.idle();
+    await this.#writeClosing(RECORD_TAIL_REWRITTEN);`,
+    tests: [RECOVERY, TAIL],
+  },
+  {
+    name: 'the log is not synced before the record that closes it',
+    file: 'src/log/chunk-log.ts',
+    text: `await this.flush();
+        await this.#writeClosing(RECORD_CLOSING).catch(`,
+    replacement: 'await this.#writeClosing(RECORD_CLOSING).catch(',
+    tests: [CHUNK_LOG, TAIL, RECOVERY],
+  },
+  {
+    name: 'the watermark moves while the tail is written again',
+    file: 'src/log/chunk-log.ts',
+    text: 'return this.#rewriteDurable ?? this.#durableAppend;',
+    replacement: 'return this.#durableAppend;',
+    tests: [TAIL],
+  },
+  {
+    name: 'a new segment does not say where the one before it ends',
+    file: 'src/log/chunk-log.ts',
+    text: 'predecessorEnd: this.#end?.offset ?? 0,',
+    replacement: 'predecessorEnd: superblock.segmentBytes,',
+    tests: [CHUNK_LOG],
+  },
+  {
+    name: 'a segment made ahead is not synced when it is filled',
+    file: 'src/log/segment-supply.ts',
+    text: 'if (segment.isFilled) await segment.file.datasync();',
+    replacement: '',
+    tests: [SEGMENTS],
+  },
+  {
+    name: 'the directory of a new segment is not synced',
+    file: 'src/log/segment-supply.ts',
+    text: "await this.#storage.syncDirectory('log');",
+    replacement: '',
+    tests: [CHUNK_LOG, RECOVERY],
+  },
+  {
+    name: 'the capacity is exceeded by a segment',
+    file: 'src/log/segment-supply.ts',
+    text: '(this.segmentCount + 1) * segmentBytes > capacityBytes',
+    replacement: 'this.segmentCount * segmentBytes > capacityBytes',
+    tests: [CHUNK_LOG],
+  },
+  {
+    name: 'a segment number is taken without a reservation',
+    file: 'src/log/segment-supply.ts',
+    text: "await this.#numbers.reserve('segments', 1);",
+    replacement: '',
+    tests: [SEGMENTS],
+  },
+  {
+    name: 'the block that a sync wrote is written again by the next record',
+    file: 'src/log/segment-writer.ts',
+    text: 'this.#aligned = true;\n    this.isDirty = false;',
+    replacement: 'this.isDirty = false;',
+    tests: [CHUNK_LOG],
+  },
+  {
+    name: 'zeros are filled over the last record',
+    file: 'src/log/segment-writer.ts',
+    text: 'const from = Math.max(this.filledTo, roundUp(this.end, SYNC_ALIGN_BYTES));',
+    replacement: 'const from = Math.max(this.filledTo, this.end - SYNC_ALIGN_BYTES);',
+    tests: [SEGMENTS],
+  },
+  {
+    name: 'a file is closed while it is read: a missing pin',
+    file: 'src/log/segment-files.ts',
+    text: `open.pins += 1;
+    this.#open.delete(segment);`,
+    replacement: 'this.#open.delete(segment);',
+    tests: [SEGMENTS],
+  },
+  {
+    name: 'the file of the segment that is written is closed by its readers: a missing pin',
+    file: 'src/log/segment-files.ts',
+    text: 'this.#open.set(segment, { file, pins: 1 });',
+    replacement: 'this.#open.set(segment, { file, pins: 0 });',
+    tests: [SEGMENTS],
+  },
+  {
+    name: 'a read that ends before its segment does is whole',
+    file: 'src/log/segment-files.ts',
+    text: 'if (bytes < length) {',
+    replacement: 'if (bytes < 0) {',
+    tests: [SEGMENTS],
+  },
+  {
+    name: 'the checksum of a segment header is not verified',
+    file: 'src/log/format.ts',
+    text: 'if (crc32c(bytes.subarray(0, SEGMENT_HEADER_BYTES - 4)) !== segmentHeaderChecksum(bytes)) return undefined;',
+    replacement: '',
+    tests: [FORMAT],
+  },
+  {
+    name: 'the segment of another store is taken',
+    file: 'src/log/format.ts',
+    text: 'if (!found.equals(uuid)) return undefined;',
+    replacement: '',
+    tests: [FORMAT],
+  },
+  {
+    name: 'a record of another place or of an older life of the file is taken',
+    file: 'src/log/format.ts',
+    text: 'if (input.u32() !== segment || input.u32() !== offset) return undefined;',
+    replacement: 'input.u32();\n  input.u32();',
+    tests: [FORMAT],
+  },
+  {
+    name: 'the checksum of a record header does not cover the table',
+    file: 'src/log/format.ts',
+    text: 'return crc32c(table, crc32c(headerBytes.subarray(0, RECORD_HEADER_BYTES - 4))) === header.checksum;',
+    replacement: 'return header.checksum >= 0;',
+    tests: [FORMAT, TAIL],
+  },
+  {
+    name: 'the checksum of a trailer is not verified',
+    file: 'src/log/format.ts',
+    text: 'if (crc32c(bytes.subarray(0, TRAILER_BYTES - 4)) !== bytes.readUInt32BE(TRAILER_BYTES - 4))\n    return undefined;',
+    replacement: '',
+    tests: [FORMAT],
+  },
+  {
+    name: 'the checksum of a record is not verified when a segment is scanned',
+    file: 'src/log/scan.ts',
+    text: 'return recordIsWhole(whole, table, header) ? { header, table } : undefined;',
+    replacement: 'return { header, table };',
+    tests: [TAIL],
+  },
+  {
+    name: 'a record is taken whatever it is chained to',
+    file: 'src/log/scan.ts',
+    text: 'if (record !== undefined && record.header.previousChecksum === previousChecksum) return record;',
+    replacement: 'if (record !== undefined) return record;',
+    tests: [TAIL],
+  },
+  {
+    name: 'the second copy of a segment header is not looked at',
+    file: 'src/log/scan.ts',
+    text: 'for (const copy of [bytes, bytes.subarray(SEGMENT_HEADER_COPY_OFFSET)]) {',
+    replacement: 'for (const copy of [bytes]) {',
+    tests: [TAIL],
+  },
+  {
+    name: 'the checksums of chunks are not verified when a segment is scanned',
+    file: 'src/log/scan.ts',
+    text: 'if (chunk.length < CHUNK_BYTES || crc32c(chunk) !== entry.checksums[c]) return c;',
+    replacement: 'if (chunk.length < CHUNK_BYTES) return c;',
+    tests: [CHUNK_LOG],
+  },
+];

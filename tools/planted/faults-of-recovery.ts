@@ -1,0 +1,263 @@
+/** Planted bugs of opening a store: the superblock, the tail of the log and its cut, writing it again, replay. */
+
+import { type Fault, inLog, inVolume } from './fault.ts';
+
+const RECOVERY = inVolume('recovery');
+const SUPERBLOCK = inLog('superblock');
+const TAIL = inLog('tail');
+
+export const RECOVERY_FAULTS: readonly Fault[] = [
+  {
+    name: 'the superblock is written and not synced',
+    file: 'src/log/superblock.ts',
+    text: `(block.generation % 2) * SLOT_BYTES);
+    await file.datasync();`,
+    replacement: '(block.generation % 2) * SLOT_BYTES);',
+    tests: [SUPERBLOCK, RECOVERY],
+  },
+  {
+    name: 'the superblock of a new store is not synced',
+    file: 'src/log/superblock.ts',
+    text: `await file.write([slots], 0);
+    await file.datasync();`,
+    replacement: 'await file.write([slots], 0);',
+    tests: [SUPERBLOCK, RECOVERY],
+  },
+  {
+    name: 'the newest copy of the superblock is written over',
+    file: 'src/log/superblock.ts',
+    text: 'await file.write([encodeSuperblock(block)], (block.generation % 2) * SLOT_BYTES);',
+    replacement: 'await file.write([encodeSuperblock(block)], ((block.generation + 1) % 2) * SLOT_BYTES);',
+    tests: [SUPERBLOCK],
+  },
+  {
+    name: 'the older copy of the superblock counts',
+    file: 'src/log/superblock.ts',
+    text: '(a.generation > b.generation ? a : b)',
+    replacement: '(a.generation < b.generation ? a : b)',
+    tests: [SUPERBLOCK],
+  },
+  {
+    name: 'the checksum of a superblock is not compared',
+    file: 'src/log/superblock.ts',
+    text: 'if (crc32c(slot.subarray(0, SUPERBLOCK_BYTES - 4)) !== slot.readUInt32BE(SUPERBLOCK_BYTES - 4))',
+    replacement: 'if (crc32c(slot.subarray(0, SUPERBLOCK_BYTES - 4)) < 0)',
+    tests: [SUPERBLOCK],
+  },
+  {
+    name: 'numbers are used again after a cut',
+    file: 'src/log/numbers.ts',
+    text: 'numbers.#next[kind] = Math.max(numbers.#next[kind], seen[kind] + 1);',
+    replacement: 'numbers.#next[kind] = seen[kind] + 1;',
+    tests: [RECOVERY, SUPERBLOCK],
+  },
+  {
+    name: 'numbers are handed out before their reservation is on the disk',
+    file: 'src/log/numbers.ts',
+    text: `await writeSuperblock(this.#storage, next);
+      Object.assign(this.superblock, next);
+    });
+  }
+
+  /** At a clean close`,
+    replacement: `Object.assign(this.superblock, next);
+      await writeSuperblock(this.#storage, next);
+    });
+  }
+
+  /** At a clean close`,
+    tests: [SUPERBLOCK],
+  },
+  {
+    name: 'the log is not cut across segments: behind a torn end the next one is read on',
+    file: 'src/log/tail.ts',
+    text: 'this.torn = await scanner.hasBytesBehind(end);\n          return false;',
+    replacement: 'this.torn = await scanner.hasBytesBehind(end);\n          return next !== undefined;',
+    tests: [TAIL],
+  },
+  {
+    name: 'the watermark is ignored: a synced record that was lost is taken for the end of the log',
+    file: 'src/log/tail.ts',
+    text: "if (proven < expected) return 'end';",
+    replacement: "if (proven < Infinity) return 'end';",
+    tests: [TAIL],
+  },
+  {
+    name: 'the watermark is ignored: what nothing vouches for is taken unseen',
+    file: 'src/log/tail.ts',
+    text: 'if (record.header.append > this.durable) break;',
+    replacement: '',
+    tests: [TAIL],
+  },
+  {
+    name: 'the checksums of the unproven tail are not verified',
+    file: 'src/log/tail.ts',
+    text: 'if (!(await scanner.payloadIsWhole(entriesOf(record)))) {',
+    replacement: 'if (entriesOf(record).length < 0) {',
+    tests: [TAIL],
+  },
+  {
+    name: 'behind a torn record a whole one is taken',
+    file: 'src/log/tail.ts',
+    text: `this.torn = true;
+          break;`,
+    replacement: `this.torn = true;
+          continue;`,
+    tests: [TAIL],
+  },
+  {
+    name: 'a tail that was written again counts without its mark',
+    file: 'src/log/tail.ts',
+    text: '(candidate.flags & SEGMENT_REWRITES_TAIL) === 0 || (await this.#isRewritten(candidate))',
+    replacement: '(candidate.flags & SEGMENT_REWRITES_TAIL) >= 0 || (await this.#isRewritten(candidate))',
+    tests: [TAIL, RECOVERY],
+  },
+  {
+    name: 'the older of two segments with the same predecessor counts',
+    file: 'src/log/tail.ts',
+    text: 'candidates.sort((a, b) => b.segment - a.segment);',
+    replacement: 'candidates.sort((a, b) => a.segment - b.segment);',
+    tests: [TAIL, RECOVERY],
+  },
+  {
+    name: 'a footer counts though it is not of the whole segment',
+    file: 'src/log/tail.ts',
+    text: 'if (footer !== undefined && endOf(footer) === limit) {',
+    replacement: 'if (footer !== undefined && endOf(footer) <= limit) {',
+    tests: [TAIL],
+  },
+  {
+    name: 'files that prove that synced records are missing are leftovers',
+    file: 'src/log/tail.ts',
+    text: 'if ((await this.#highestWatermark(segment)) <= (this.end?.append ?? 0)) continue;',
+    replacement: 'if ((await this.#highestWatermark(segment)) <= Infinity) continue;',
+    tests: [TAIL, RECOVERY],
+  },
+  {
+    name: 'the tail is not written again after an unclean end',
+    file: 'src/volume/recovery.ts',
+    text: `const rewrite = resume === undefined && unproven.length > 0;
+  const end = resume === undefined ? tail.provenEnd : tail.end;`,
+    replacement: `const rewrite = resume === undefined && unproven.length < 0;
+  const end = tail.end;`,
+    tests: [RECOVERY],
+  },
+  {
+    name: 'what is written again gets new sequences',
+    file: 'src/volume/recovery.ts',
+    text: 'log.submit(Append.chunks(moved, entry, entry.first, entry.count, slices, entry.sequence));',
+    replacement: 'log.submit(Append.chunks(moved, entry, entry.first, entry.count, slices));',
+    tests: [RECOVERY],
+  },
+  {
+    name: 'zeros are not written again with the tail',
+    file: 'src/volume/recovery.ts',
+    text: `case ENTRY_ZEROS:
+            log.submit(Append.zeros(last, entry, entry.first, entry.count, entry.sequence));
+            await last.promise;
+            break;`,
+    replacement: `case ENTRY_ZEROS:
+            break;`,
+    tests: [RECOVERY],
+  },
+  {
+    name: 'the checksums of the tail are not verified when it is written again',
+    file: 'src/volume/recovery.ts',
+    text: 'if ((await scanner.badChunk(entry)) >= 0) {',
+    replacement: 'if (entry.count < 0) {',
+    tests: [RECOVERY],
+  },
+  {
+    name: 'pointers go on to the old tail, which is removed',
+    file: 'src/volume/recovery.ts',
+    text: 'if (error || node === undefined) return;',
+    replacement: 'if (error || node !== undefined) return;',
+    tests: [RECOVERY],
+  },
+  {
+    name: 'what lies behind the cut stays there',
+    file: 'src/volume/recovery.ts',
+    text: 'await removeSegments(storage, leftovers);',
+    replacement: '',
+    tests: [RECOVERY],
+  },
+  {
+    name: 'segments behind the cut are removed and their directory is not synced',
+    file: 'src/volume/recovery.ts',
+    text: `await storage.remove(segmentPath(segment));
+  await storage.syncDirectory('log');`,
+    replacement: 'await storage.remove(segmentPath(segment));',
+    tests: [RECOVERY],
+  },
+  {
+    name: 'a closing record is trusted without a sync of this process',
+    file: 'src/volume/recovery.ts',
+    text: `await file.write([bytes], closing.offset);
+      await file.datasync();`,
+    replacement: 'await file.write([bytes], closing.offset);',
+    tests: [RECOVERY],
+  },
+  {
+    name: 'a closing record is synced and not written over first',
+    file: 'src/volume/recovery.ts',
+    text: 'await file.write([bytes], closing.offset);',
+    replacement: '',
+    tests: [RECOVERY],
+  },
+  {
+    name: 'a store with a lost segment is opened, and the rest thrown away',
+    file: 'src/volume/recovery.ts',
+    text: 'if (lost !== undefined) {',
+    replacement: 'if (lost !== undefined && tail.segments.length === 0) {',
+    tests: [RECOVERY],
+  },
+  {
+    name: 'an index that is ahead of the log is taken',
+    file: 'src/volume/recovery.ts',
+    text: 'if (isFirst && (header.offset !== offset || header.append !== append)) break;',
+    replacement: 'if (isFirst && header.append < 0) break;',
+    tests: [inVolume('index-keeper'), RECOVERY],
+  },
+  {
+    name: 'a catalog counts before its last part',
+    file: 'src/volume/replay.ts',
+    text: 'if ((entry.flags & CATALOG_LAST) === 0) return;',
+    replacement: '',
+    tests: [inVolume('replay'), RECOVERY],
+  },
+  {
+    name: 'writes between two parts of a catalog are lost on replay',
+    file: 'src/volume/replay.ts',
+    text: 'for (const waiting of this.#waiting) this.#applyTo(catalog, waiting);',
+    replacement: '',
+    tests: [inVolume('replay'), RECOVERY],
+  },
+  {
+    name: 'zeros are dropped on replay',
+    file: 'src/volume/replay.ts',
+    text: 'if (node !== undefined)\n          this.#overlays',
+    replacement: 'if (node !== undefined && entry.count < 0)\n          this.#overlays',
+    tests: [inVolume('replay'), RECOVERY, inVolume('index-keeper')],
+  },
+  {
+    name: 'replay forgets the labels that it has seen',
+    file: 'src/volume/replay.ts',
+    text: 'for (const label of labelsOf(change)) this.label = Math.max(this.label, label);',
+    replacement: '',
+    tests: [inVolume('replay'), RECOVERY],
+  },
+  {
+    name: 'the path to the ancestors is lost when a catalog is read back',
+    file: 'src/volume/catalog.ts',
+    text: 'catalog.tree.add(label, parent, birth);',
+    replacement: 'catalog.tree.add(label, parent * 0, birth);',
+    tests: [inVolume('index-keeper'), RECOVERY],
+  },
+  {
+    name: 'a change that stands in the catalog is applied again on replay',
+    file: 'src/volume/catalog.ts',
+    text: 'if (sequence <= this.sequence) return; // read again on replay',
+    replacement: '',
+    tests: [inVolume('replay'), RECOVERY],
+  },
+];

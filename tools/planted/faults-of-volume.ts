@@ -1,0 +1,213 @@
+/** Planted bugs of volumes: writes, partial writes, zeros, snapshots, pages, reads, the checker. */
+
+import { type Fault, inLog, inVolume } from './fault.ts';
+
+const DISK = inVolume('disk');
+const MODEL = inVolume('model');
+const RECOVERY = inVolume('recovery');
+const CHECK = inVolume('check');
+
+export const VOLUME_FAULTS: readonly Fault[] = [
+  {
+    name: 'a partial write does not wait for the lock of its chunk',
+    file: 'src/volume/chunk-locks.ts',
+    text: 'while (chunks.some((chunk) => this.#held.has(chunk))) {',
+    replacement: 'while (chunks.length < 0) {',
+    tests: [MODEL],
+  },
+  {
+    name: 'whole writes do not wait for the lock of a partial one',
+    file: 'src/volume/chunk-locks.ts',
+    text: 'for (const chunk of this.#held) if (chunk >= first && chunk < first + count) return false;',
+    replacement: '',
+    tests: [DISK, MODEL],
+  },
+  {
+    name: 'a partial write reads its chunk before earlier writes are in the map',
+    file: 'src/volume/disk.ts',
+    text: 'await this.#log.settled();\n',
+    replacement: '',
+    tests: [MODEL],
+  },
+  {
+    name: 'a partial write takes zeros for a chunk that it cannot read',
+    file: 'src/volume/disk.ts',
+    text: 'if (wanted > 0) await this.#reader.readChunks(bytes, 0, chunk, 1);',
+    replacement: 'if (wanted > 0) await this.#reader.readChunks(bytes, 0, chunk, 1).catch(() => undefined);',
+    tests: [DISK],
+  },
+  {
+    name: 'the page of a region keeps the pointer of before a write',
+    file: 'src/volume/disk.ts',
+    text: 'page?.block.put(chunk % REGION_CHUNKS, segment, offset + i * CHUNK_BYTES, checksums[i]!, sequence);',
+    replacement: '',
+    tests: [DISK, MODEL],
+  },
+  {
+    name: 'the page of a region keeps its pointers when all of it is zeroed',
+    file: 'src/volume/disk.ts',
+    text: 'fillHoles(page.block, sequence);',
+    replacement: '',
+    tests: [DISK, MODEL],
+  },
+  {
+    name: 'FUA is ignored by a write of whole chunks',
+    file: 'src/volume/chunk-write.ts',
+    text: 'if (this.#error !== undefined || !request.forceUnitAccess) request.complete(this.#error);',
+    replacement: 'if (this.#error !== undefined || this.#pending === 0) request.complete(this.#error);',
+    tests: [DISK, RECOVERY],
+  },
+  {
+    name: 'FUA is ignored by a partial write',
+    file: 'src/volume/disk.ts',
+    text: `});
+    if (request.forceUnitAccess) await this.#log.flush();`,
+    replacement: '});',
+    tests: [DISK, RECOVERY],
+  },
+  {
+    name: 'FUA is ignored by an empty write',
+    file: 'src/volume/disk.ts',
+    text: `if (lengthBytes === 0) {
+      if (request.forceUnitAccess) await this.#log.flush();`,
+    replacement: 'if (lengthBytes === 0) {',
+    tests: [DISK, RECOVERY],
+  },
+  {
+    name: 'FUA is ignored by zeroes and trims',
+    file: 'src/volume/disk.ts',
+    text: `await Promise.all(parts);
+    if (forceUnitAccess) await this.#log.flush();`,
+    replacement: 'await Promise.all(parts);',
+    tests: [DISK, RECOVERY],
+  },
+  {
+    name: 'a flush of a device is none',
+    file: 'src/volume/disk.ts',
+    text: `flush(): Promise<void> {
+    return this.#log.flush();`,
+    replacement: `async flush(): Promise<void> {
+    return undefined;`,
+    tests: [DISK, RECOVERY],
+  },
+  {
+    name: 'a write of many entries is answered with the first',
+    file: 'src/volume/chunk-write.ts',
+    text: 'if (this.#pending > 0) return;\n    this.#disk.writeEnded();',
+    replacement: 'if (this.#pending !== 0 && this.#pending !== 1) return;\n    this.#disk.writeEnded();',
+    tests: [DISK, MODEL],
+  },
+  {
+    name: 'the checksum is not verified when a read is served from memory',
+    file: 'src/volume/disk-reader.ts',
+    text: 'if (crc32c(target.subarray(from, from + CHUNK_BYTES)) !== page.block.checksum(index + i)) return false;',
+    replacement: 'if (from < 0) return false;',
+    tests: [DISK, CHECK],
+  },
+  {
+    name: 'the checksum is not verified when a read waits for the disk',
+    file: 'src/volume/disk-reader.ts',
+    text: 'if (crc32c(target.subarray(from, from + CHUNK_BYTES)) === checksums[i]) continue;',
+    replacement: 'if (from >= 0) continue;',
+    tests: [DISK, CHECK],
+  },
+  {
+    name: 'the checksum is not verified when a chunk is read a second time',
+    file: 'src/volume/disk-reader.ts',
+    text: 'if (crc32c(target.subarray(to, to + CHUNK_BYTES)) === page.block.checksum(index)) return;',
+    replacement: 'if (to >= 0) return;',
+    tests: [DISK, CHECK],
+  },
+  {
+    name: 'the bytes of a damaged chunk are left where the reader can see them',
+    file: 'src/volume/disk-reader.ts',
+    text: `target.fill(0, to, to + CHUNK_BYTES);
+    throw new StoreError(`,
+    replacement: 'throw new StoreError(',
+    tests: [DISK],
+  },
+  {
+    name: 'a snapshot takes effect after its record, not in the same step',
+    file: 'src/volume/store.ts',
+    text: `const owner = new AppendPromise((append) => {
+        catalog.apply(change, append.sequence);
+        if (change.op === 'snapshot') {
+          for (const cut of change.cuts) this.#disks.get(cut.volume)?.moveTo(cut.label);
+        }
+      });
+      log.submit(Append.change(owner, JSON.stringify(change)));
+      await owner.promise;`,
+    replacement: `const owner = new AppendPromise();
+      log.submit(Append.change(owner, JSON.stringify(change)));
+      const append = await owner.promise;
+      catalog.apply(change, append.sequence);
+      if (change.op === 'snapshot') {
+        for (const cut of change.cuts) this.#disks.get(cut.volume)?.moveTo(cut.label);
+      }`,
+    tests: [DISK, MODEL],
+  },
+  {
+    name: 'a head that froze is still written',
+    file: 'src/volume/disk.ts',
+    text: `this.path.add(label);
+    this.label = label;`,
+    replacement: 'this.path.add(label);',
+    tests: [MODEL],
+  },
+  {
+    name: 'a disk is forgotten while a write to it is under way',
+    file: 'src/volume/store.ts',
+    text: 'disk.whenIdle(() => {',
+    replacement: '((now: () => void) => now())(() => {',
+    tests: [DISK, MODEL],
+  },
+  {
+    name: 'the directory of a new store is not synced in its parent',
+    file: 'src/volume/store.ts',
+    text: "await new NodeStorage(path.dirname(path.resolve(directory))).syncDirectory('.');",
+    replacement: '',
+    tests: [inVolume('init')],
+  },
+  {
+    name: 'the directory of a new store is not synced itself',
+    file: 'src/volume/store.ts',
+    text: "await storage.syncDirectory('.');",
+    replacement: '',
+    tests: [inVolume('init')],
+  },
+  {
+    name: 'a store that was closed keeps its last writes in memory',
+    file: 'src/volume/store.ts',
+    text: 'await log.close();',
+    replacement: '',
+    tests: [RECOVERY],
+  },
+  {
+    name: 'the checker does not verify the chunks of the log',
+    file: 'src/volume/check.ts',
+    text: 'await checkPayloads(scanner!, entries, bad);',
+    replacement: '',
+    tests: [CHECK],
+  },
+  {
+    name: 'the checker does not compare footers with records',
+    file: 'src/volume/check.ts',
+    text: 'yield* checkFooters(environment, tail.segments);',
+    replacement: '',
+    tests: [CHECK],
+  },
+  {
+    name: 'the checker does not look at the second copy of the superblock',
+    file: 'src/volume/check.ts',
+    text: 'for (const slot of [0, 1]) {',
+    replacement: 'for (const slot of [0]) {',
+    tests: [CHECK],
+  },
+  {
+    name: 'a frozen store of revision 1 reads other numbers',
+    file: 'src/log/entries.ts',
+    text: 'out.u8(kind).u8(0).u64(sequence).u32(label).u48(first).u48(count);',
+    replacement: 'out.u8(kind).u8(0).u64(sequence).u32(label).u48(count).u48(first);',
+    tests: [inLog('format')],
+  },
+];

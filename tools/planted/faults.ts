@@ -1,0 +1,16 @@
+/** Every planted bug, in the order in which they are tried. */
+
+import type { Fault } from './fault.ts';
+import { DOOR_FAULTS } from './faults-of-doors.ts';
+import { INDEX_FAULTS } from './faults-of-index.ts';
+import { LOG_FAULTS } from './faults-of-log.ts';
+import { RECOVERY_FAULTS } from './faults-of-recovery.ts';
+import { VOLUME_FAULTS } from './faults-of-volume.ts';
+
+export const FAULTS: readonly Fault[] = [
+  ...LOG_FAULTS,
+  ...RECOVERY_FAULTS,
+  ...INDEX_FAULTS,
+  ...VOLUME_FAULTS,
+  ...DOOR_FAULTS,
+];
