@@ -3,9 +3,10 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import type { Storage, StorageFile } from '../../src/base/storage.ts';
-import { segmentPath } from '../../src/log/format.ts';
+import { encodeRecordHeader, RECORD_HEADER_BYTES, segmentPath } from '../../src/log/format.ts';
+import { recordEnd } from '../../src/log/scan.ts';
 import { SegmentFiles } from '../../src/log/segment-files.ts';
-import { CHUNK, LogRig, MIB } from './rig.ts';
+import { CHUNK, LogRig, MIB, readLog, UUID } from './rig.ts';
 
 /** More than are kept open. */
 const MANY = 600;
@@ -51,7 +52,46 @@ describe('the segment that is written', () => {
     for (const [offset, bytes] of written) {
       expect(file.subarray(offset, offset + bytes.length).equals(bytes)).toBe(true);
     }
+    // The closing record too.
+    const { tail } = await readLog(rig.storage);
+    expect(tail).toMatchObject({ closedCleanly: true, torn: false });
     await rig.log.close();
+  });
+
+  it('is not synced while a record is on its way: the block that it shares would be written after the sync', async () => {
+    const rig = await LogRig.begin();
+    await rig.zeros(0, 1);
+    let isWriting = false;
+    let flush: Promise<void> = Promise.resolve();
+    const syncsMeanwhile: boolean[] = [];
+    rig.storage.gate = async ({ operation, position }) => {
+      if (operation === 'datasync') syncsMeanwhile.push(isWriting);
+      if (operation !== 'write' || position === 0) return;
+      isWriting = true;
+      flush = rig.log.flush();
+      await rig.rest(10);
+      isWriting = false;
+    };
+    await rig.zeros(1, 1);
+    await flush;
+    expect(syncsMeanwhile).toEqual([false]);
+    expect(rig.log.durableAppend).toBe(2);
+  });
+
+  it('ends where no record is chained to the last one, whatever stands there', async () => {
+    const rig = await LogRig.begin();
+    for (let i = 0; i < 2; i++) await rig.zeros(i, 1);
+    const [first, last] = await rig.records(1);
+    const offset = recordEnd(last!.header);
+    const stranger = Buffer.alloc(512);
+    first!.table.copy(stranger, RECORD_HEADER_BYTES);
+    const header = { ...first!.header, offset, append: 3 };
+    for (const previousChecksum of [last!.header.checksum, first!.header.checksum]) {
+      encodeRecordHeader(stranger, { ...header, previousChecksum }, UUID);
+      rig.storage.edit(segmentPath(1), (file) => stranger.copy(file, offset));
+      const { records } = await readLog(rig.storage);
+      expect(records).toHaveLength(previousChecksum === last!.header.checksum ? 3 : 2);
+    }
   });
 });
 

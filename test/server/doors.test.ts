@@ -109,7 +109,9 @@ describe.each(Object.entries(KINDS))('%s', (_kind, open) => {
       await disk.zero(1000, MIB);
       expect((await disk.read(1000, MIB)).every((byte) => byte === 0)).toBe(true);
       expect((await disk.read(777, 223)).equals(bytes.subarray(0, 223))).toBe(true);
+      const { flushes } = store;
       await disk.flush();
+      expect(store.flushes).toBe(flushes + 1);
       expect(await disk.read(5, 0)).toHaveLength(0);
       await disk.write(5, []);
     });

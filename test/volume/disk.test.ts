@@ -230,3 +230,19 @@ describe('at the same time', () => {
     expect((await rig.read('disk', 0, CHUNK)).equals(chunk('later'))).toBe(true);
   });
 });
+
+describe('a change that cannot be written', () => {
+  it('has not happened, and can be made again', async () => {
+    const rig = await withVolume();
+    await rig.write('disk', 0, chunk('old'));
+    rig.storage.fail('write', { path: /seg$/ });
+    await expect(rig.store.snapshot(['disk@s'])).rejects.toMatchObject({ code: 'IO' });
+    expect(() => rig.store.show('disk@s')).toThrow(/no snapshot/);
+    await rig.write('disk', 0, chunk('new'));
+    await rig.store.snapshot(['disk@s']);
+    await rig.close();
+    await rig.open();
+    expect((await rig.read('disk@s', 0, CHUNK)).equals(chunk('new'))).toBe(true);
+    expect(rig.store.list()).toHaveLength(2);
+  });
+});

@@ -5,6 +5,7 @@ import { type Fault, inIndex, inVolume } from './fault.ts';
 const LOST_ROWS = inIndex('lost-rows');
 const POINTER_INDEX = inIndex('pointer-index');
 const KEEPER = inVolume('index-keeper');
+const CHECKPOINT = inVolume('checkpoint');
 const REPAIR = inVolume('index-repair');
 const RECOVERY = inVolume('recovery');
 const CHECK = inVolume('check');
@@ -171,17 +172,15 @@ export const INDEX_FAULTS: readonly Fault[] = [
     tests: [RECOVERY, KEEPER],
   },
   {
-    name: 'the overlay freezes after its catalog was written, not in the same step',
+    name: 'the overlay freezes before its catalog is written: what is written in between is lost',
     file: 'src/volume/index-keeper.ts',
     text: `this.#frozenAt = await this.#appendCatalog((append) => {
       this.#index.freeze();
-      this.#frozenAppend = append.record;
-    });`,
-    replacement: `this.#frozenAt = await this.#appendCatalog((append) => {
-      this.#frozenAppend = append.record;
-    });
-    this.#index.freeze();`,
-    tests: [KEEPER],
+      this.#frozenAppend = append.record;`,
+    replacement: `this.#index.freeze();
+    this.#frozenAt = await this.#appendCatalog((append) => {
+      this.#frozenAppend = append.record;`,
+    tests: [CHECKPOINT, KEEPER],
   },
   {
     name: 'after a failed batch the index is used on without being opened again',
@@ -195,7 +194,7 @@ export const INDEX_FAULTS: readonly Fault[] = [
     file: 'src/volume/index-keeper.ts',
     text: 'reopened.checkpoint.generation >= old.checkpoint.generation',
     replacement: 'reopened.checkpoint.generation >= 0',
-    tests: [REPAIR],
+    tests: [CHECKPOINT],
   },
   {
     name: 'the index is made anew from a part of the log, without an error',

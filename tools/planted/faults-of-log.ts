@@ -36,7 +36,7 @@ export const LOG_FAULTS: readonly Fault[] = [
     text: `this.#reject(error);
       return;`,
     replacement: 'this.#reject(error);',
-    tests: [CHUNK_LOG, RECOVERY],
+    tests: [inVolume('disk')],
   },
   {
     name: 'a write is answered before its record is written',
@@ -55,10 +55,8 @@ export const LOG_FAULTS: readonly Fault[] = [
   {
     name: 'a flush joins a sync that is already running',
     file: 'src/log/chunk-log.ts',
-    text: `const served = this.#waiters;
-      this.#waiters = [];
-      const upTo = this.#writtenAppend;`,
-    replacement: 'const upTo = this.#writtenAppend;',
+    text: 'for (const waiter of served) waiter.resolve();',
+    replacement: 'for (const waiter of [...served, ...this.#waiters.splice(0)]) waiter.resolve();',
     tests: [CHUNK_LOG],
   },
   {
@@ -66,7 +64,7 @@ export const LOG_FAULTS: readonly Fault[] = [
     file: 'src/log/chunk-log.ts',
     text: 'await this.#writing?.catch(() => undefined);\n',
     replacement: '',
-    tests: [CHUNK_LOG],
+    tests: [SEGMENTS, CHUNK_LOG],
   },
   {
     name: 'a flush does not sync the segment that is written',
@@ -150,7 +148,7 @@ export const LOG_FAULTS: readonly Fault[] = [
     await this.#writeClosing(RECORD_TAIL_REWRITTEN);`,
     replacement: `await this.idle();
     await this.#writeClosing(RECORD_TAIL_REWRITTEN);`,
-    tests: [RECOVERY, TAIL],
+    tests: [inVolume('cut'), RECOVERY],
   },
   {
     name: 'the log is not synced before the record that closes it',
@@ -285,7 +283,7 @@ export const LOG_FAULTS: readonly Fault[] = [
     file: 'src/log/scan.ts',
     text: 'if (record !== undefined && record.header.previousChecksum === previousChecksum) return record;',
     replacement: 'if (record !== undefined) return record;',
-    tests: [TAIL],
+    tests: [SEGMENTS, TAIL],
   },
   {
     name: 'the second copy of a segment header is not looked at',

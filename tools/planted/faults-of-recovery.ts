@@ -5,6 +5,7 @@ import { type Fault, inLog, inVolume } from './fault.ts';
 const RECOVERY = inVolume('recovery');
 const SUPERBLOCK = inLog('superblock');
 const TAIL = inLog('tail');
+const CUT = inVolume('cut');
 
 export const RECOVERY_FAULTS: readonly Fault[] = [
   {
@@ -120,11 +121,11 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
     tests: [TAIL, RECOVERY],
   },
   {
-    name: 'a footer counts though it is not of the whole segment',
+    name: 'records of a footer count beyond the end that the next segment states',
     file: 'src/log/tail.ts',
     text: 'if (footer !== undefined && endOf(footer) === limit) {',
-    replacement: 'if (footer !== undefined && endOf(footer) <= limit) {',
-    tests: [TAIL],
+    replacement: 'if (footer !== undefined && endOf(footer) >= limit) {',
+    tests: [CUT, TAIL],
   },
   {
     name: 'files that prove that synced records are missing are leftovers',
@@ -171,7 +172,7 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
     name: 'pointers go on to the old tail, which is removed',
     file: 'src/volume/recovery.ts',
     text: 'if (error || node === undefined) return;',
-    replacement: 'if (error || node !== undefined) return;',
+    replacement: 'if (error || node === undefined || append.first >= 0) return;',
     tests: [RECOVERY],
   },
   {
@@ -187,7 +188,7 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
     text: `await storage.remove(segmentPath(segment));
   await storage.syncDirectory('log');`,
     replacement: 'await storage.remove(segmentPath(segment));',
-    tests: [RECOVERY],
+    tests: [CUT],
   },
   {
     name: 'a closing record is trusted without a sync of this process',
@@ -195,7 +196,7 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
     text: `await file.write([bytes], closing.offset);
       await file.datasync();`,
     replacement: 'await file.write([bytes], closing.offset);',
-    tests: [RECOVERY],
+    tests: [CUT],
   },
   {
     name: 'a closing record is synced and not written over first',
@@ -216,7 +217,7 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
     file: 'src/volume/recovery.ts',
     text: 'if (isFirst && (header.offset !== offset || header.append !== append)) break;',
     replacement: 'if (isFirst && header.append < 0) break;',
-    tests: [inVolume('index-keeper'), RECOVERY],
+    tests: [inVolume('checkpoint')],
   },
   {
     name: 'a catalog counts before its last part',

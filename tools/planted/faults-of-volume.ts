@@ -13,7 +13,7 @@ export const VOLUME_FAULTS: readonly Fault[] = [
     file: 'src/volume/chunk-locks.ts',
     text: 'while (chunks.some((chunk) => this.#held.has(chunk))) {',
     replacement: 'while (chunks.length < 0) {',
-    tests: [MODEL],
+    tests: [DISK, MODEL],
   },
   {
     name: 'whole writes do not wait for the lock of a partial one',
@@ -27,7 +27,7 @@ export const VOLUME_FAULTS: readonly Fault[] = [
     file: 'src/volume/disk.ts',
     text: 'await this.#log.settled();\n',
     replacement: '',
-    tests: [MODEL],
+    tests: [DISK, MODEL],
   },
   {
     name: 'a partial write takes zeros for a chunk that it cannot read',
@@ -127,7 +127,7 @@ export const VOLUME_FAULTS: readonly Fault[] = [
     tests: [DISK],
   },
   {
-    name: 'a snapshot takes effect after its record, not in the same step',
+    name: 'a snapshot takes effect when it is on the disk, not in the step in which it is written',
     file: 'src/volume/store.ts',
     text: `const owner = new AppendPromise((append) => {
         catalog.apply(change, append.sequence);
@@ -140,6 +140,7 @@ export const VOLUME_FAULTS: readonly Fault[] = [
     replacement: `const owner = new AppendPromise();
       log.submit(Append.change(owner, JSON.stringify(change)));
       const append = await owner.promise;
+      await log.flush();
       catalog.apply(change, append.sequence);
       if (change.op === 'snapshot') {
         for (const cut of change.cuts) this.#disks.get(cut.volume)?.moveTo(cut.label);
@@ -152,7 +153,7 @@ export const VOLUME_FAULTS: readonly Fault[] = [
     text: `this.path.add(label);
     this.label = label;`,
     replacement: 'this.path.add(label);',
-    tests: [MODEL],
+    tests: [DISK, MODEL],
   },
   {
     name: 'a disk is forgotten while a write to it is under way',
@@ -194,14 +195,14 @@ export const VOLUME_FAULTS: readonly Fault[] = [
     file: 'src/volume/check.ts',
     text: 'yield* checkFooters(environment, tail.segments);',
     replacement: '',
-    tests: [CHECK],
+    tests: [inVolume('check-log')],
   },
   {
     name: 'the checker does not look at the second copy of the superblock',
     file: 'src/volume/check.ts',
     text: 'for (const slot of [0, 1]) {',
     replacement: 'for (const slot of [0]) {',
-    tests: [CHECK],
+    tests: [inVolume('check-log')],
   },
   {
     name: 'a frozen store of revision 1 reads other numbers',
