@@ -83,8 +83,9 @@ async function isGreen(tree: ScratchTree, faults: readonly Fault[]): Promise<boo
 }
 
 async function tryAll(trees: readonly ScratchTree[], faults: readonly Fault[]): Promise<Verdict[]> {
-  const verdicts: Verdict[] = [];
-  const waiting = [...faults];
+  const unusable = await findUnusable(trees[0]!, faults);
+  const verdicts = [...unusable.values()];
+  const waiting = faults.filter((fault) => !unusable.has(fault));
   await Promise.all(
     trees.map(async (tree) => {
       for (let fault = waiting.shift(); fault !== undefined; fault = waiting.shift()) {
@@ -97,25 +98,41 @@ async function tryAll(trees: readonly ScratchTree[], faults: readonly Fault[]): 
   return verdicts.sort((a, b) => faults.indexOf(a.fault) - faults.indexOf(b.fault));
 }
 
+/** Why faults do not apply or do not compile. Those of different files are compiled together: it takes seconds. */
+async function findUnusable(tree: ScratchTree, faults: readonly Fault[]): Promise<Map<Fault, Verdict>> {
+  const unusable = new Map<Fault, Verdict>();
+  let waiting = [...faults];
+  while (waiting.length > 0) {
+    const together = waiting.filter((fault, i) => waiting.findIndex(({ file }) => file === fault.file) === i);
+    waiting = waiting.filter((fault) => !together.includes(fault));
+    const applicable = together.filter((fault) => {
+      const by = tree.whyNot(fault);
+      if (by !== undefined) unusable.set(fault, { fault, outcome: 'DOES NOT APPLY', by, seconds: 0 });
+      return by === undefined;
+    });
+    const errors = await tree.planted(applicable, () => tree.typeErrors());
+    const elsewhere = errors.find((line) => !applicable.some(({ file }) => line.startsWith(file)));
+    for (const fault of applicable) {
+      const by = errors.find((line) => line.startsWith(fault.file)) ?? elsewhere;
+      if (by !== undefined) unusable.set(fault, { fault, outcome: 'DOES NOT COMPILE', by, seconds: 0 });
+    }
+  }
+  return unusable;
+}
+
 async function judge(tree: ScratchTree, fault: Fault): Promise<Verdict> {
   const started = Date.now();
   const verdict = (outcome: Verdict['outcome'], by: string): Verdict => {
     return { fault, outcome, by, seconds: Math.round((Date.now() - started) / 1000) };
   };
-  try {
-    return await tree.planted(fault, async () => {
-      const errors = await tree.typeErrors();
-      if (errors !== '') return verdict('DOES NOT COMPILE', errors);
-      for (const file of fault.tests) {
-        const { failed, broken } = await tree.test([file]);
-        if (broken !== undefined) return verdict('BROKEN', `${file}: ${broken}`);
-        if (failed.length > 0) return verdict('found', `${file}: ${failed[0]}`);
-      }
-      return verdict('MISSED', `not by ${fault.tests.join(', ')}`);
-    });
-  } catch (error) {
-    return verdict('DOES NOT APPLY', (error as Error).message);
-  }
+  return await tree.planted([fault], async () => {
+    for (const file of fault.tests) {
+      const { failed, broken } = await tree.test([file]);
+      if (broken !== undefined) return verdict('BROKEN', `${file}: ${broken}`);
+      if (failed.length > 0) return verdict('found', `${file}: ${failed[0]}`);
+    }
+    return verdict('MISSED', `not by ${fault.tests.join(', ')}`);
+  });
 }
 
 function report(verdicts: readonly Verdict[]): number {

@@ -7,7 +7,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { type Fault, plant } from './fault.ts';
+import { type Fault, plant, whyNot } from './fault.ts';
 
 const COPIED = ['src', 'test', 'tools', 'package.json', 'tsconfig.json'];
 /** No test of those that faults name takes a minute; one that hangs does. */
@@ -46,23 +46,34 @@ export class ScratchTree {
     fs.symlinkSync(path.join(root, 'node_modules'), path.join(directory, 'node_modules'));
   }
 
-  /** Runs `work` while the fault is in the copy. @throws Error if it does not apply exactly once */
-  async planted<T>(fault: Fault, work: () => Promise<T>): Promise<T> {
+  /** Why the fault cannot be planted; undefined if it can. */
+  whyNot(fault: Fault): string | undefined {
     const file = path.join(this.#directory, fault.file);
-    const source = fs.readFileSync(file, 'utf8');
-    fs.writeFileSync(file, plant(source, fault));
+    return fs.existsSync(file) ? whyNot(fs.readFileSync(file, 'utf8'), fault) : `there is no ${fault.file}`;
+  }
+
+  /** Runs `work` while the faults, of a file each, are in the copy. @throws Error if one does not apply exactly once */
+  async planted<T>(faults: readonly Fault[], work: () => Promise<T>): Promise<T> {
+    const sources = new Map<string, string>();
     try {
+      for (const fault of faults) {
+        const file = path.join(this.#directory, fault.file);
+        const source = fs.readFileSync(file, 'utf8');
+        sources.set(file, source);
+        fs.writeFileSync(file, plant(source, fault));
+      }
       return await work();
     } finally {
-      fs.writeFileSync(file, source);
+      for (const [file, source] of sources) fs.writeFileSync(file, source);
     }
   }
 
-  /** What the compiler says against the copy; empty if nothing. What a fault leaves unused is no mistake. */
-  async typeErrors(): Promise<string> {
+  /** What the compiler says against the copy, by line; empty if nothing. What a fault leaves unused is no mistake. */
+  async typeErrors(): Promise<string[]> {
     const options = ['--noEmit', '--noUnusedLocals', 'false', '--noUnusedParameters', 'false'];
     const { status, output } = await this.#run('typescript/bin/tsc', ['-p', 'tsconfig.json', ...options]);
-    return status === 0 ? '' : output;
+    // What explains an error stands indented behind it.
+    return status === 0 ? [] : output.split('\n').filter((line) => /^\S/.test(line));
   }
 
   /** Runs test files until the first failure. */
