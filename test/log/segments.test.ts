@@ -14,7 +14,7 @@ const MANY = 600;
 describe('the segment made ahead', () => {
   it('is filled with zeros, and on the disk, before anybody waits for it', async () => {
     const rig = await LogRig.begin();
-    rig.supply.prepare();
+    rig.supply.prepare(true);
     await rig.rest();
     const machine = rig.storage.copy();
     machine.crash();

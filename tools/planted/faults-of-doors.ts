@@ -44,6 +44,20 @@ export const DOOR_FAULTS: readonly Fault[] = [
     tests: [STORAGE],
   },
   {
+    name: 'the rest of a short write to the page cache goes where its beginning went',
+    file: 'src/base/node-storage.ts',
+    text: 'const written = fs.writevSync(this.#descriptor, rest, position + done);',
+    replacement: 'const written = fs.writevSync(this.#descriptor, rest, position);',
+    tests: [inBase('cached-writes'), STORAGE],
+  },
+  {
+    name: 'a short write to the page cache counts as a whole one',
+    file: 'src/base/node-storage.ts',
+    text: 'while (done < total) {',
+    replacement: 'while (done < 0) {',
+    tests: [inBase('cached-writes'), STORAGE],
+  },
+  {
     name: 'an NBD flush is answered at once',
     file: 'src/nbd/transmission.ts',
     text: 'void this.#device.flush().then(request.succeed, request.fail);',

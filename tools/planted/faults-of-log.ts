@@ -41,16 +41,29 @@ export const LOG_FAULTS: readonly Fault[] = [
   {
     name: 'a write is answered before its record is written',
     file: 'src/log/chunk-log.ts',
-    text: `await this.#writeRecord(segment, 0);
-    this.#takeOff(count);
-    const { appends } = this.#packer;
-    for (let i = 0; i < appends.length; i++) appends[i]!.owner.appended(appends[i]!, undefined);`,
-    replacement: `const written = this.#writeRecord(segment, 0);
-    this.#takeOff(count);
-    const { appends } = this.#packer;
-    for (let i = 0; i < appends.length; i++) appends[i]!.owner.appended(appends[i]!, undefined);
-    await written;`,
+    text: `await written;
+          this.#takeOff(appends.length);
+          issued = appends.some(takesEffect) ? undefined : this.#issueAtOnce();
+          this.#tell(appends, undefined);`,
+    replacement: `this.#takeOff(appends.length);
+          this.#tell(appends, undefined);
+          await written;
+          issued = appends.some(takesEffect) ? undefined : this.#issueAtOnce();`,
     tests: [CHUNK_LOG, RECOVERY],
+  },
+  {
+    name: 'the record behind a change is packed before the change has taken effect',
+    file: 'src/log/chunk-log.ts',
+    text: 'issued = appends.some(takesEffect) ? undefined : this.#issueAtOnce();',
+    replacement: 'issued = this.#issueAtOnce();',
+    tests: [CHUNK_LOG, inVolume('disk')],
+  },
+  {
+    name: 'a record that the page cache does not take at once is not written at all',
+    file: 'src/log/segment-writer.ts',
+    text: 'if (!this.file.writeCached(buffers, header.offset)) await this.file.write(buffers, header.offset);',
+    replacement: 'this.file.writeCached(buffers, header.offset);',
+    tests: [CHUNK_LOG],
   },
   {
     name: 'a flush joins a sync that is already running',
@@ -135,9 +148,9 @@ export const LOG_FAULTS: readonly Fault[] = [
   {
     name: 'a closing record is not synced',
     file: 'src/log/chunk-log.ts',
-    text: `await this.#writeRecord(this.#segment!, flags);
+    text: `await this.#issueRecord(this.#segment!, flags);
     await this.flush();`,
-    replacement: 'await this.#writeRecord(this.#segment!, flags);',
+    replacement: 'await this.#issueRecord(this.#segment!, flags);',
     tests: [CHUNK_LOG],
   },
   {
