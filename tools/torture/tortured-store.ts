@@ -1,0 +1,215 @@
+/**
+ * A store that is served, worked on, and struck down, again and again: whatever the blow was, `recover` brings it back
+ * and compares all of it with its history.
+ */
+
+import fs from 'node:fs';
+import { type Cleanup, pause, tail } from '../../test/support/programs.ts';
+import type { Random } from '../../test/support/random.ts';
+import { type LoadOptions, Writer } from './load.ts';
+import { NbdClient } from './nbd-client.ts';
+import { StoreHistory } from './store-history.ts';
+import { StoreServer, type Surroundings } from './store-server.ts';
+
+const DISK_BYTES = 2 << 20;
+const FIRST_DISKS = ['left', 'right'];
+const DISKS_MAX = 5;
+const WRITERS_PER_DISK = 2;
+const READ_BYTES = 256 << 10;
+/** Snapshots that are read again after every blow; of those before that, some. */
+const SNAPSHOTS_WATCHED = 4;
+
+/** What was done to a store, to be told. */
+export type Figures = Record<'writes' | 'flushes' | 'snapshots' | 'clones', number>;
+
+export class TorturedStore {
+  readonly server: StoreServer;
+  readonly history: StoreHistory;
+  readonly figures: Figures = { writes: 0, flushes: 0, snapshots: 0, clones: 0 };
+  /** What the clients saw that they may see: how many requests failed, by error. */
+  readonly refused = new Map<number, number>();
+  /** Errors of the protocol that clients may see from now on. */
+  readonly mayFailWith = new Set<number>();
+  readonly #random: Random;
+  #writers: Writer[] = [];
+  #beside: Promise<void> = Promise.resolve();
+  #isLoaded = false;
+  #nameCount = 0;
+
+  private constructor(server: StoreServer, random: Random, seed: number) {
+    this.server = server;
+    this.#random = random;
+    this.history = new StoreHistory(seed);
+  }
+
+  /** A new store with two empty volumes, served. */
+  static async make(
+    cleanup: Cleanup,
+    directory: string,
+    random: Random,
+    initOptions: readonly string[] = ['--segment-size', '1M'],
+    surroundings?: Surroundings,
+  ): Promise<TorturedStore> {
+    const server = new StoreServer(cleanup, directory);
+    const made = new TorturedStore(server, random, random.next());
+    await server.coppice('init', ...initOptions);
+    await server.start(surroundings);
+    const control = await server.control();
+    for (const name of FIRST_DISKS) {
+      const disk = made.history.addDisk(name, Buffer.alloc(DISK_BYTES));
+      await control.create(name, DISK_BYTES);
+      disk.isPromised = true;
+    }
+    await control.close();
+    return made;
+  }
+
+  /** Clients begin their work on all disks, and others take snapshots, make clones and checkpoints beside them. */
+  async load(flushPercent = 10): Promise<void> {
+    const { history } = this;
+    const load = this.#loadOptions(flushPercent);
+    this.#isLoaded = true;
+    this.#writers = [];
+    for (const { history: disk } of history.disks.values()) {
+      for (let i = 0; i < WRITERS_PER_DISK; i++) this.#writers.push(await Writer.start(load, disk));
+    }
+    this.#beside = this.#workBeside();
+  }
+
+  #loadOptions(flushPercent: number): LoadOptions {
+    const { history, mayFailWith, server } = this;
+    return { random: this.#random, history, mayFailWith, flushPercent, socketPath: server.nbdSocket };
+  }
+
+  get answered(): number {
+    return this.#writers.reduce((sum, { answered }) => sum + answered, 0);
+  }
+
+  /** Whatever fails here was not answered, and may or may not have happened. */
+  async #workBeside(): Promise<void> {
+    const random = this.#random;
+    const control = await this.server.control().catch(() => undefined);
+    if (control === undefined) return;
+    try {
+      while (this.#isLoaded) {
+        await pause(random.below(120));
+        const kind = random.pick(['snapshot', 'snapshot', 'clone', 'checkpoint'] as const);
+        if (!this.#isLoaded) break;
+        if (kind === 'checkpoint') await control.status();
+        else if (kind === 'snapshot') {
+          const asked = this.history.addSnapshots(`s${++this.#nameCount}`);
+          await control.snapshot([...asked.keys()]);
+          this.history.answerSnapshots(asked);
+          this.figures.snapshots++;
+        } else await this.#clone((source, name) => control.clone(source, name));
+      }
+    } catch {
+      // What fails when it should not is missing afterwards, or damaged.
+    } finally {
+      await control.close();
+    }
+  }
+
+  /** Of a snapshot that has been read: so it is known what the clone begins with. */
+  async #clone(make: (source: string, name: string) => Promise<unknown>): Promise<void> {
+    const { history } = this;
+    const sources = [...history.snapshots].filter(
+      ([
+        ,
+        {
+          history: { seen },
+        },
+      ]) => seen !== undefined,
+    );
+    if (sources.length === 0 || history.disks.size >= DISKS_MAX) return;
+    const [source, { history: snapshot }] = this.#random.pick(sources);
+    const name = `c${++this.#nameCount}`;
+    const disk = history.addDisk(name, snapshot.seen!);
+    await make(source, name);
+    disk.isPromised = true;
+    this.figures.clones++;
+    if (!this.#isLoaded) return;
+    this.#writers.push(await Writer.start(this.#loadOptions(10), disk.history));
+  }
+
+  /** Waits until so much was answered, or nothing more can be. */
+  async untilAnswered(count: number, waitMs: number): Promise<void> {
+    const deadline = performance.now() + waitMs;
+    while (this.answered < count && performance.now() < deadline && this.server.result === undefined)
+      await pause(2);
+  }
+
+  /** The clients stop, or find that the server is gone. @throws Error if one of them saw what it may not see */
+  async unload(): Promise<void> {
+    this.#isLoaded = false;
+    for (const writer of this.#writers) writer.stop();
+    await this.#beside;
+    await Promise.all(this.#writers.map(({ ended }) => ended));
+    for (const { answered, flushed, refused } of this.#writers) {
+      this.figures.writes += answered;
+      this.figures.flushes += flushed;
+      for (const [error, count] of refused) this.refused.set(error, (this.refused.get(error) ?? 0) + count);
+    }
+    const failures = this.#writers.flatMap((writer) => writer.failures);
+    this.#writers = [];
+    if (failures.length > 0) throw new Error(`clients saw: ${failures.slice(0, 5).join('; ')}`);
+  }
+
+  /** Checks the store, serves it again and compares everything. @throws Error that says what is wrong */
+  async recover(options: { allSnapshots?: boolean } = {}): Promise<void> {
+    const damage = await this.server.damage();
+    if (damage !== undefined) throw new Error(damage);
+    await this.server.start();
+    await this.compare(options);
+  }
+
+  /** As recover does, while the store is being served and nobody works on it. */
+  async compare({ allSnapshots = false }: { allSnapshots?: boolean } = {}): Promise<void> {
+    const { history } = this;
+    const control = await this.server.control();
+    const present = (await control.list()).map(({ name }) => name);
+    await control.close();
+    const snapshots = (): string[] => [...history.snapshots.keys()];
+    check(history.settleNames(new Set(present)));
+    check(history.settle(await this.#read([...history.disks.keys()])));
+    const fresh = snapshots().filter((name) => history.snapshots.get(name)!.history.seen === undefined);
+    const watched = allSnapshots ? snapshots() : [...fresh, ...this.#some(snapshots(), SNAPSHOTS_WATCHED)];
+    for (const name of new Set(watched)) check(history.wrongSnapshots(await this.#read([name])));
+  }
+
+  #some(names: readonly string[], count: number): string[] {
+    return names.length === 0 ? [] : Array.from({ length: count }, () => this.#random.pick(names));
+  }
+
+  async #read(names: readonly string[]): Promise<Map<string, Buffer>> {
+    const contents = new Map<string, Buffer>();
+    for (const name of names) {
+      const client = await NbdClient.connect(this.server.nbdSocket, name);
+      const offsets = Array.from({ length: DISK_BYTES / READ_BYTES }, (_, i) => i * READ_BYTES);
+      const answers = await Promise.all(offsets.map((offset) => client.read(offset, READ_BYTES)));
+      client.close();
+      const failed = answers.find(({ error }) => error !== 0);
+      if (failed !== undefined)
+        throw new Error(`${name} cannot be read: ${failed.error}\n${tail(this.server.log)}`);
+      contents.set(name, Buffer.concat(answers.map(({ payload }) => payload)));
+    }
+    return contents;
+  }
+
+  /** Ends the server as users do; then nothing may be lost. */
+  async stop(): Promise<void> {
+    const result = await this.server.stop();
+    if (result !== 0) throw new Error(`the server ended with ${result}\n${tail(this.server.log)}`);
+    this.history.keepAll();
+  }
+
+  /** The store is not needed any more. */
+  async remove(): Promise<void> {
+    await this.server.kill();
+    fs.rmSync(this.server.directory, { recursive: true, force: true });
+  }
+}
+
+function check(wrong: string | undefined): void {
+  if (wrong !== undefined) throw new Error(wrong);
+}
