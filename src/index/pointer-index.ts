@@ -10,6 +10,7 @@
  *   that a commit overtook looks the same, and is simply repeated.
  */
 
+import type { AbstractChainedBatchWriteOptions } from 'abstract-level';
 import { assert, hasCode, StoreError } from '../base/errors.ts';
 import {
   Directory,
@@ -271,7 +272,8 @@ export class PointerIndex {
     const row = encodeCheckpoint(checkpoint);
     sealRow(CHECKPOINT_KEY, row);
     sink.put(CHECKPOINT_KEY, row);
-    await batch.write();
+    // Without a sync a power cut leaves later batches without earlier ones: LevelDB's log has holes then.
+    await batch.write({ sync: true } as AbstractChainedBatchWriteOptions);
     edit.install();
     this.#checkpoint = checkpoint;
     this.#overlays.frozen = undefined;

@@ -252,6 +252,22 @@ async function withHeldRead(directoryBytes: number): Promise<{
   return { rig, holdNext };
 }
 
+describe('a commit', () => {
+  it('is synced: of commits that are not, a power cut may leave a later one without an earlier one', async () => {
+    const writes: unknown[] = [];
+    const database = watched(await memoryDatabase(), {
+      before: (call, args) => void (call === 'write' && writes.push(args[0])),
+    });
+    const rig = await IndexRig.begin(database);
+    rig.apply({ op: 'create' });
+    for (const first of [0, 5]) {
+      rig.apply({ op: 'write', label: 1, first, count: 1 });
+      await rig.commit();
+    }
+    expect(writes).toEqual([{ sync: true }, { sync: true }]);
+  });
+});
+
 describe('what commits do to a read that they overtake', () => {
   it('a load that two commits overtake has what came and went meanwhile', async () => {
     const { rig, holdNext } = await withHeldRead(1 << 20);
