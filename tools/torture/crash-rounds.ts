@@ -14,6 +14,8 @@ const ROUNDS_PER_STORE = 8;
 export interface Blow {
   /** Answered changes survive it, flushed or not. */
   readonly keepsAll: boolean;
+  /** LevelDB may come out of it damaged. */
+  readonly mayLoseIndex: boolean;
   /** What clients may see of it, as errors of the protocol; for most of them the server is just gone. */
   readonly errors: readonly number[];
   /** Strikes; when it resolves the server is gone and the store can be opened again. */
@@ -31,7 +33,7 @@ export async function crashRounds(blow: Blow, directory: string, options: RigOpt
     }
     await workAndStrike(store!, blow, options, counts);
     const isLast = round % ROUNDS_PER_STORE === 0 || round === rounds;
-    await store!.recover({ allSnapshots: isLast });
+    await store!.recover({ allSnapshots: isLast, mayLoseIndex: blow.mayLoseIndex });
     say(`round ${round}: ${store!.figures.writes} writes, ${Math.round(performance.now() - startedAt)} ms`);
     if (!isLast) continue;
     await store!.stop();
@@ -54,7 +56,8 @@ async function workAndStrike(
     counts.blows = counts.blows! + 1;
   };
   await store.load(random.pick([0, 3, 10, 30]));
-  await store.untilAnswered(random.between(1, random.pick([50, 800, 3_000])), 1_500);
+  const enough = random.between(1, random.pick([50, 800, 3_000]));
+  await store.until(() => store.answered >= enough, 1_500);
   if (random.chance(12)) {
     await store.unload();
     await pause(random.below(250));

@@ -45,8 +45,8 @@ export interface View {
   from: number;
   /** What was sent after that cannot be seen. */
   until: number;
-  /** After a crash: a forced change that was answered must be seen, whenever that was. */
-  isAfterCrash?: boolean;
+  /** A forced change that was answered by then must be seen, too. */
+  forcedUntil?: number;
 }
 
 /** What a disk held when it was last read as a whole, and what was changed since. */
@@ -193,7 +193,7 @@ export class DiskHistory {
   #tell(era: Era, seen: Buffer, sector: number, view: View): string {
     const changes = era.of(sector).map((change) => {
       const kind = `${change.isZero ? 'zeros' : 'data'}${change.isForced ? ' forced' : ''}`;
-      return `#${change.number} ${kind} ${change.sentAt} to ${change.answeredAt}`;
+      return `#${change.number} ${kind} [${change.first}, ${change.end}) ${change.sentAt} to ${change.answeredAt}`;
     });
     const isBase = seen.compare(era.base, sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES) === 0;
     const what = isBase
@@ -212,9 +212,8 @@ export class DiskHistory {
 function isOverwritten(changes: readonly Change[], answeredAt: number, view: View): boolean {
   return changes.some((later) => {
     if (later.sentAt < answeredAt) return false;
-    const isOwed =
-      view.isAfterCrash === true && later.isForced && later.answeredAt < Number.POSITIVE_INFINITY;
-    return later.answeredAt <= view.from || isOwed;
+    const isForcedToo = later.isForced && later.answeredAt <= (view.forcedUntil ?? 0);
+    return later.answeredAt <= view.from || isForcedToo;
   });
 }
 

@@ -11,7 +11,7 @@ export const kill: Rig = {
   rounds: 300,
   run: (options) =>
     crashRounds(
-      { keepsAll: true, errors: [], strike: (store) => store.server.kill() },
+      { keepsAll: true, mayLoseIndex: false, errors: [], strike: (store) => store.server.kill() },
       options.scratch,
       options,
     ),

@@ -80,10 +80,12 @@ export class Writer {
   async #flush(): Promise<void> {
     const { history } = this.#options;
     const sentAt = history.moments.next();
-    if (!this.#isDone(await this.#client.flush())) {
+    if (!this.#isDone(await this.#client.flush(), 'flush')) {
+      history.failFlush();
       await pause(1);
       return;
     }
+    this.#checkSync(sentAt);
     history.flushedAt(sentAt);
     this.flushed++;
   }
@@ -93,7 +95,7 @@ export class Writer {
     const { first, count } = this.#place();
     const from = moments.next();
     const answer = await this.#client.read(first * SECTOR_BYTES, count * SECTOR_BYTES);
-    if (!this.#isDone(answer)) return;
+    if (!this.#isDone(answer, 'read')) return;
     const wrong = this.#disk.wrong(answer.payload, { from, until: moments.next() }, first);
     if (wrong !== undefined) this.failures.push(`read while serving: ${wrong}`);
   }
@@ -107,20 +109,29 @@ export class Writer {
     const answer = await (kind === 'write'
       ? this.#client.write(offset, this.#disk.content(change), change.isForced)
       : this.#client[kind](offset, length, change.isForced));
-    if (!this.#isDone(answer)) {
+    if (!this.#isDone(answer, 'change')) {
       await pause(1);
       return;
     }
+    if (change.isForced) this.#checkSync(change.sentAt);
     this.#disk.answer(change);
     this.answered++;
   }
 
-  #isDone({ error }: Answer): boolean {
+  /** A sync that failed leaves nothing that a later one could vouch for. */
+  #checkSync(sentAt: number): void {
+    if (sentAt > this.#options.history.flushFailedAt)
+      this.failures.push('a flush succeeded after one that failed');
+  }
+
+  #isDone({ error }: Answer, kind: 'read' | 'flush' | 'change'): boolean {
     if (error === nbd.NBD_SUCCESS) return true;
-    if (this.#options.mayFailWith.has(error)) {
+    // Only a change needs room.
+    const mayBe = error !== nbd.NBD_ENOSPC || kind === 'change';
+    if (mayBe && this.#options.mayFailWith.has(error)) {
       this.refused.set(error, (this.refused.get(error) ?? 0) + 1);
     } else {
-      this.failures.push(`a request failed with ${error}`);
+      this.failures.push(`a ${kind} failed with ${error}`);
     }
     return false;
   }

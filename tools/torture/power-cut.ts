@@ -4,7 +4,7 @@
  */
 
 import { NBD_EIO } from '../../src/nbd/protocol.ts';
-import { crashRounds } from './crash-rounds.ts';
+import { type Blow, crashRounds } from './crash-rounds.ts';
 import {
   FILE_SYSTEM_KINDS,
   type FileSystemKind,
@@ -16,6 +16,11 @@ import {
 import type { Rig } from './rig.ts';
 
 const SIZE_BYTES = 320 << 20;
+/**
+ * An fdatasync that is under way while ext4 is shut down may succeed and have written nothing: 4 times of 60 with a
+ * program that does nothing else. Power that fails takes whoever would hear that answer with it.
+ */
+const ANSWERS_AMID_CUT_LIE: ReadonlySet<FileSystemKind> = new Set(['ext4']);
 
 function powerCut(kind: FileSystemKind): Rig {
   return {
@@ -28,10 +33,12 @@ function powerCut(kind: FileSystemKind): Rig {
       const { cleanup, scratch, random } = options;
       const size = Math.max(SIZE_BYTES, SIZE_BYTES_MIN[kind]);
       const fileSystem = await LoopFileSystem.make(cleanup, scratch, kind, size);
-      const blow = {
+      const blow: Blow = {
         keepsAll: false,
+        mayLoseIndex: false,
         errors: [NBD_EIO],
-        strike: async (store: { server: { kill(): Promise<void> } }): Promise<void> => {
+        strike: async (store) => {
+          if (ANSWERS_AMID_CUT_LIE.has(kind)) store.history.endPromises();
           await fileSystem.cutPower(random.chance(30));
           await store.server.kill();
           await fileSystem.remount();

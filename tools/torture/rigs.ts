@@ -4,11 +4,12 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { Cleanup } from '../../test/support/programs.ts';
 import { Random } from '../../test/support/random.ts';
+import { fullDisks } from './full-disk.ts';
 import { kill } from './kill.ts';
 import { powerCuts } from './power-cut.ts';
 import type { Counts, Rig } from './rig.ts';
 
-export const RIGS: readonly Rig[] = [...powerCuts, kill];
+export const RIGS: readonly Rig[] = [...powerCuts, kill, ...fullDisks];
 
 export interface RunOptions {
   rounds: number;

@@ -22,6 +22,9 @@ export class StoreHistory {
   readonly #mark: number;
   /** Everything answered by then must be there. */
   #floor = 0;
+  /** What was answered later promises nothing. */
+  #promisesEndAt = Number.POSITIVE_INFINITY;
+  flushFailedAt = Number.POSITIVE_INFINITY;
 
   /** Contents of stores with different seeds are told apart. */
   constructor(seed: number) {
@@ -30,7 +33,21 @@ export class StoreHistory {
 
   /** A flush was answered that was sent then. */
   flushedAt(sentAt: number): void {
-    this.#floor = Math.max(this.#floor, sentAt);
+    if (this.#promisesEndAt === Number.POSITIVE_INFINITY) this.#floor = Math.max(this.#floor, sentAt);
+  }
+
+  /** From now until the store is opened again answers promise nothing: nobody whose power is off could give them. */
+  endPromises(): void {
+    this.#promisesEndAt = this.moments.next();
+  }
+
+  promise(named: Named<DiskHistory | SnapshotHistory>): void {
+    if (this.#promisesEndAt === Number.POSITIVE_INFINITY) named.isPromised = true;
+  }
+
+  /** A flush was answered with an error. Until the store is opened again no other may succeed that is sent now. */
+  failFlush(): void {
+    this.flushFailedAt = Math.min(this.flushFailedAt, this.moments.next());
   }
 
   /** Nothing that was answered until now may be lost: the process died and the system lives, or all was closed. */
@@ -60,7 +77,7 @@ export class StoreHistory {
   answerSnapshots(snapshots: ReadonlyMap<string, Named<SnapshotHistory>>): void {
     for (const snapshot of snapshots.values()) {
       snapshot.history.answer();
-      snapshot.isPromised = true;
+      this.promise(snapshot);
       this.flushedAt(snapshot.history.askedAt);
     }
   }
@@ -80,9 +97,15 @@ export class StoreHistory {
 
   /** After a crash: what is wrong with these contents of all disks. From now on they are what must be there. */
   settle(contents: Contents): string | undefined {
-    for (const [name, { history }] of this.disks) this.flushedAt(history.newestIn(contents.get(name)!));
+    const newest = [...this.disks].map(([name, { history }]) => history.newestIn(contents.get(name)!));
+    const view = {
+      from: Math.max(this.#floor, ...newest),
+      until: Number.POSITIVE_INFINITY,
+      forcedUntil: Math.min(this.#promisesEndAt, this.moments.next()),
+    };
+    this.flushFailedAt = Number.POSITIVE_INFINITY;
+    this.#promisesEndAt = Number.POSITIVE_INFINITY;
     for (const [name, { history }] of this.disks) {
-      const view = { from: this.#floor, until: Number.POSITIVE_INFINITY, isAfterCrash: true };
       const wrong = history.wrong(contents.get(name)!, view);
       if (wrong !== undefined) return wrong;
     }

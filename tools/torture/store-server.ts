@@ -7,6 +7,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { ControlClient } from '../../src/server/control-client.ts';
+import type { Finding } from '../../src/volume/summary.ts';
 import { type Cleanup, type Outcome, Program, runTool, tail } from '../../test/support/programs.ts';
 
 /** This file is run as it is by tests, and from dist by `npm run torture`. */
@@ -44,10 +45,13 @@ export class StoreServer {
     return output;
   }
 
-  /** What fsck prints unless the store is clean. */
-  async damage(): Promise<string | undefined> {
-    const { result, output } = await this.run(['fsck']);
-    return result === 0 ? undefined : `fsck ended with ${result}: ${tail(output)}`;
+  /** What fsck finds that is damage. @throws Error if it cannot check, or its exit code says something else */
+  async damage(): Promise<Finding[]> {
+    const { result, output } = await this.run(['--json', 'fsck']);
+    if (result !== 0 && result !== 4) throw new Error(`fsck ended with ${result}: ${tail(output)}`);
+    const damage = (JSON.parse(output) as Finding[]).filter(({ severity }) => severity === 'damage');
+    if (damage.length > 0 !== (result === 4)) throw new Error(`fsck ended with ${result}: ${tail(output)}`);
+    return damage;
   }
 
   #command(args: readonly string[]): string[] {

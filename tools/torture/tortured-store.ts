@@ -20,12 +20,19 @@ const READ_BYTES = 256 << 10;
 const SNAPSHOTS_WATCHED = 4;
 
 /** What was done to a store, to be told. */
-export type Figures = Record<'writes' | 'flushes' | 'snapshots' | 'clones', number>;
+export type Figures = Record<'writes' | 'flushes' | 'snapshots' | 'clones' | 'indexes made anew', number>;
+
+export interface RecoverOptions {
+  /** All snapshots are read, not only new ones and a few others. */
+  allSnapshots?: boolean;
+  /** The index may be damaged, and is made anew then; the log may not. */
+  mayLoseIndex?: boolean;
+}
 
 export class TorturedStore {
   readonly server: StoreServer;
   readonly history: StoreHistory;
-  readonly figures: Figures = { writes: 0, flushes: 0, snapshots: 0, clones: 0 };
+  readonly figures: Figures = { writes: 0, flushes: 0, snapshots: 0, clones: 0, 'indexes made anew': 0 };
   /** What the clients saw that they may see: how many requests failed, by error. */
   readonly refused = new Map<number, number>();
   /** Errors of the protocol that clients may see from now on. */
@@ -58,7 +65,7 @@ export class TorturedStore {
     for (const name of FIRST_DISKS) {
       const disk = made.history.addDisk(name, Buffer.alloc(DISK_BYTES));
       await control.create(name, DISK_BYTES);
-      disk.isPromised = true;
+      made.history.promise(disk);
     }
     await control.close();
     return made;
@@ -126,17 +133,22 @@ export class TorturedStore {
     const name = `c${++this.#nameCount}`;
     const disk = history.addDisk(name, snapshot.seen!);
     await make(source, name);
-    disk.isPromised = true;
+    history.promise(disk);
     this.figures.clones++;
     if (!this.#isLoaded) return;
     this.#writers.push(await Writer.start(this.#loadOptions(10), disk.history));
   }
 
-  /** Waits until so much was answered, or nothing more can be. */
-  async untilAnswered(count: number, waitMs: number): Promise<void> {
+  /** How many requests failed since the load began. */
+  get refusedCount(): number {
+    return this.#writers.reduce((sum, { refused }) => [...refused.values()].reduce((a, b) => a + b, sum), 0);
+  }
+
+  /** Waits for `condition` while the server runs; answers whether it came true. */
+  async until(condition: () => boolean, waitMs: number): Promise<boolean> {
     const deadline = performance.now() + waitMs;
-    while (this.answered < count && performance.now() < deadline && this.server.result === undefined)
-      await pause(2);
+    while (!condition() && performance.now() < deadline && this.server.result === undefined) await pause(2);
+    return condition();
   }
 
   /** The clients stop, or find that the server is gone. @throws Error if one of them saw what it may not see */
@@ -156,18 +168,25 @@ export class TorturedStore {
   }
 
   /** Checks the store, serves it again and compares everything. @throws Error that says what is wrong */
-  async recover(options: { allSnapshots?: boolean } = {}): Promise<void> {
+  async recover({ mayLoseIndex = false, ...options }: RecoverOptions = {}): Promise<void> {
     const damage = await this.server.damage();
-    if (damage !== undefined) throw new Error(damage);
+    const isOfIndex = damage.length > 0 && damage.every(({ code }) => code === 'INDEX_DAMAGED');
+    if (damage.length > 0 && !(mayLoseIndex && isOfIndex)) throw new Error(`fsck: ${JSON.stringify(damage)}`);
     await this.server.start();
+    const isMadeAnew = this.server.log.includes('made anew');
+    if (isOfIndex && !isMadeAnew) throw new Error(`an index in doubt was used: ${JSON.stringify(damage)}`);
+    if (isMadeAnew) this.figures['indexes made anew']++;
     await this.compare(options);
   }
 
   /** As recover does, while the store is being served and nobody works on it. */
-  async compare({ allSnapshots = false }: { allSnapshots?: boolean } = {}): Promise<void> {
+  async compare({ allSnapshots = false }: RecoverOptions = {}): Promise<void> {
     const { history } = this;
     const control = await this.server.control();
     const present = (await control.list()).map(({ name }) => name);
+    for await (const { severity, message } of control.check()) {
+      if (severity === 'damage') throw new Error(`a check of the served store says: ${message}`);
+    }
     await control.close();
     const snapshots = (): string[] => [...history.snapshots.keys()];
     check(history.settleNames(new Set(present)));
