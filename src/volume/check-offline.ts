@@ -19,7 +19,7 @@ import {
   note,
   temporaryScratch,
 } from './check.ts';
-import { INDEX_PATH, type OpenDatabase } from './index-keeper.ts';
+import { INDEX_PATH, isTemporary, ofIndex, type OpenDatabase } from './index-keeper.ts';
 import { Replay } from './replay.ts';
 import type { Finding } from './summary.ts';
 
@@ -68,6 +68,7 @@ export async function* checkClosedStore(environment: CheckEnvironment): AsyncGen
           },
         );
       } catch (error) {
+        if (isTemporary(error)) throw ofIndex(error, 'opening the index');
         const reason = hasCode(error, 'INDEX_DAMAGED') ? (error as Error).message : 'LevelDB cannot open it';
         yield damage('INDEX_DAMAGED', `${reason}; it is made anew from the log when the store is opened`);
       }

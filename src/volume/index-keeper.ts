@@ -34,6 +34,8 @@ const NEW_INDEX_PATH = 'index.new';
 const OVERLAY_BYTES_MAX = 48 << 20;
 /** Log behind the checkpoint at which one begins: bounds replay. */
 const REPLAY_BYTES_MAX = 2 ** 31;
+/** Room that LevelDB gets for a commit: the changes, once in its log and once in a table, and what it compacts with them. */
+const COMMIT_ROOM_BYTES = 32 << 20;
 /** How long nothing that failed is tried again. */
 const RETRY_MS = 1000;
 /** Changes that lie so close together that a checkpoint of them costs next to nothing: it begins early then. */
@@ -69,8 +71,8 @@ export async function openIndex(
     return await PointerIndex.open(database, overlays, uuid, cacheBytes / 8);
   } catch (error) {
     await database?.close();
-    // Not a reason to rebuild: the index is whole, somebody holds it, or the process is out of descriptors.
-    if (isTemporary(error)) throw fromSystemError(error, 'opening the index');
+    // Not a reason to rebuild: the index is whole, and somebody holds it, or descriptors or room are short.
+    if (isTemporary(error)) throw ofIndex(error, 'opening the index');
     logger.warn({ err: error }, 'the index cannot be trusted and is made anew from the log');
     return undefined;
   }
@@ -78,21 +80,41 @@ export async function openIndex(
 
 type CodedError = Error & { code?: string };
 
-function isTemporary(error: unknown): boolean {
-  for (let at = error as CodedError | undefined; at instanceof Error; at = at.cause as typeof at) {
-    if (at.code === 'LEVEL_LOCKED' || /Too many open files|EMFILE|ENFILE/.test(at.message ?? '')) return true;
-  }
+const NO_ROOM = /No space left on device|Disk quota exceeded|File too large/;
+const NO_DESCRIPTORS = /Too many open files|EMFILE|ENFILE/;
+
+/** LevelDB tells the errors of the system by their messages only. */
+function says(error: unknown, what: RegExp): boolean {
+  for (let at = error; at instanceof Error; at = at.cause) if (what.test(at.message)) return true;
   return false;
 }
 
+/** The index may be whole: it could not be opened or written for now. */
+export function isTemporary(error: unknown): boolean {
+  for (let at = error as CodedError | undefined; at instanceof Error; at = at.cause as typeof at) {
+    if (at.code === 'LEVEL_LOCKED') return true;
+  }
+  return hasCode(error, 'NO_SPACE') || says(error, NO_ROOM) || says(error, NO_DESCRIPTORS);
+}
+
 /** An error of LevelDB itself. */
-function isOfDatabase(error: unknown): boolean {
+export function isOfDatabase(error: unknown): boolean {
   return (error as CodedError | undefined)?.code?.startsWith('LEVEL_') ?? false;
 }
 
 /** What a caller gets for an error of the index; a programmer's mistake stays one. */
 export function ofIndex(error: unknown, doing: string): unknown {
-  return error instanceof AssertionError ? error : fromSystemError(error, doing);
+  if (error instanceof AssertionError || error instanceof StoreError) return error;
+  if (!isOfDatabase(error)) return fromSystemError(error, doing);
+  const { message, cause } = error as Error;
+  const reason = cause instanceof Error ? cause.message : message;
+  return new StoreError(says(error, NO_ROOM) ? 'NO_SPACE' : 'IO', `${doing}: ${reason}`, error);
+}
+
+/** A read needs no room: if it fails for the lack of it, that is an error like any other. */
+function toReader(error: unknown): unknown {
+  const told = ofIndex(error, 'reading the index');
+  return hasCode(told, 'NO_SPACE') ? new StoreError('IO', (told as StoreError).message, told) : told;
 }
 
 /** True if the rows are not what they should be: opening the index again would not help. */
@@ -237,7 +259,11 @@ export class IndexKeeper {
 
   async #trusting<T>(use: (index: PointerIndex) => Promise<T>): Promise<T> {
     for (let attempt = 0; ; attempt++) {
-      while (this.#isInRepair) await this.#repair();
+      while (this.#isInRepair) {
+        await this.#repair().catch((error: unknown) => {
+          throw toReader(error);
+        });
+      }
       if (this.#closed) throw new StoreError('CLOSED', 'the store is closed');
       const index = this.#index;
       try {
@@ -245,7 +271,7 @@ export class IndexKeeper {
       } catch (error) {
         const overtaken = index !== this.#index || this.#isInRepair;
         const inDoubt = isDamage(error) || (isOfDatabase(error) && !isTemporary(error));
-        if ((!overtaken && !inDoubt) || attempt === 3) throw ofIndex(error, 'reading the index');
+        if ((!overtaken && !inDoubt) || attempt === 3) throw toReader(error);
         if (!overtaken) this.#startRepair(error, attempt > 0 || isDamage(error));
       }
     }
@@ -259,7 +285,7 @@ export class IndexKeeper {
   async #repair(): Promise<void> {
     if (this.#repairing === undefined && this.#unrepaired !== undefined) {
       if (this.#closed || this.#environment.clock.now() < this.#retryAt) throw this.#unrepaired;
-      this.#startRepair(this.#unrepaired, true);
+      this.#startRepair(this.#unrepaired, !isTemporary(this.#unrepaired));
     }
     await this.#repairing;
   }
@@ -328,9 +354,12 @@ export class IndexKeeper {
       const index = this.#index;
       try {
         // Without a position of its own (its catalog did not get into the log whole) the one before still holds.
+        await this.#requireRoom();
         await index.commit(this.#frozenAt ?? index.checkpoint, isRootIn(this.#catalog));
         break;
       } catch (error) {
+        // Nothing was asked of LevelDB then, and it is as good as it was.
+        if (hasCode(error, 'NO_SPACE')) throw error;
         if (index === this.#index) this.#startRepair(error, isDamage(error));
         await this.#repairing;
         if (attempt === 2) throw ofIndex(error, 'writing the index');
@@ -341,6 +370,12 @@ export class IndexKeeper {
     this.#environment.logger.debug({ generation: this.#index.checkpoint.generation, ms }, 'checkpoint');
     const { usage } = this.#index;
     this.#onEmptied(usage.diminished.filter((segment) => usage.of(segment) <= LIVE_CHUNKS_CACHED));
+  }
+
+  /** LevelDB that runs out of room must be closed, and needs room to be opened again: it is spared that. */
+  async #requireRoom(): Promise<void> {
+    if ((await this.#environment.storage.freeBytes()) >= COMMIT_ROOM_BYTES) return;
+    throw new StoreError('NO_SPACE', 'there is no room for a checkpoint');
   }
 
   /** Appends the catalog. `first` runs in the step in which its first record is written, before what follows it. */
@@ -369,7 +404,7 @@ export class IndexKeeper {
         (error: unknown) => {
           this.#environment.logger.error({ err: error }, 'repairing the index failed');
           this.#retryAt = this.#environment.clock.now() + RETRY_MS;
-          this.#unrepaired = fromSystemError(error, 'repairing the index');
+          this.#unrepaired = fromSystemError(ofIndex(error, 'repairing the index'), 'repairing the index');
           throw this.#unrepaired;
         },
       )

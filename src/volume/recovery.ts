@@ -31,7 +31,7 @@ import { SegmentWriter } from '../log/segment-writer.ts';
 import type { Superblock } from '../log/superblock.ts';
 import { type LogDamage, type LogEnd, LogTail } from '../log/tail.ts';
 import { Catalog } from './catalog.ts';
-import { IndexBuilder, type IndexEnvironment, ofIndex, openIndex } from './index-keeper.ts';
+import { IndexBuilder, type IndexEnvironment, isOfDatabase, ofIndex, openIndex } from './index-keeper.ts';
 import { Replay } from './replay.ts';
 
 export interface Recovered {
@@ -67,7 +67,7 @@ export async function recover(environment: IndexEnvironment, superblock: Superbl
     return await beginEpoch(environment, superblock, overlays, state);
   } catch (error) {
     await index?.close(); // or nobody in this process could open it again
-    throw error;
+    throw isOfDatabase(error) ? ofIndex(error, 'opening the index') : error;
   }
 }
 

@@ -78,7 +78,7 @@ describe('commits that fail', () => {
         if (call === 'write') throw diskFull();
       },
     };
-    await expect(fixture.store.checkpoint()).rejects.toMatchObject({ code: 'IO' });
+    await expect(fixture.store.checkpoint()).rejects.toMatchObject({ code: 'NO_SPACE' });
     for (const name of [...NAMES, 'fresh'])
       await expect(fixture.readOne(name)).rejects.toMatchObject({ code: 'IO' });
     expect(opens).toBeLessThan(4); // not once for each read
