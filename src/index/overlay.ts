@@ -9,74 +9,38 @@
  */
 
 import { CHUNK_BYTES } from '../base/units.ts';
-import { HOLE, type PointerBlock, PointerSet, REGION_CHUNKS } from './pointers.ts';
+import { ChangeTable } from './change-table.ts';
+import { HOLE, type PointerBlock, REGION_CHUNKS } from './pointers.ts';
+import { ZeroedRegions } from './zeroed-regions.ts';
 
-/** Rough memory of a pointer in a set, and of a region with its set. */
-const POINTER_BYTES = 32;
-const REGION_BYTES = 250;
-
-/** What one version changed in a region. */
-export interface RegionChange {
-  label: number;
-  set: PointerSet;
-}
-
-/** Regions [first, end) of a tree read as zeros in this version since this sequence. */
-export interface ZeroedRegions {
-  tree: number;
-  label: number;
-  first: number;
-  end: number;
-  sequence: number;
-}
+const NO_CHECKSUMS = new Uint32Array(0);
 
 export class Overlay {
-  readonly #trees = new Map<number, Map<number, RegionChange[]>>();
-  readonly zeroed: ZeroedRegions[] = [];
+  readonly #changes = new ChangeTable();
+  readonly zeroed = new ZeroedRegions();
   /** Pointers put, overwritten ones included: an upper bound of what is held. */
   pointerCount = 0;
-  regionCount = 0;
+
+  /** Versions by region that have pointers. */
+  get regionCount(): number {
+    return this.#changes.changeCount;
+  }
 
   get isEmpty(): boolean {
-    return this.regionCount === 0 && this.zeroed.length === 0;
+    return this.regionCount === 0 && this.zeroed.isEmpty;
   }
 
   get usedBytes(): number {
-    return this.pointerCount * POINTER_BYTES + this.regionCount * REGION_BYTES + this.zeroed.length * 64;
+    return this.#changes.usedBytes + this.zeroed.usedBytes;
   }
 
   trees(): number[] {
-    const trees = new Set(this.#trees.keys());
-    for (const extent of this.zeroed) trees.add(extent.tree);
-    return [...trees].sort((a, b) => a - b);
+    return [...new Set([...this.#changes.trees(), ...this.zeroed.trees()])].sort((a, b) => a - b);
   }
 
   /** Regions of a tree with pointers, in order. */
   regions(tree: number): number[] {
-    const regions = this.#trees.get(tree);
-    return regions === undefined ? [] : [...new Float64Array(regions.keys()).sort()];
-  }
-
-  changes(tree: number, region: number): readonly RegionChange[] {
-    return this.#trees.get(tree)?.get(region) ?? [];
-  }
-
-  #set(tree: number, label: number, region: number): PointerSet {
-    let regions = this.#trees.get(tree);
-    if (regions === undefined) {
-      regions = new Map();
-      this.#trees.set(tree, regions);
-    }
-    let changes = regions.get(region);
-    if (changes === undefined) {
-      changes = [];
-      regions.set(region, changes);
-    }
-    for (let i = 0; i < changes.length; i++) if (changes[i]!.label === label) return changes[i]!.set;
-    const set = new PointerSet();
-    changes.push({ label, set });
-    this.regionCount += 1;
-    return set;
+    return this.#changes.regions(tree);
   }
 
   /** `count` chunks from `first` on, stored one behind the other from `offset` on. */
@@ -90,16 +54,14 @@ export class Overlay {
     checksums: Uint32Array,
     sequence: number,
   ): void {
-    let region = -1;
-    let set: PointerSet | undefined;
-    for (let i = 0; i < count; i++) {
-      const chunk = first + i;
-      const at = Math.floor(chunk / REGION_CHUNKS);
-      if (at !== region) {
-        region = at;
-        set = this.#set(tree, label, region);
-      }
-      set!.put(chunk % REGION_CHUNKS, segment, offset + i * CHUNK_BYTES, checksums[i]!, sequence);
+    let done = 0;
+    while (done < count) {
+      const index = (first + done) % REGION_CHUNKS;
+      const some = Math.min(count - done, REGION_CHUNKS - index);
+      const at = offset + done * CHUNK_BYTES;
+      const run = { index, count: some, segment, offset: at, checksums, from: done, sequence };
+      this.#changes.put(tree, label, Math.floor((first + done) / REGION_CHUNKS), run);
+      done += some;
     }
     this.pointerCount += count;
   }
@@ -113,62 +75,43 @@ export class Overlay {
       return;
     }
     this.#putHoles(tree, label, first, wholeFirst * REGION_CHUNKS, sequence);
-    this.zeroed.push({ tree, label, first: wholeFirst, end: wholeEnd, sequence });
+    this.zeroed.put(tree, label, wholeFirst, wholeEnd, sequence);
     this.#putHoles(tree, label, wholeEnd * REGION_CHUNKS, end, sequence);
   }
 
   #putHoles(tree: number, label: number, first: number, end: number, sequence: number): void {
-    for (let chunk = first; chunk < end; chunk++) {
-      const set = this.#set(tree, label, Math.floor(chunk / REGION_CHUNKS));
-      set.put(chunk % REGION_CHUNKS, HOLE, 0, 0, sequence);
-    }
-    this.pointerCount += end - first;
+    this.putChunks(tree, label, first, end - first, HOLE, 0, NO_CHECKSUMS, sequence);
   }
 
   /** The versions that changed anything in a region. */
   labels(tree: number, region: number): number[] {
     const labels = new Set<number>();
-    for (const change of this.changes(tree, region)) labels.add(change.label);
-    for (const extent of this.zeroed) if (covers(extent, tree, region)) labels.add(extent.label);
+    this.#changes.labelsInto(labels, tree, region);
+    this.zeroed.forEach(tree, region, (label) => labels.add(label));
     return [...labels];
   }
 
   /** The first region at or behind `from`, below `end`, with pointers; -1 if there is none. */
   nextRegion(tree: number, from: number, end: number): number {
-    const regions = this.#trees.get(tree);
-    if (regions === undefined) return -1;
-    if (regions.size > end - from) {
-      for (let region = from; region < end; region++) if (regions.has(region)) return region;
-      return -1;
-    }
-    let first = -1;
-    for (const region of regions.keys()) {
-      if (region >= from && region < end && (first < 0 || region < first)) first = region;
-    }
-    return first;
+    return this.#changes.nextRegion(tree, from, end);
   }
 
   /** Puts what one version changed in the region into `block`. */
   mergeVersionInto(block: PointerBlock, tree: number, region: number, label: number): void {
-    for (const change of this.changes(tree, region)) if (change.label === label) change.set.mergeInto(block);
-    for (const extent of this.zeroed) {
-      if (extent.label === label && covers(extent, tree, region)) fillHoles(block, extent.sequence);
-    }
+    this.#mergeInto(block, tree, region, (each) => each === label);
   }
 
   /** Puts what versions in `path` changed in the region into `block`. */
   mergeInto(block: PointerBlock, tree: number, region: number, path: ReadonlySet<number>): void {
-    for (const change of this.changes(tree, region)) {
-      if (path.has(change.label)) change.set.mergeInto(block);
-    }
-    for (const extent of this.zeroed) {
-      if (path.has(extent.label) && covers(extent, tree, region)) fillHoles(block, extent.sequence);
-    }
+    this.#mergeInto(block, tree, region, (label) => path.has(label));
   }
-}
 
-function covers(extent: ZeroedRegions, tree: number, region: number): boolean {
-  return extent.tree === tree && region >= extent.first && region < extent.end;
+  #mergeInto(block: PointerBlock, tree: number, region: number, takes: (label: number) => boolean): void {
+    this.#changes.mergeInto(block, tree, region, takes);
+    this.zeroed.forEach(tree, region, (label, sequence) => {
+      if (takes(label)) fillHoles(block, sequence);
+    });
+  }
 }
 
 /** Hides everything in the region that is older than `sequence`. */

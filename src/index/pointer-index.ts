@@ -283,10 +283,9 @@ export class PointerIndex {
   /** Regions with pointers in the overlay, and those with rows where a version was zeroed. */
   async #changedRegions(overlay: Overlay, tree: number): Promise<number[]> {
     const regions = overlay.regions(tree);
-    if (overlay.zeroed.length === 0) return regions;
+    if (overlay.zeroed.isEmpty) return regions;
     const all = new Set(regions);
-    for (const extent of overlay.zeroed) {
-      if (extent.tree !== tree) continue;
+    for (const extent of overlay.zeroed.extents(tree)) {
       let region = await this.#directory.nextRegion(tree, extent.first, extent.end);
       while (region >= 0) {
         all.add(region);

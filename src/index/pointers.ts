@@ -21,11 +21,7 @@ const SEQUENCE_HIGH = 3;
 const SEQUENCE_LOW = 4;
 const TWO_32 = 2 ** 32;
 
-/** Entries of a sparse set before it becomes a full one. */
-const SPARSE_MAX = 32;
-const SPARSE_FIRST = 4;
-
-/** A pointer for each chunk of a region: the page of a head, or a set with many members. */
+/** A pointer for each chunk of a region: the page of a head, or what a version changed there, if that is much. */
 export class PointerBlock {
   readonly words = new Uint32Array(REGION_CHUNKS * WORDS);
 
@@ -83,69 +79,6 @@ export class PointerBlock {
 }
 
 export const BLOCK_BYTES = REGION_CHUNKS * WORDS * 4;
-
-/** Some pointers of a region: what one version changed there. Small while it has few members. */
-export class PointerSet {
-  #sparse: Uint32Array | undefined = new Uint32Array(SPARSE_FIRST * (WORDS + 1));
-  #count = 0;
-  #full: PointerBlock | undefined;
-
-  get count(): number {
-    return this.#full ? this.#full.count() : this.#count;
-  }
-
-  put(index: number, segment: number, offset: number, checksum: number, sequence: number): void {
-    if (this.#full) {
-      this.#full.put(index, segment, offset, checksum, sequence);
-      return;
-    }
-    let sparse = this.#sparse!;
-    let at = 0;
-    const end = this.#count * (WORDS + 1);
-    while (at < end && sparse[at] !== index) at += WORDS + 1;
-    if (at === end) {
-      if (this.#count === SPARSE_MAX) {
-        this.#becomeFull().put(index, segment, offset, checksum, sequence);
-        return;
-      }
-      if (at === sparse.length) {
-        sparse = new Uint32Array(sparse.length * 2);
-        sparse.set(this.#sparse!);
-        this.#sparse = sparse;
-      }
-      this.#count += 1;
-    } else if (sparse[at + 1 + SEQUENCE_HIGH]! * TWO_32 + sparse[at + 1 + SEQUENCE_LOW]! > sequence) {
-      return;
-    }
-    sparse[at] = index;
-    sparse[at + 1 + SEGMENT] = segment;
-    sparse[at + 1 + OFFSET] = offset;
-    sparse[at + 1 + CHECKSUM] = checksum;
-    sparse[at + 1 + SEQUENCE_HIGH] = Math.floor(sequence / TWO_32);
-    sparse[at + 1 + SEQUENCE_LOW] = sequence % TWO_32;
-  }
-
-  #becomeFull(): PointerBlock {
-    const full = new PointerBlock();
-    this.mergeInto(full);
-    this.#full = full;
-    this.#sparse = undefined;
-    return full;
-  }
-
-  /** Puts every pointer of the set into `block`, where the higher sequence counts. */
-  mergeInto(block: PointerBlock): void {
-    if (this.#full) {
-      mergeBlocks(this.#full, block);
-      return;
-    }
-    const sparse = this.#sparse!;
-    for (let at = 0; at < this.#count * (WORDS + 1); at += WORDS + 1) {
-      const sequence = sparse[at + 1 + SEQUENCE_HIGH]! * TWO_32 + sparse[at + 1 + SEQUENCE_LOW]!;
-      block.put(sparse[at]!, sparse[at + 1]!, sparse[at + 2]!, sparse[at + 3]!, sequence);
-    }
-  }
-}
 
 /** Puts every pointer of `from` into `into`, where the higher sequence counts. */
 export function mergeBlocks(from: PointerBlock, into: PointerBlock): void {

@@ -25,22 +25,16 @@ import { CATALOG_LAST } from '../log/entries.ts';
 import { LogTail } from '../log/tail.ts';
 import { entriesOf } from '../log/scan.ts';
 import { Catalog } from './catalog.ts';
+import { isCheckpointDue, OVERLAY_BYTES_MAX } from './checkpoint-policy.ts';
 import { Replay } from './replay.ts';
 
 export const INDEX_PATH = 'index';
 const NEW_INDEX_PATH = 'index.new';
 
-/** Changes in memory at which a checkpoint begins. */
-const OVERLAY_BYTES_MAX = 48 << 20;
-/** Log behind the checkpoint at which one begins: bounds replay. */
-const REPLAY_BYTES_MAX = 2 ** 31;
 /** Room that LevelDB gets for a commit: the changes, once in its log and once in a table, and what it compacts with them. */
 const COMMIT_ROOM_BYTES = 32 << 20;
 /** How long nothing that failed is tried again. */
 const RETRY_MS = 1000;
-/** Changes that lie so close together that a checkpoint of them costs next to nothing: it begins early then. */
-const DENSE_POINTERS = 32_768;
-const DENSE_POINTERS_PER_REGION = 64;
 /** Live chunks in a segment below which its memory is of more use elsewhere. */
 const LIVE_CHUNKS_CACHED = 512;
 /** Changes that are worth a checkpoint when the store is closed: a few hundred milliseconds. */
@@ -293,10 +287,8 @@ export class IndexKeeper {
   /** Called when changes have been put into the overlay: begins a checkpoint when enough have come together. */
   noteChanges(): void {
     if (this.#checkpointing !== undefined || this.#repairing !== undefined) return;
-    const { usedBytes, pointerCount, regionCount } = this.overlays.active;
-    const isDense = pointerCount >= DENSE_POINTERS && pointerCount >= DENSE_POINTERS_PER_REGION * regionCount;
     const replayBytes = this.#log.appendedBytes - this.#appendedBytesAt;
-    if (!isDense && usedBytes < OVERLAY_BYTES_MAX && replayBytes < REPLAY_BYTES_MAX) return;
+    if (!isCheckpointDue(this.overlays.active, replayBytes)) return;
     if (this.#environment.clock.now() < this.#retryAt) return;
     this.checkpoint().catch((error: unknown) => {
       this.#retryAt = this.#environment.clock.now() + RETRY_MS;

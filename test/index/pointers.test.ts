@@ -1,8 +1,8 @@
-/** Pointers of a region in memory: a set behaves like a map, small or full; the higher sequence counts. */
+/** Pointers of a region in memory: a block behaves like a map; the higher sequence counts. */
 
 import { describe, expect, it } from 'vitest';
 import { CHUNK_BYTES } from '../../src/base/units.ts';
-import { HOLE, mergeBlocks, PointerBlock, PointerSet, REGION_CHUNKS } from '../../src/index/pointers.ts';
+import { HOLE, mergeBlocks, PointerBlock, REGION_CHUNKS } from '../../src/index/pointers.ts';
 import { Random, seeds } from '../support/random.ts';
 import { IndexRig, type Pointer, pointerAt } from './rig.ts';
 
@@ -21,11 +21,10 @@ const sorted = (map: Map<number, Pointer>): [number, Pointer][] => [...map].sort
 
 describe('pointers of a region', () => {
   for (const seed of seeds(1)) {
-    it(`a set and a block hold what a map holds, from the first pointer to the last (SEED=${seed})`, () => {
+    it(`a block holds what a map holds, from the first pointer to the last (SEED=${seed})`, () => {
       const random = new Random(seed);
       for (let round = 0; round < 150; round++) {
-        const [set, block, map] = [new PointerSet(), new PointerBlock(), new Map<number, Pointer>()];
-        // Around the step from sparse to full, and far beyond it.
+        const [block, map] = [new PointerBlock(), new Map<number, Pointer>()];
         const puts = random.pick([0, 1, 4, 5, 31, 32, 33, 34, 70, 600]);
         const span = random.pick([3, 33, REGION_CHUNKS]);
         for (let i = 0; i < puts; i++) {
@@ -37,33 +36,23 @@ describe('pointers of a region', () => {
             checksum: isHole ? 0 : random.next(),
             sequence: random.chance(50) ? random.below(8) : random.below(2 ** 20) * 2 ** 32 + random.next(),
           };
-          set.put(index, pointer.segment, pointer.offset, pointer.checksum, pointer.sequence);
           block.put(index, pointer.segment, pointer.offset, pointer.checksum, pointer.sequence);
           putInto(map, index, pointer);
-          expect(set.count).toBe(map.size);
         }
-        const fromSet = new PointerBlock();
-        set.mergeInto(fromSet);
-        expect(sorted(contentOf(fromSet))).toEqual(sorted(map));
         expect(sorted(contentOf(block))).toEqual(sorted(map));
         expect(block.count()).toBe(map.size);
         expect(block.isFull()).toBe(map.size === REGION_CHUNKS);
       }
     });
 
-    it(`blocks and sets merge into what is there already (SEED=${seed})`, () => {
+    it(`blocks merge into what is there already (SEED=${seed})`, () => {
       const random = new Random(seed);
       for (let round = 0; round < 100; round++) {
-        const [set, from, into, map] = [
-          new PointerSet(),
-          new PointerBlock(),
-          new PointerBlock(),
-          new Map<number, Pointer>(),
-        ];
+        const [from, into, map] = [new PointerBlock(), new PointerBlock(), new Map<number, Pointer>()];
         const puts = random.pick([10, 200]);
         for (let i = 0; i < puts; i++) {
           const index = random.below(40);
-          const target = random.pick([set, from, into]);
+          const target = random.pick([from, into]);
           const pointer = {
             segment: 1,
             offset: 4096 * i,
@@ -73,7 +62,6 @@ describe('pointers of a region', () => {
           target.put(index, pointer.segment, pointer.offset, pointer.checksum, pointer.sequence);
           putInto(map, index, pointer);
         }
-        set.mergeInto(into);
         mergeBlocks(from, into);
         expect(sorted(contentOf(into))).toEqual(sorted(map));
       }
@@ -81,15 +69,11 @@ describe('pointers of a region', () => {
   }
 
   it('a pointer of the same sequence takes the place of the one before: a chunk that moved', () => {
-    for (const holder of [new PointerSet(), new PointerBlock()]) {
-      holder.put(5, 1, 4096, 7, 10);
-      holder.put(5, 2, 8192, 7, 10);
-      holder.put(5, 3, 12_288, 7, 9);
-      const block = new PointerBlock();
-      if (holder instanceof PointerSet) holder.mergeInto(block);
-      else mergeBlocks(holder, block);
-      expect(pointerAt(block, 5)).toEqual({ segment: 2, offset: 8192, checksum: 7, sequence: 10 });
-    }
+    const block = new PointerBlock();
+    block.put(5, 1, 4096, 7, 10);
+    block.put(5, 2, 8192, 7, 10);
+    block.put(5, 3, 12_288, 7, 9);
+    expect(pointerAt(block, 5)).toEqual({ segment: 2, offset: 8192, checksum: 7, sequence: 10 });
   });
 
   it('sequences beyond 2^32 keep their order', () => {
@@ -99,12 +83,6 @@ describe('pointers of a region', () => {
     expect(block.segment(0)).toBe(1);
     block.put(0, 3, 0, 0, 2 ** 33);
     expect(block.sequence(0)).toBe(2 ** 33);
-    const set = new PointerSet();
-    set.put(0, 1, 0, 0, 2 ** 32);
-    set.put(0, 2, 0, 0, 2 ** 32 - 1);
-    const merged = new PointerBlock();
-    set.mergeInto(merged);
-    expect(merged.segment(0)).toBe(1);
   });
 });
 
