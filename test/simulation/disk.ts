@@ -195,6 +195,7 @@ function stillFile(inode: Inode): StorageFile {
   };
   return {
     write: refuse,
+    writeCached: () => false,
     read: async (target, start, length, position) => inode.read(target, start, length, position),
     readCached: (target, start, length, position) => inode.read(target, start, length, position),
     datasync: refuse,

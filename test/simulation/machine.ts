@@ -154,6 +154,10 @@ export class Machine implements Storage {
         check();
         return this.#write(path, inode, buffers, position);
       },
+      writeCached: (buffers, position) => {
+        check();
+        return this.random.chance(50) && this.#writeAtOnce(path, inode, buffers, position);
+      },
       read: (target, start, length, position) => {
         check();
         return this.#call('read', `${path} ${position}+${length}`, () => {
@@ -186,6 +190,24 @@ export class Machine implements Storage {
           isOpen = false;
         }),
     };
+  }
+
+  /** False once the process has ended: what then goes the long way never comes back. */
+  #writeAtOnce(path: string, inode: Inode, buffers: readonly Uint8Array[], position: number): boolean {
+    if (this.hasEnded) return false;
+    this.calls += 1;
+    if (this.calls >= this.#endAt) {
+      this.#stop();
+      return false;
+    }
+    const bytes = Buffer.concat(buffers);
+    const told = this.#witness.writing(path, position, bytes);
+    const code = this.faults.draw('write');
+    if (code === undefined) inode.write(bytes, position);
+    else this.#landBadly(inode, bytes, position, code);
+    told(code === undefined);
+    if (code !== undefined) throw new StoreError(code, `write of ${path} was made to fail`);
+    return true;
   }
 
   #write(path: string, inode: Inode, buffers: readonly Uint8Array[], position: number): Promise<void> {
