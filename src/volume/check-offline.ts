@@ -94,6 +94,5 @@ export async function* checkClosedStore(environment: CheckEnvironment): AsyncGen
 /** Replays what stands behind the index's checkpoint. */
 function follow(replay: Replay, record: ScannedRecord, entries: readonly Entry[], from: number): void {
   if (record.header.append < from) return;
-  replay.segment = record.header.segment;
-  replay.apply(entries);
+  replay.apply(record.header.segment, entries);
 }

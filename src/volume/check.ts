@@ -105,8 +105,7 @@ export async function* checkStore(
         await checkPayloads(scanner!, entries, bad);
         checked?.follow(record, entries);
         if (append === checked?.until) entries = beforeCatalog(entries);
-        builder.replay.segment = segment;
-        builder.replay.apply(entries);
+        builder.replay.apply(segment, entries);
         if (builder.isFull) await builder.commit(start);
       }
     } finally {

@@ -435,8 +435,7 @@ export class IndexKeeper {
       for await (const record of tail.records()) {
         reached = record.header.append;
         if (reached > until) break;
-        builder.replay.segment = record.header.segment;
-        builder.replay.apply(entriesOf(record));
+        builder.replay.apply(record.header.segment, entriesOf(record));
         if (builder.isFull) await builder.commit(checkpoint);
       }
       for (const damage of tail.damage)

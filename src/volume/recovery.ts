@@ -127,8 +127,7 @@ async function replayAll(environment: IndexEnvironment, overlays: Overlays): Pro
 }
 
 function apply(replay: Replay, record: ScannedRecord): void {
-  replay.segment = record.header.segment;
-  replay.apply(entriesOf(record));
+  replay.apply(record.header.segment, entriesOf(record));
 }
 
 async function beginEpoch(

@@ -20,8 +20,6 @@ import { Catalog, type Change, parseJson } from './catalog.ts';
 
 export class Replay {
   catalog: Catalog | undefined;
-  /** Segment of the record whose entries are applied. */
-  segment = 0;
   /** Highest numbers seen. */
   sequence = 0;
   label = 0;
@@ -30,7 +28,7 @@ export class Replay {
 
   /** Pointers go to the active one. */
   readonly #overlays: Overlays;
-  readonly #waiting: Entry[] = [];
+  readonly #waiting: { segment: number; entry: Entry }[] = [];
   readonly #parts: string[] = [];
 
   /** `catalog` is empty for a replay from the beginning, undefined for one from a checkpoint. */
@@ -39,12 +37,13 @@ export class Replay {
     this.catalog = catalog;
   }
 
-  apply(entries: readonly Entry[]): void {
+  /** The entries of a record of `segment`. */
+  apply(segment: number, entries: readonly Entry[]): void {
     for (const entry of entries) {
       if (entry.sequence > this.sequence) this.sequence = entry.sequence;
-      if (this.catalog !== undefined) this.#applyTo(this.catalog, entry);
+      if (this.catalog !== undefined) this.#applyTo(this.catalog, segment, entry);
       else if (entry.kind === ENTRY_CATALOG) this.#takePart(entry);
-      else this.#waiting.push(entry);
+      else this.#waiting.push({ segment, entry });
     }
   }
 
@@ -55,17 +54,17 @@ export class Replay {
     this.catalog = catalog;
     this.catalogSequence = entry.sequence;
     for (const node of catalog.tree.nodes()) this.label = Math.max(this.label, node.label);
-    for (const waiting of this.#waiting) this.#applyTo(catalog, waiting);
+    for (const { segment, entry: waiting } of this.#waiting) this.#applyTo(catalog, segment, waiting);
     this.#waiting.length = 0;
   }
 
-  #applyTo(catalog: Catalog, entry: Entry): void {
+  #applyTo(catalog: Catalog, segment: number, entry: Entry): void {
     switch (entry.kind) {
       case ENTRY_CHUNKS: {
         const { tree, label } = catalog.tree.get(entry.label) ?? {};
         if (tree === undefined || label === undefined) return; // of a version that is gone
         const { first, count, offset, checksums, sequence } = entry;
-        this.#overlays.active.putChunks(tree, label, first, count, this.segment, offset, checksums, sequence);
+        this.#overlays.active.putChunks(tree, label, first, count, segment, offset, checksums, sequence);
         return;
       }
       case ENTRY_ZEROS: {

@@ -35,7 +35,6 @@ function parts(): string[] {
 function replayOf(catalog: Catalog | undefined): { replay: Replay; block: () => PointerBlock } {
   const overlays = { active: new Overlay(), frozen: undefined };
   const replay = new Replay(overlays, catalog);
-  replay.segment = 5;
   const block = (): PointerBlock => {
     const merged = new PointerBlock();
     overlays.active.mergeInto(merged, 3, 0, new Set([3]));
@@ -48,9 +47,10 @@ describe('a replay that starts at a catalog', () => {
   it('has none before its last part, and loses nothing that stands between the parts', () => {
     const { replay, block } = replayOf(undefined);
     const [first, last] = parts();
-    replay.apply([partAt(10, first!), chunksAt(11, 3, 0)]);
+    replay.apply(5, [partAt(10, first!), chunksAt(11, 3, 0)]);
     expect(replay.catalog).toBeUndefined();
-    replay.apply([zerosAt(12, 3, 4, 1), partAt(13, last!, CATALOG_LAST)]);
+    // The rest of it stands in the next segment.
+    replay.apply(6, [zerosAt(12, 3, 4, 1), partAt(13, last!, CATALOG_LAST)]);
     expect(replay.catalog!.find('disk').label).toBe(3);
     expect([replay.sequence, replay.catalogSequence, replay.label]).toEqual([13, 13, 3]);
     expect([block().segment(0), block().checksum(0), block().segment(4)]).toEqual([5, 11, HOLE]);
@@ -59,8 +59,8 @@ describe('a replay that starts at a catalog', () => {
   it('applies no change that the catalog has already, and every later one', () => {
     const { replay } = replayOf(undefined);
     const [first, last] = parts();
-    replay.apply([partAt(10, first!), partAt(11, last!, CATALOG_LAST)]);
-    replay.apply([changeAt(9, create('disk', 3)), changeAt(12, create('new', 8))]);
+    replay.apply(5, [partAt(10, first!), partAt(11, last!, CATALOG_LAST)]);
+    replay.apply(5, [changeAt(9, create('disk', 3)), changeAt(12, create('new', 8))]);
     expect(replay.catalog!.volumes().map(({ name }) => name)).toEqual(['disk', 'new']);
     expect(replay.label).toBe(8);
   });
@@ -69,8 +69,8 @@ describe('a replay that starts at a catalog', () => {
 describe('a replay from the beginning', () => {
   it('makes the catalog from the changes, passes catalogs by, and takes what belongs to a version', () => {
     const { replay, block } = replayOf(new Catalog());
-    replay.apply([changeAt(1, create('disk', 3)), chunksAt(2, 3, 0), chunksAt(3, 99, 1)]);
-    replay.apply([partAt(4, '{}', CATALOG_LAST), chunksAt(5, 3, 2), zerosAt(6, 3, 0, 1)]);
+    replay.apply(5, [changeAt(1, create('disk', 3)), chunksAt(2, 3, 0), chunksAt(3, 99, 1)]);
+    replay.apply(5, [partAt(4, '{}', CATALOG_LAST), chunksAt(5, 3, 2), zerosAt(6, 3, 0, 1)]);
     expect(replay.catalog!.volumes()).toHaveLength(1);
     expect([block().segment(0), block().segment(1), block().segment(2)]).toEqual([HOLE, 0, 5]);
     expect([replay.sequence, replay.label]).toEqual([6, 3]);
