@@ -42,7 +42,21 @@ function writeShort(most: number, until = Infinity, after: Parameters<Written> =
     fs.write(fd, bytes, 0, bytes.length, at, done);
   };
   vi.spyOn(fs, 'writev').mockImplementation(short as never);
+  const shortAtOnce = (fd: number, buffers: readonly Buffer[], at: number): number => {
+    if (total >= until && after[0] !== null) throw after[0];
+    if (total >= until) return 0;
+    const bytes = Buffer.concat(buffers).subarray(0, most);
+    total += bytes.length;
+    return fs.writeSync(fd, bytes, 0, bytes.length, at);
+  };
+  vi.spyOn(fs, 'writevSync').mockImplementation(shortAtOnce as never);
 }
+
+/** The long way, and the one on the event loop. */
+const WAYS: Record<string, (buffers: readonly Buffer[], position: number) => Promise<void>> = {
+  write: (buffers, position) => file.write(buffers, position),
+  writeCached: async (buffers, position) => expect(file.writeCached(buffers, position)).toBe(true),
+};
 
 describe('a sync', () => {
   it('of a file is one of the kernel', async () => {
@@ -70,22 +84,22 @@ describe('a sync', () => {
   });
 });
 
-describe('a write', () => {
-  it('that the kernel takes in parts is whole in the end, at its place', async () => {
+describe.each(Object.entries(WAYS))('%s', (_, write) => {
+  it('is whole in the end, and at its place, though the kernel takes it in parts', async () => {
     for (const most of [1, 2, 3, 4, 7, 100]) {
       writeShort(most);
-      await file.write(pieces('abc', '', 'defg', 'h'), 5);
+      await write(pieces('abc', '', 'defg', 'h'), 5);
       expect(content().slice(5), `${most} at a time`).toBe('abcdefgh');
-      await file.write(pieces('--------'), 5);
+      await write(pieces('--------'), 5);
     }
   });
 
-  it('whose rest is refused is an error', async () => {
+  it('is an error if its rest is refused', async () => {
     const full = Object.assign(new Error('full'), { code: 'ENOSPC', errno: -os.constants.errno.ENOSPC });
     writeShort(3, 6, [full, 0]);
-    await expect(file.write(pieces('abcdefgh'), 0)).rejects.toMatchObject({ code: 'NO_SPACE' });
+    await expect(write(pieces('abcdefgh'), 0)).rejects.toMatchObject({ code: 'NO_SPACE' });
     writeShort(3, 3, [null, 0]);
-    await expect(file.write(pieces('abcdefgh'), 0)).rejects.toMatchObject({ code: 'IO' });
+    await expect(write(pieces('abcdefgh'), 0)).rejects.toMatchObject({ code: 'IO' });
   });
 });
 

@@ -46,6 +46,22 @@ describe('a checkpoint', () => {
     }
   });
 
+  it('is never ahead of the log: nothing is in the index before the log is on the disk', async () => {
+    const rig = await withVolume();
+    await rig.store.checkpoint();
+    await rig.write('disk', 0, chunk('second'));
+    const forEver = new Promise<void>(() => undefined);
+    rig.storage.gate = async ({ operation, path }) => {
+      if (operation === 'datasync' && path.startsWith('log/')) await forEver;
+    };
+    void rig.store.checkpoint().catch(() => undefined);
+    await rig.rest(200);
+    rig.crash(() => false, true);
+    await rig.open();
+    expect(rig.messages).toEqual([]);
+    expect((await rig.read('disk', 0, CHUNK)).equals(chunk('first'))).toBe(true);
+  });
+
   it('is not one of this log though a catalog stands where it says', async () => {
     const before = await withVolume();
     await before.close();

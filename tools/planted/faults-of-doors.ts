@@ -48,14 +48,14 @@ export const DOOR_FAULTS: readonly Fault[] = [
     file: 'src/base/node-storage.ts',
     text: 'const written = fs.writevSync(this.#descriptor, rest, position + done);',
     replacement: 'const written = fs.writevSync(this.#descriptor, rest, position);',
-    tests: [inBase('cached-writes'), STORAGE],
+    tests: [STORAGE, inBase('cached-writes')],
   },
   {
     name: 'a short write to the page cache counts as a whole one',
     file: 'src/base/node-storage.ts',
     text: 'while (done < total) {',
     replacement: 'while (done < 0) {',
-    tests: [inBase('cached-writes'), STORAGE],
+    tests: [STORAGE, inBase('cached-writes')],
   },
   {
     name: 'an NBD flush is answered at once',

@@ -169,7 +169,7 @@ export const INDEX_FAULTS: readonly Fault[] = [
     text: `const started = this.#environment.clock.now();
     await this.#log.flush();`,
     replacement: 'const started = this.#environment.clock.now();',
-    tests: [RECOVERY, KEEPER],
+    tests: [CHECKPOINT],
   },
   {
     name: 'the overlay freezes before its catalog is written: what is written in between is lost',
