@@ -24,7 +24,8 @@ async function closedStore(): Promise<string> {
 it('a damaged record is found though the footer of its segment has a copy of its table', async () => {
   const directory = await closedStore();
   const [first] = filesOf(path.join(directory, 'log'), '.seg').sort();
-  overwrite(first!, FIRST_RECORD_OFFSET + 30, Buffer.alloc(8, 0x55));
+  // The copy of header and table at its end as well.
+  overwrite(first!, FIRST_RECORD_OFFSET + 30, Buffer.alloc(1000, 0x55));
   const found = await damageIn(Store.check(directory));
   expect(found.filter((each) => /^(LOG_RECORD_DAMAGED|FOOTER_DIFFERS)/.test(each)).length).toBeGreaterThan(0);
 });

@@ -246,3 +246,14 @@ describe('a change that cannot be written', () => {
     expect(rig.store.list()).toHaveLength(2);
   });
 });
+
+describe('a store whose sync has failed', () => {
+  it('says so when it is closed, and lets go of everything', async () => {
+    const rig = await withVolume();
+    await rig.write('disk', 0, chunk('answered'));
+    rig.storage.fail('datasync', { path: /seg$/ });
+    await expect(rig.store.flush()).rejects.toMatchObject({ code: 'POISONED' });
+    await expect(rig.close()).rejects.toMatchObject({ code: 'POISONED' });
+    expect(rig.storage.openFiles).toBe(0);
+  });
+});

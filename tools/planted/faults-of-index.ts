@@ -7,7 +7,6 @@ const POINTER_INDEX = inIndex('pointer-index');
 const KEEPER = inVolume('index-keeper');
 const CHECKPOINT = inVolume('checkpoint');
 const REPAIR = inVolume('index-repair');
-const RECOVERY = inVolume('recovery');
 const CHECK = inVolume('check');
 
 export const INDEX_FAULTS: readonly Fault[] = [
@@ -145,9 +144,17 @@ export const INDEX_FAULTS: readonly Fault[] = [
   {
     name: "a checkpoint's frozen overlay is lost when its batch fails",
     file: 'src/index/pointer-index.ts',
-    text: 'await batch.write();',
-    replacement: 'this.#overlays.frozen = undefined;\n    await batch.write();',
+    text: 'await batch.write({ sync: true } as AbstractChainedBatchWriteOptions);',
+    replacement:
+      'this.#overlays.frozen = undefined;\n    await batch.write({ sync: true } as AbstractChainedBatchWriteOptions);',
     tests: [REPAIR],
+  },
+  {
+    name: 'a commit of the index is not synced',
+    file: 'src/index/pointer-index.ts',
+    text: 'await batch.write({ sync: true } as AbstractChainedBatchWriteOptions);',
+    replacement: 'await batch.write({} as AbstractChainedBatchWriteOptions);',
+    tests: [POINTER_INDEX],
   },
   {
     name: 'a load does not see what a commit moved meanwhile',

@@ -294,9 +294,30 @@ export const LOG_FAULTS: readonly Fault[] = [
   {
     name: 'a record is taken whatever it is chained to',
     file: 'src/log/scan.ts',
-    text: 'if (record !== undefined && record.header.previousChecksum === previousChecksum) return record;',
+    text: 'if (record?.header.previousChecksum === previousChecksum) return record;',
     replacement: 'if (record !== undefined) return record;',
     tests: [SEGMENTS, TAIL],
+  },
+  {
+    name: 'the copy of a record is taken whatever it is chained to',
+    file: 'src/log/scan.ts',
+    text: 'return copied?.header.previousChecksum === previousChecksum ? copied : undefined;',
+    replacement: 'return copied;',
+    tests: [SEGMENTS, TAIL],
+  },
+  {
+    name: 'the checksum is not verified when a record is known by its copy',
+    file: 'src/log/scan.ts',
+    text: 'if (table.length === header.tableBytes && recordIsWhole(copy, table, header))',
+    replacement: 'if (table.length === header.tableBytes)',
+    tests: [TAIL, SEGMENTS],
+  },
+  {
+    name: 'the copy of a damaged header and table is not looked for',
+    file: 'src/log/scan.ts',
+    text: 'const copied = await this.copyAt(offsets);',
+    replacement: 'const copied = await this.copyAt([0]);',
+    tests: [TAIL],
   },
   {
     name: 'the second copy of a segment header is not looked at',

@@ -193,15 +193,15 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
   {
     name: 'a closing record is trusted without a sync of this process',
     file: 'src/volume/recovery.ts',
-    text: `await file.write([bytes], closing.offset);
+    text: `await file.write([encodeEmptyRecord({ ...closing }, uuid)], closing.offset);
       await file.datasync();`,
-    replacement: 'await file.write([bytes], closing.offset);',
+    replacement: 'await file.write([encodeEmptyRecord({ ...closing }, uuid)], closing.offset);',
     tests: [CUT],
   },
   {
     name: 'a closing record is synced and not written over first',
     file: 'src/volume/recovery.ts',
-    text: 'await file.write([bytes], closing.offset);',
+    text: 'await file.write([encodeEmptyRecord({ ...closing }, uuid)], closing.offset);',
     replacement: '',
     tests: [RECOVERY],
   },

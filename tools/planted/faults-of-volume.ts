@@ -1,26 +1,51 @@
 /** Planted bugs of volumes: writes, partial writes, zeros, snapshots, pages, reads, the checker. */
 
-import { type Fault, inLog, inVolume } from './fault.ts';
+import { type Fault, inBase, inLog, inVolume } from './fault.ts';
 
 const DISK = inVolume('disk');
+const OVERLAPPING = inVolume('overlapping-writes');
 const MODEL = inVolume('model');
 const RECOVERY = inVolume('recovery');
 const CHECK = inVolume('check');
 
 export const VOLUME_FAULTS: readonly Fault[] = [
   {
-    name: 'a partial write does not wait for the lock of its chunk',
+    name: 'a partial write does not wait for the lock of its chunks',
     file: 'src/volume/chunk-locks.ts',
-    text: 'while (chunks.some((chunk) => this.#held.has(chunk))) {',
-    replacement: 'while (chunks.length < 0) {',
-    tests: [DISK, MODEL],
+    text: 'await this.whenFree(first, count, () => this.#held.add(range));',
+    replacement: 'this.#held.add(range);',
+    tests: [DISK, OVERLAPPING, MODEL],
+  },
+  {
+    name: 'a partial write holds only the first of its chunks',
+    file: 'src/volume/chunk-locks.ts',
+    text: 'const range = { first, count };',
+    replacement: 'const range = { first, count: 1 };',
+    tests: [OVERLAPPING, MODEL],
   },
   {
     name: 'whole writes do not wait for the lock of a partial one',
+    file: 'src/volume/disk.ts',
+    text: 'if (this.#locks.isFree(first, count)) {',
+    replacement: 'if (count > 0) {',
+    tests: [DISK, OVERLAPPING, MODEL],
+  },
+  {
+    name: 'a whole write that has waited for a lock is submitted a step later',
     file: 'src/volume/chunk-locks.ts',
-    text: 'for (const chunk of this.#held) if (chunk >= first && chunk < first + count) return false;',
-    replacement: '',
-    tests: [DISK, MODEL],
+    text: 'while (!this.isFree(first, count)) await this.#change();\n    work();',
+    replacement:
+      'while (!this.isFree(first, count)) await this.#change();\n    await undefined;\n    work();',
+    tests: [OVERLAPPING, DISK, MODEL],
+  },
+  {
+    name: 'zeroes do not wait for the lock of a partial write',
+    file: 'src/volume/disk.ts',
+    text: `await this.#locks.whenFree(first, count, () => {
+        this.#log.submit(Append.zeros(owner, this, first, count));
+      });`,
+    replacement: 'this.#log.submit(Append.zeros(owner, this, first, count));',
+    tests: [DISK, OVERLAPPING, MODEL],
   },
   {
     name: 'a partial write reads its chunk before earlier writes are in the map',
@@ -76,9 +101,9 @@ export const VOLUME_FAULTS: readonly Fault[] = [
   {
     name: 'FUA is ignored by zeroes and trims',
     file: 'src/volume/disk.ts',
-    text: `await Promise.all(parts);
+    text: `await allOf(parts);
     if (forceUnitAccess) await this.#log.flush();`,
-    replacement: 'await Promise.all(parts);',
+    replacement: 'await allOf(parts);',
     tests: [DISK, RECOVERY],
   },
   {
@@ -182,6 +207,20 @@ export const VOLUME_FAULTS: readonly Fault[] = [
     text: 'await log.close();',
     replacement: '',
     tests: [RECOVERY],
+  },
+  {
+    name: 'a poisoned store closes as if all were well',
+    file: 'src/volume/store.ts',
+    text: 'if (log.poison !== undefined) throw log.poison; // not all that was answered is known to be on the disk',
+    replacement: '',
+    tests: [DISK, RECOVERY],
+  },
+  {
+    name: 'a request has failed while parts of it are still under way',
+    file: 'src/base/all-of.ts',
+    text: "for (const part of await Promise.allSettled(parts)) if (part.status === 'rejected') throw part.reason;",
+    replacement: 'await Promise.all(parts);',
+    tests: [inBase('all-of')],
   },
   {
     name: 'the checker does not verify the chunks of the log',
