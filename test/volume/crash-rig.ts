@@ -29,6 +29,10 @@ export class CrashRig {
     return new CrashRig(storage);
   }
 
+  static over(storage: MemoryStorage): CrashRig {
+    return new CrashRig(storage);
+  }
+
   /** Another machine with the same disk as it is now. */
   fork(): CrashRig {
     return new CrashRig(this.storage.copy());
