@@ -1,6 +1,6 @@
 /**
  * Pointers that versions changed, by tree and region, in flat memory: a scattered 4 KiB write costs one node of 32
- * bytes and an entry of a map, and nothing for the collector to follow. Pure.
+ * bytes and an entry of a flat map, and nothing for the collector to follow. Pure.
  *
  *     tree -> region -> node -> node -> ...      node: next, label, index, segment, offset, checksum, sequence
  *
@@ -10,6 +10,7 @@
 
 import { CHUNK_BYTES } from '../base/units.ts';
 import { BLOCK_BYTES, HOLE, mergeBlocks, PointerBlock } from './pointers.ts';
+import { RegionMap } from './region-map.ts';
 
 const NODE_WORDS = 8;
 const NEXT = 0;
@@ -30,8 +31,6 @@ const SPARSE_MAX = 32;
 const PIECE_SHIFT = 13;
 const PIECE_NODES = 1 << PIECE_SHIFT;
 
-/** Memory of an entry of a region's map: at worst, right after it grew. */
-const REGION_BYTES = 56;
 const LEAF_SHIFT = 8;
 
 /** Where `count` chunks from `index` of a region on are stored, one behind the other; or HOLE, and nowhere. */
@@ -49,7 +48,7 @@ export interface StoredRun {
 /** The changed regions of a tree. */
 interface TreeChanges {
   /** The first node of each. */
-  readonly heads: Map<number, number>;
+  readonly heads: RegionMap;
   /** A bit for each 256 regions of which any changed: how the next one is found. */
   leaves: Uint32Array;
 }
@@ -61,13 +60,13 @@ export class ChangeTable {
   /** Node 0 is none. */
   #nodeCount = 1;
   #free = 0;
-  #headCount = 0;
+  #mapBytes = 0;
   /** Versions by region: one that changed two regions counts twice. */
   changeCount = 0;
 
   get usedBytes(): number {
-    const nodes = this.#nodeCount * NODE_WORDS * 4 + this.#headCount * REGION_BYTES;
-    return nodes + this.#blocks.length * (BLOCK_BYTES + 200);
+    const nodes = this.#nodeCount * NODE_WORDS * 4;
+    return nodes + this.#mapBytes + this.#blocks.length * (BLOCK_BYTES + 200);
   }
 
   trees(): IterableIterator<number> {
@@ -76,8 +75,7 @@ export class ChangeTable {
 
   /** Changed regions of a tree, in order. */
   regions(tree: number): number[] {
-    const heads = this.#trees.get(tree)?.heads;
-    return heads === undefined ? [] : [...new Uint32Array(heads.keys()).sort()];
+    return this.#trees.get(tree)?.heads.sorted() ?? [];
   }
 
   /** The first changed region at or behind `from`, below `end`; -1 if there is none. */
@@ -96,7 +94,7 @@ export class ChangeTable {
       leaf += 31 - Math.clz32(word & -word);
       const last = Math.min(end, (leaf + 1) << LEAF_SHIFT);
       for (let region = Math.max(from, leaf << LEAF_SHIFT); region < last; region++) {
-        if (heads.has(region)) return region;
+        if (heads.get(region) !== 0) return region;
       }
       leaf += 1;
     }
@@ -138,9 +136,10 @@ export class ChangeTable {
 
   /** Puts pointers of one version in a region. */
   put(tree: number, label: number, region: number, run: StoredRun): void {
-    const { heads } = this.#changesFor(tree, region);
+    const changes = this.#changesOf(tree);
     let before = 0;
-    let first = heads.get(region) ?? 0;
+    let first = changes.heads.get(region);
+    if (first === 0) noteLeaf(changes, region >>> LEAF_SHIFT);
     while (first !== 0 && this.#word(first, LABEL) > label) {
       before = first;
       first = this.#word(first, NEXT);
@@ -156,8 +155,8 @@ export class ChangeTable {
     let link = first;
     if (own + run.count > SPARSE_MAX) link = this.#becomeBlock(label, first, behind, run);
     else for (let i = 0; i < run.count; i++) link = this.#putOne(label, link, behind, run, i);
-    if (before === 0) heads.set(region, link);
-    else this.#setWord(before, NEXT, link);
+    if (before !== 0) this.#setWord(before, NEXT, link);
+    else if (link !== first || first === 0) this.#setHead(changes.heads, region, link);
   }
 
   /** A version's nodes from `first` on, below `behind`, become a block; answers its node. */
@@ -206,21 +205,19 @@ export class ChangeTable {
     return isNew ? node : first;
   }
 
-  #changesFor(tree: number, region: number): TreeChanges {
+  #setHead(heads: RegionMap, region: number, node: number): void {
+    const bytes = heads.usedBytes;
+    heads.set(region, node);
+    this.#mapBytes += heads.usedBytes - bytes;
+  }
+
+  #changesOf(tree: number): TreeChanges {
     let changes = this.#trees.get(tree);
     if (changes === undefined) {
-      changes = { heads: new Map(), leaves: new Uint32Array(2) };
+      changes = { heads: new RegionMap(), leaves: new Uint32Array(2) };
+      this.#mapBytes += changes.heads.usedBytes;
       this.#trees.set(tree, changes);
     }
-    if (changes.heads.has(region)) return changes;
-    this.#headCount += 1;
-    const leaf = region >>> LEAF_SHIFT;
-    if (leaf >>> 5 >= changes.leaves.length) {
-      const longer = new Uint32Array(2 ** Math.ceil(Math.log2((leaf >>> 5) + 1)));
-      longer.set(changes.leaves);
-      changes.leaves = longer;
-    }
-    changes.leaves[leaf >>> 5]! |= 1 << (leaf & 31);
     return changes;
   }
 
@@ -251,6 +248,15 @@ export class ChangeTable {
   #setWord(node: number, word: number, value: number): void {
     this.#pieces[node >>> PIECE_SHIFT]![(node & (PIECE_NODES - 1)) * NODE_WORDS + word] = value;
   }
+}
+
+function noteLeaf(changes: TreeChanges, leaf: number): void {
+  if (leaf >>> 5 >= changes.leaves.length) {
+    const longer = new Uint32Array(2 ** Math.ceil(Math.log2((leaf >>> 5) + 1)));
+    longer.set(changes.leaves);
+    changes.leaves = longer;
+  }
+  changes.leaves[leaf >>> 5]! |= 1 << (leaf & 31);
 }
 
 function sequenceOf(piece: Uint32Array, at: number): number {

@@ -29,6 +29,41 @@ export interface RowReference {
   checksum: number;
 }
 
+const CHECKSUM_BYTES = 4;
+const ROW_REFERENCE_BYTES = 12;
+const EMPTY_LIST = Buffer.alloc(CHECKSUM_BYTES);
+
+/** The pointer rows of a region, newest version first, looked at only as far as somebody wants them. */
+export class RowList {
+  readonly #encoded: Buffer;
+  #at = CHECKSUM_BYTES;
+
+  /** A list row, or none. */
+  constructor(encoded: Buffer = EMPTY_LIST) {
+    this.#encoded = encoded;
+  }
+
+  static of(row: RowReference): RowList {
+    const encoded = Buffer.allocUnsafe(CHECKSUM_BYTES + ROW_REFERENCE_BYTES);
+    new ByteWriter(encoded, CHECKSUM_BYTES).u32(row.label).u32(row.generation).u32(row.checksum);
+    return new RowList(encoded);
+  }
+
+  /** The next rows of versions in `path`, at most `count`; none at the end. */
+  next(count: number, path?: ReadonlySet<number>): RowReference[] {
+    const rows: RowReference[] = [];
+    while (rows.length < count && this.#at < this.#encoded.length) {
+      const label = this.#encoded.readUInt32BE(this.#at);
+      if (path === undefined || path.has(label)) {
+        const generation = this.#encoded.readUInt32BE(this.#at + 4);
+        rows.push({ label, generation, checksum: this.#encoded.readUInt32BE(this.#at + 8) });
+      }
+      this.#at += ROW_REFERENCE_BYTES;
+    }
+    return rows;
+  }
+}
+
 /** What takes rows of a batch. */
 export interface RowSink {
   put(key: Buffer, value: Buffer): void;
@@ -43,7 +78,6 @@ export const REGIONS_MAX = LEAF_REGIONS * FANOUT * FANOUT;
 const LEAF = 1;
 const MIDDLE = 2;
 const ROOT = 3;
-const CHECKSUM_BYTES = 4;
 /** Nodes that are written before requests have their turn. */
 const NODES_AT_ONCE = 64;
 const LEAF_NODE_BYTES = 3 * 4 * LEAF_REGIONS;
@@ -183,19 +217,24 @@ export class Directory {
   }
 
   async rowsOf(leaf: LeafNode, tree: number, region: number): Promise<RowReference[]> {
+    return (await this.#listOf(leaf, tree, region)).next(Infinity);
+  }
+
+  /** The same, for who may not want all of them. @throws INDEX_DAMAGED */
+  async rowList(tree: number, region: number): Promise<RowList> {
+    const leaf = await this.leaf(tree, leafOf(region));
+    return leaf === undefined ? new RowList() : await this.#listOf(leaf, tree, region);
+  }
+
+  async #listOf(leaf: LeafNode, tree: number, region: number): Promise<RowList> {
     const slot = region % LEAF_REGIONS;
     const label = leaf.labels[slot]!;
-    if (label === 0) return [];
+    if (label === 0) return new RowList();
     const generation = leaf.generations[slot]!;
     const checksum = leaf.checksums[slot]!;
-    if (label !== LIST) return [{ label, generation, checksum }];
+    if (label !== LIST) return RowList.of({ label, generation, checksum });
     const key = listKey(tree, region);
-    const value = openStatedRow(key, await this.#database.get(key), checksum);
-    const input = new ByteReader(value, CHECKSUM_BYTES);
-    const rows: RowReference[] = [];
-    while (input.remaining > 0)
-      rows.push({ label: input.u32(), generation: input.u32(), checksum: input.u32() });
-    return rows;
+    return new RowList(openStatedRow(key, await this.#database.get(key), checksum));
   }
 
   /** The first region at or behind `from` that has rows, below `end`; -1 if there is none. */
@@ -333,7 +372,7 @@ export class DirectoryEdit {
     const key = listKey(tree, region);
     if (rows.length > 1) {
       rows.sort((a, b) => b.label - a.label || b.generation - a.generation);
-      const value = Buffer.alloc(CHECKSUM_BYTES + 12 * rows.length);
+      const value = Buffer.alloc(CHECKSUM_BYTES + ROW_REFERENCE_BYTES * rows.length);
       const out = new ByteWriter(value, CHECKSUM_BYTES);
       for (const row of rows) out.u32(row.label).u32(row.generation).u32(row.checksum);
       leaf.labels[slot] = LIST;

@@ -39,7 +39,7 @@ import {
 } from './rows.ts';
 import { UsageTable } from './usage.ts';
 
-/** Rows that a load reads at once, and regions that a commit merges at once. */
+/** Rows that a load reads at once behind the first, and regions that a commit merges at once. */
 const LOAD_ROWS = 32;
 const COMMIT_REGIONS = 64;
 
@@ -183,15 +183,18 @@ export class PointerIndex {
   /** Newest rows first, until every chunk has its pointer. */
   async #mergeRows(block: PointerBlock, lineage: Lineage, region: number): Promise<void> {
     const { tree, path } = lineage;
-    const rows = (await this.#directory.rows(tree, region)).filter((row) => path.has(row.label));
-    for (let from = 0; from < rows.length; from += LOAD_ROWS) {
-      const some = rows.slice(from, from + LOAD_ROWS);
-      const keys = some.map((row) => pointerKey(tree, region, row.label, row.generation));
+    const list = await this.#directory.rowList(tree, region);
+    // What a version wrote over as a whole hides all above it: its one row is often all there is to read.
+    let rows = list.next(1, path);
+    while (rows.length > 0) {
+      const keys = rows.map((row) => pointerKey(tree, region, row.label, row.generation));
       const values = await this.#database.getMany(keys);
-      for (let i = 0; i < some.length; i++) {
-        mergePointerRow(openStatedRow(keys[i]!, values[i], some[i]!.checksum), block);
+      for (let i = 0; i < rows.length; i++) {
+        mergePointerRow(openStatedRow(keys[i]!, values[i], rows[i]!.checksum), block);
       }
-      if (from + LOAD_ROWS < rows.length && block.isFull()) return;
+      const following = list.next(LOAD_ROWS, path);
+      if (following.length > 0 && block.isFull()) return;
+      rows = following;
     }
   }
 

@@ -31,7 +31,7 @@ import type { SegmentWriter } from './segment-writer.ts';
 import type { LogEnd, LogPosition } from './tail.ts';
 
 /** Unsynced bytes at which the log syncs by itself: bounds what recovery must write again. */
-const UNSYNCED_BYTES_MAX = 256 << 20;
+const UNSYNCED_BYTES_MAX = 64 << 20;
 /** Bytes between two flushes below which the next segment is worth filling ahead: writing it twice costs less. */
 const FILL_FLUSH_BYTES = 256 << 10;
 /** Quiet after a flush before the watermark itself is put on the disk. */

@@ -101,7 +101,8 @@ export class Disk implements Lineage, ChunkTarget {
 
   write(request: WriteRequest): void {
     const { offset, lengthBytes } = request;
-    if (offset % CHUNK_BYTES === 0 && lengthBytes % CHUNK_BYTES === 0 && lengthBytes > 0) {
+    const isWhole = offset % CHUNK_BYTES === 0 && lengthBytes % CHUNK_BYTES === 0 && lengthBytes > 0;
+    if (isWhole && this.#keeper.hasRoom) {
       const first = chunkOf(offset);
       const count = lengthBytes / CHUNK_BYTES;
       if (this.#locks.isFree(first, count)) {
@@ -115,9 +116,10 @@ export class Disk implements Lineage, ChunkTarget {
       .finally(() => this.writeEnded());
   }
 
-  /** A write with ragged edges, or one that has to wait for such. */
+  /** A write with ragged edges, or one that has to wait: for such, or for a checkpoint. */
   async #writeSlowly(request: WriteRequest): Promise<void> {
     const { offset, lengthBytes } = request;
+    if (!this.#keeper.hasRoom) await this.#keeper.room();
     if (lengthBytes === 0) {
       if (request.forceUnitAccess) await this.#log.flush();
       request.complete(undefined);
@@ -210,6 +212,7 @@ export class Disk implements Lineage, ChunkTarget {
   async #zeroChunks(first: number, count: number): Promise<void> {
     this.writeBegun();
     try {
+      if (!this.#keeper.hasRoom) await this.#keeper.room();
       const owner = new AppendPromise((append) => this.#putZeros(append));
       await this.#locks.whenFree(first, count, () => {
         this.#log.submit(Append.zeros(owner, this, first, count));

@@ -25,7 +25,7 @@ import { CATALOG_LAST } from '../log/entries.ts';
 import { LogTail } from '../log/tail.ts';
 import { entriesOf } from '../log/scan.ts';
 import { Catalog } from './catalog.ts';
-import { isCheckpointDue, OVERLAY_BYTES_MAX } from './checkpoint-policy.ts';
+import { hasRoom, isCheckpointDue, OVERLAY_BYTES_MAX } from './checkpoint-policy.ts';
 import { Replay } from './replay.ts';
 
 export const INDEX_PATH = 'index';
@@ -294,6 +294,22 @@ export class IndexKeeper {
       this.#retryAt = this.#environment.clock.now() + RETRY_MS;
       this.#environment.logger.error({ err: error }, 'a checkpoint failed');
     });
+  }
+
+  /** Whether writes may go on: what is behind the checkpoint is bounded. */
+  get hasRoom(): boolean {
+    const { active, frozen } = this.overlays;
+    return hasRoom(active, frozen !== undefined);
+  }
+
+  /** Resolves when writes may go on; also when nothing is under way that would make room: a failure ends nothing. */
+  async room(): Promise<void> {
+    while (!this.hasRoom) {
+      this.noteChanges();
+      const making = this.#checkpointing ?? this.#repairing;
+      if (making === undefined) return;
+      await making.catch(() => undefined);
+    }
   }
 
   /** The index reflects everything that was appended before this call when it resolves. @throws IO, POISONED */

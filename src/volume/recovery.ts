@@ -21,7 +21,14 @@ import { Overlay } from '../index/overlay.ts';
 import type { Overlays, PointerIndex } from '../index/pointer-index.ts';
 import { Append, type AppendOwner, AppendPromise } from '../log/append.ts';
 import { ChunkLog } from '../log/chunk-log.ts';
-import { CATALOG_LAST, ENTRY_CATALOG, ENTRY_CHANGE, ENTRY_CHUNKS, ENTRY_ZEROS } from '../log/entries.ts';
+import {
+  CATALOG_LAST,
+  type ChunksEntry,
+  ENTRY_CATALOG,
+  ENTRY_CHANGE,
+  ENTRY_CHUNKS,
+  ENTRY_ZEROS,
+} from '../log/entries.ts';
 import { encodeEmptyRecord, segmentPath } from '../log/format.ts';
 import { Numbers } from '../log/numbers.ts';
 import { entriesOf, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
@@ -243,21 +250,20 @@ async function rewriteTail(
     },
   };
   log.beginRewrite();
-  for (const record of records) {
-    const scanner = await SegmentScanner.open(storage, uuid, record.header.segment);
-    if (scanner === undefined)
-      throw new StoreError('IO', `segment ${record.header.segment} cannot be read again`);
-    try {
+  const payloads = new TailPayloads(storage, uuid);
+  let before = Promise.resolve();
+  try {
+    for (const record of records) {
+      const { segment, offset } = record.header;
       for (const entry of entriesOf(record)) {
         const last = new AppendPromise();
         switch (entry.kind) {
           case ENTRY_CHUNKS: {
-            if ((await scanner.badChunk(entry)) >= 0) {
-              const { segment, offset } = record.header;
+            const bytes = await payloads.read(segment, entry);
+            const append = Append.chunks(moved, entry, entry.first, entry.count, [bytes], entry.sequence);
+            if (append.checksums.some((checksum, i) => checksum !== entry.checksums[i]))
               throw new StoreError('IO', `segment ${segment}: the record at ${offset} reads differently now`);
-            }
-            const slices = [Buffer.from(await scanner.payload(entry))];
-            log.submit(Append.chunks(moved, entry, entry.first, entry.count, slices, entry.sequence));
+            log.submit(append);
             break;
           }
           case ENTRY_ZEROS:
@@ -274,13 +280,44 @@ async function rewriteTail(
             break;
         }
       }
-    } finally {
-      await scanner.close();
+      // What is read next is read while this is being written.
+      await before;
+      before = log.settled();
+      if (failure !== undefined) throw failure;
     }
-    await log.settled();
+    await before;
     if (failure !== undefined) throw failure;
+  } finally {
+    await log.settled();
+    await payloads.close();
   }
   await log.markTailRewritten();
+}
+
+/** Payload of the old tail: a segment is opened once for all its records. */
+class TailPayloads {
+  readonly #storage: Storage;
+  readonly #uuid: Buffer;
+  #scanner: SegmentScanner | undefined;
+
+  constructor(storage: Storage, uuid: Buffer) {
+    this.#storage = storage;
+    this.#uuid = uuid;
+  }
+
+  async read(segment: number, entry: ChunksEntry): Promise<Buffer> {
+    if (this.#scanner?.header.segment !== segment) {
+      await this.close();
+      this.#scanner = await SegmentScanner.open(this.#storage, this.#uuid, segment);
+    }
+    if (this.#scanner === undefined) throw new StoreError('IO', `segment ${segment} cannot be read again`);
+    return Buffer.from(await this.#scanner.payload(entry));
+  }
+
+  async close(): Promise<void> {
+    await this.#scanner?.close();
+    this.#scanner = undefined;
+  }
 }
 
 async function removeSegments(storage: Storage, segments: ReadonlySet<number>): Promise<void> {
