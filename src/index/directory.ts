@@ -49,6 +49,18 @@ export class RowList {
     return new RowList(encoded);
   }
 
+  /** Passes by the rows of versions newer than `label`, by halving. */
+  passNewer(label: number): void {
+    let low = 0;
+    let high = (this.#encoded.length - CHECKSUM_BYTES) / ROW_REFERENCE_BYTES;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#encoded.readUInt32BE(CHECKSUM_BYTES + middle * ROW_REFERENCE_BYTES) <= label) high = middle;
+      else low = middle + 1;
+    }
+    this.#at = CHECKSUM_BYTES + low * ROW_REFERENCE_BYTES;
+  }
+
   /** The next rows of versions in `path`, at most `count`; none at the end. */
   next(count: number, path?: ReadonlySet<number>): RowReference[] {
     const rows: RowReference[] = [];

@@ -46,6 +46,8 @@ const COMMIT_REGIONS = 64;
 /** Where a version stands: which rows it reads. */
 export interface Lineage {
   readonly tree: number;
+  /** The version itself: the newest of its path. */
+  readonly label: number;
   readonly path: ReadonlySet<number>;
 }
 
@@ -184,6 +186,7 @@ export class PointerIndex {
   async #mergeRows(block: PointerBlock, lineage: Lineage, region: number): Promise<void> {
     const { tree, path } = lineage;
     const list = await this.#directory.rowList(tree, region);
+    list.passNewer(lineage.label);
     // What a version wrote over as a whole hides all above it: its one row is often all there is to read.
     let rows = list.next(1, path);
     while (rows.length > 0) {

@@ -82,7 +82,7 @@ async function look(content: Rows): Promise<{ onOpen: boolean; loads: number; no
   };
   for (const label of rig.own.keys()) {
     const { tree } = rig.versions.get(label)!;
-    const lineage = { tree, path: new Set(rig.versions.path(label)) };
+    const lineage = { tree, label, path: new Set(rig.versions.path(label)) };
     for (const region of [...REGIONS, 2, 141_000]) {
       await count(async () => {
         const page = await index.load(new PageTable(new PageCache(1 << 20)), lineage, region);

@@ -419,7 +419,7 @@ describe('opening the index', () => {
   it('a page of a version that has nothing is empty', async () => {
     const rig = await IndexRig.begin();
     const table = new PageTable(new PageCache(1 << 20));
-    const page = await rig.index.load(table, { tree: 9, path: new Set([9]) }, 4);
+    const page = await rig.index.load(table, { tree: 9, label: 9, path: new Set([9]) }, 4);
     expect(page.block.count()).toBe(0);
     expect(table.find(4) === page).toBe(true);
   });

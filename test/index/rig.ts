@@ -42,6 +42,7 @@ export async function memoryDatabase(): Promise<IndexDatabase> {
 /** Who reads a version, as a disk does: its pages, and the path that a snapshot adds to. */
 export interface Reader {
   tree: number;
+  label: number;
   path: Set<number>;
   table: PageTable;
 }
@@ -100,6 +101,7 @@ export class IndexRig {
         if (reader === undefined) return;
         this.#readers.delete(operation.label);
         reader.path.add(child);
+        reader.label = child;
         this.#readers.set(child, reader);
         return;
       }
@@ -174,7 +176,7 @@ export class IndexRig {
     let reader = this.#readers.get(label);
     if (reader === undefined) {
       const { tree } = this.versions.get(label)!;
-      reader = { tree, path: new Set(this.versions.path(label)), table: new PageTable(this.#cache) };
+      reader = { tree, label, path: new Set(this.versions.path(label)), table: new PageTable(this.#cache) };
       this.#readers.set(label, reader);
     }
     return reader;
@@ -188,7 +190,11 @@ export class IndexRig {
   /** The page of a region read from rows and overlays alone. */
   async loadCold(label: number, region: number): Promise<PointerBlock> {
     const { tree, path } = this.reader(label);
-    const page = await this.index.load(new PageTable(new PageCache(CACHE_BYTES)), { tree, path }, region);
+    const page = await this.index.load(
+      new PageTable(new PageCache(CACHE_BYTES)),
+      { tree, label, path },
+      region,
+    );
     return page.block;
   }
 
