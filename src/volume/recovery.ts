@@ -126,7 +126,11 @@ async function replayAll(environment: IndexEnvironment, overlays: Overlays): Pro
       if (record.header.append > tail.durable) unproven.push(record);
     }
     await builder.commitNothing(start);
-    return { tail, replay: builder.replay, index: await builder.finish(), unproven };
+    const index = await builder.finish();
+    const isNew = tail.highestSegment === 0;
+    if (!isNew)
+      environment.logger.warn({ sequence: builder.replay.sequence }, 'the index was made anew from the log');
+    return { tail, replay: builder.replay, index, unproven };
   } catch (error) {
     await builder.abandon().catch(() => undefined); // or nobody in this process could try again
     throw ofIndex(error, 'making the index anew');
