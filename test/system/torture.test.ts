@@ -7,7 +7,16 @@ import { requireHere } from '../support/programs.ts';
 import { seeds } from '../support/random.ts';
 import { requireTools } from '../support/tools.ts';
 
-const ROUNDS: Record<string, number> = { kill: 3, 'power-cut-ext4': 3, 'power-cut-xfs': 3 };
+const ROUNDS: Record<string, number> = {
+  'power-cut-ext4': 2,
+  'power-cut-xfs': 2,
+  kill: 2,
+  'full-disk-ext4': 1,
+  'full-disk-xfs': 1,
+  'media-errors': 2,
+  'system-calls': 5,
+  'index-damage': 3,
+};
 
 describe.each(RIGS)('torture: $name', (rig) => {
   it.skipIf(!requireTools([...rig.tools]) || !requireHere(rig.missing())).each(seeds(1))(

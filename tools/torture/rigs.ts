@@ -5,11 +5,14 @@ import path from 'node:path';
 import { Cleanup } from '../../test/support/programs.ts';
 import { Random } from '../../test/support/random.ts';
 import { fullDisks } from './full-disk.ts';
+import { indexDamage } from './index-damage.ts';
 import { kill } from './kill.ts';
+import { mediaErrors } from './media-errors.ts';
 import { powerCuts } from './power-cut.ts';
 import type { Counts, Rig } from './rig.ts';
+import { systemCalls } from './system-calls.ts';
 
-export const RIGS: readonly Rig[] = [...powerCuts, kill, ...fullDisks];
+export const RIGS: readonly Rig[] = [...powerCuts, kill, ...fullDisks, mediaErrors, systemCalls, indexDamage];
 
 export interface RunOptions {
   rounds: number;

@@ -103,7 +103,11 @@ export class StoreServer {
   /** The control server. @throws Error if there is none */
   async control(): Promise<ControlClient> {
     const client = await ControlClient.connect(path.join(this.directory, 'control.sock'));
-    if (client === undefined) throw new Error('nobody listens on the control socket');
+    if (client === undefined) {
+      throw new Error(
+        `nobody listens on the control socket; the server: ${this.result ?? 'runs'}\n${tail(this.log)}`,
+      );
+    }
     return client;
   }
 }

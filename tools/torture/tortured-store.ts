@@ -15,6 +15,8 @@ const DISK_BYTES = 2 << 20;
 const FIRST_DISKS = ['left', 'right'];
 const DISKS_MAX = 5;
 const WRITERS_PER_DISK = 2;
+/** What is not answered by then never is. */
+const ANSWER_MS_MAX = 30_000;
 const READ_BYTES = 256 << 10;
 /** Snapshots that are read again after every blow; of those before that, some. */
 const SNAPSHOTS_WATCHED = 4;
@@ -155,8 +157,11 @@ export class TorturedStore {
   async unload(): Promise<void> {
     this.#isLoaded = false;
     for (const writer of this.#writers) writer.stop();
-    await this.#beside;
-    await Promise.all(this.#writers.map(({ ended }) => ended));
+    const ended = Promise.all([this.#beside, ...this.#writers.map((writer) => writer.ended)]).then(
+      () => true,
+    );
+    const isInTime = await Promise.race([ended, late(ANSWER_MS_MAX)]);
+    if (!isInTime) throw new Error(`requests wait for ever\n${tail(this.server.log)}`);
     for (const { answered, flushed, refused } of this.#writers) {
       this.figures.writes += answered;
       this.figures.flushes += flushed;
@@ -227,6 +232,13 @@ export class TorturedStore {
     await this.server.kill();
     fs.rmSync(this.server.directory, { recursive: true, force: true });
   }
+}
+
+/** Keeps nobody from ending before. */
+function late(ms: number): Promise<false> {
+  return new Promise((resolve) => {
+    setTimeout(() => resolve(false), ms).unref();
+  });
 }
 
 function check(wrong: string | undefined): void {
