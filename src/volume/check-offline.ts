@@ -19,7 +19,8 @@ import {
   note,
   temporaryScratch,
 } from './check.ts';
-import { INDEX_PATH, isTemporary, ofIndex, type OpenDatabase } from './index-keeper.ts';
+import { INDEX_PATH, type OpenDatabase } from './index-builder.ts';
+import { isTemporary, ofIndex } from './index-errors.ts';
 import { Replay } from './replay.ts';
 import type { Finding } from './summary.ts';
 

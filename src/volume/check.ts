@@ -21,7 +21,7 @@ import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from '../log
 import { decodeSuperblock, SLOT_BYTES, SUPERBLOCK_PATH } from '../log/superblock.ts';
 import { LogTail } from '../log/tail.ts';
 import type { Catalog } from './catalog.ts';
-import { IndexBuilder, type IndexEnvironment } from './index-keeper.ts';
+import { IndexBuilder, type IndexEnvironment } from './index-builder.ts';
 import type { Finding } from './summary.ts';
 
 /** The index under check, and the record up to whose catalog it reflects the log; undefined: all of it. */

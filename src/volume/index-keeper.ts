@@ -11,11 +11,7 @@
  * - Overlays give up nothing before the index has it, so an index that is lost is made anew up to its last commit.
  */
 
-import type { Clock } from '../base/clock.ts';
-import { AssertionError, fromSystemError, hasCode, StoreError } from '../base/errors.ts';
-import type { Logger } from '../base/logger.ts';
-import type { Storage } from '../base/storage.ts';
-import type { IndexDatabase } from '../index/directory.ts';
+import { fromSystemError, hasCode, StoreError } from '../base/errors.ts';
 import { Overlay } from '../index/overlay.ts';
 import type { Page, PageTable } from '../index/pages.ts';
 import { type CommitPosition, type Lineage, type Overlays, PointerIndex } from '../index/pointer-index.ts';
@@ -25,11 +21,9 @@ import { CATALOG_LAST } from '../log/entries.ts';
 import { LogTail } from '../log/tail.ts';
 import { entriesOf } from '../log/scan.ts';
 import { Catalog } from './catalog.ts';
-import { hasRoom, isCheckpointDue, OVERLAY_BYTES_MAX } from './checkpoint-policy.ts';
-import { Replay } from './replay.ts';
-
-export const INDEX_PATH = 'index';
-const NEW_INDEX_PATH = 'index.new';
+import { hasRoom, isCheckpointDue } from './checkpoint-policy.ts';
+import { IndexBuilder, type IndexEnvironment, isRootIn, openIndex } from './index-builder.ts';
+import { isDamage, isOfDatabase, isTemporary, ofIndex, toReader } from './index-errors.ts';
 
 /** Room that LevelDB gets for a commit: the changes, once in its log and once in a table, and what it compacts with them. */
 const COMMIT_ROOM_BYTES = 32 << 20;
@@ -39,155 +33,6 @@ const RETRY_MS = 1000;
 const LIVE_CHUNKS_CACHED = 512;
 /** Changes that are worth a checkpoint when the store is closed: a few hundred milliseconds. */
 const CLOSING_POINTERS_MAX = 200_000;
-
-export type OpenDatabase = (path: string) => Promise<IndexDatabase>;
-
-export interface IndexEnvironment {
-  storage: Storage;
-  uuid: Buffer;
-  cacheBytes: number;
-  openDatabase: OpenDatabase;
-  logger: Logger;
-  clock: Clock;
-}
-
-/** Opens the index as it stands, or answers undefined if it is missing or in doubt. It is closed then. */
-export async function openIndex(
-  environment: IndexEnvironment,
-  overlays: Overlays,
-): Promise<PointerIndex | undefined> {
-  const { storage, uuid, cacheBytes, openDatabase, logger } = environment;
-  await storage.remove(NEW_INDEX_PATH);
-  if ((await storage.list(INDEX_PATH)).length === 0) return undefined;
-  let database: IndexDatabase | undefined;
-  try {
-    database = await openDatabase(storage.nativePath(INDEX_PATH));
-    return await PointerIndex.open(database, overlays, uuid, cacheBytes / 8);
-  } catch (error) {
-    await database?.close();
-    // Not a reason to rebuild: the index is whole, and somebody holds it, or descriptors or room are short.
-    if (isTemporary(error)) throw ofIndex(error, 'opening the index');
-    logger.warn({ err: error }, 'the index cannot be trusted and is made anew from the log');
-    return undefined;
-  }
-}
-
-type CodedError = Error & { code?: string };
-
-const NO_ROOM = /No space left on device|Disk quota exceeded|File too large/;
-const NO_DESCRIPTORS = /Too many open files|EMFILE|ENFILE/;
-
-/** LevelDB tells the errors of the system by their messages only. */
-function says(error: unknown, what: RegExp): boolean {
-  for (let at = error; at instanceof Error; at = at.cause) if (what.test(at.message)) return true;
-  return false;
-}
-
-/** The index may be whole: it could not be opened or written for now. */
-export function isTemporary(error: unknown): boolean {
-  for (let at = error as CodedError | undefined; at instanceof Error; at = at.cause as typeof at) {
-    if (at.code === 'LEVEL_LOCKED') return true;
-  }
-  return hasCode(error, 'NO_SPACE') || says(error, NO_ROOM) || says(error, NO_DESCRIPTORS);
-}
-
-/** An error of LevelDB itself. */
-export function isOfDatabase(error: unknown): boolean {
-  return (error as CodedError | undefined)?.code?.startsWith('LEVEL_') ?? false;
-}
-
-/** What a caller gets for an error of the index; a programmer's mistake stays one. */
-export function ofIndex(error: unknown, doing: string): unknown {
-  if (error instanceof AssertionError || error instanceof StoreError) return error;
-  if (!isOfDatabase(error)) return fromSystemError(error, doing);
-  const { message, cause } = error as Error;
-  const reason = cause instanceof Error ? cause.message : message;
-  return new StoreError(says(error, NO_ROOM) ? 'NO_SPACE' : 'IO', `${doing}: ${reason}`, error);
-}
-
-/** A read needs no room: if it fails for the lack of it, that is an error like any other. */
-function toReader(error: unknown): unknown {
-  const told = ofIndex(error, 'reading the index');
-  return hasCode(told, 'NO_SPACE') ? new StoreError('IO', (told as StoreError).message, told) : told;
-}
-
-/** True if the rows are not what they should be: opening the index again would not help. */
-function isDamage(error: unknown): boolean {
-  return hasCode(error, 'INDEX_DAMAGED') || (error as CodedError | undefined)?.code === 'LEVEL_CORRUPTION';
-}
-
-/**
- * Makes an index beside the old one from records of the log, a bounded overlay at a time; `finish` puts it in place.
- */
-export class IndexBuilder {
-  readonly #environment: IndexEnvironment;
-  readonly #overlays: Overlays;
-  readonly index: PointerIndex;
-  readonly replay: Replay;
-
-  private constructor(environment: IndexEnvironment, overlays: Overlays, index: PointerIndex) {
-    this.#environment = environment;
-    this.#overlays = overlays;
-    this.index = index;
-    this.replay = new Replay(overlays, new Catalog());
-  }
-
-  static async begin(environment: IndexEnvironment, overlays: Overlays): Promise<IndexBuilder> {
-    const { storage, uuid, cacheBytes, openDatabase } = environment;
-    await storage.remove(NEW_INDEX_PATH);
-    await storage.makeDirectory(NEW_INDEX_PATH);
-    const database = await openDatabase(storage.nativePath(NEW_INDEX_PATH)).catch((error: unknown) => {
-      throw ofIndex(error, 'making the index anew');
-    });
-    return new IndexBuilder(
-      environment,
-      overlays,
-      PointerIndex.empty(database, overlays, uuid, cacheBytes / 8),
-    );
-  }
-
-  get isFull(): boolean {
-    return this.#overlays.active.usedBytes >= OVERLAY_BYTES_MAX;
-  }
-
-  /** Writes what has been replayed up to `position`. */
-  async commit(position: CommitPosition): Promise<void> {
-    this.index.freeze();
-    await this.index.commit(position, isRootIn(this.replay.catalog!));
-  }
-
-  /** A checkpoint that states `position` and takes nothing out of the overlay. */
-  async commitNothing(position: CommitPosition): Promise<void> {
-    const { active } = this.#overlays;
-    this.#overlays.active = new Overlay();
-    await this.commit(position);
-    this.#overlays.active = active;
-  }
-
-  /** Puts the new index in the place of the old one, and opens it. */
-  async finish(): Promise<PointerIndex> {
-    const { storage, uuid, cacheBytes, openDatabase } = this.#environment;
-    await this.index.close();
-    await storage.remove(INDEX_PATH);
-    await storage.rename(NEW_INDEX_PATH, INDEX_PATH);
-    const database = await openDatabase(storage.nativePath(INDEX_PATH));
-    return await PointerIndex.open(database, this.#overlays, uuid, cacheBytes / 8).catch(
-      async (error: unknown) => {
-        await database.close();
-        throw error;
-      },
-    );
-  }
-
-  async abandon(): Promise<void> {
-    await this.index.close();
-    await this.#environment.storage.remove(NEW_INDEX_PATH);
-  }
-}
-
-export function isRootIn(catalog: Catalog): (label: number) => boolean {
-  return (label) => catalog.tree.get(label)?.parent === 0;
-}
 
 export class IndexKeeper {
   readonly overlays: Overlays;

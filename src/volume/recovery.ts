@@ -38,7 +38,8 @@ import { SegmentWriter } from '../log/segment-writer.ts';
 import type { Superblock } from '../log/superblock.ts';
 import { type LogDamage, type LogEnd, LogTail } from '../log/tail.ts';
 import { Catalog } from './catalog.ts';
-import { IndexBuilder, type IndexEnvironment, isOfDatabase, ofIndex, openIndex } from './index-keeper.ts';
+import { IndexBuilder, type IndexEnvironment, openIndex } from './index-builder.ts';
+import { isOfDatabase, ofIndex } from './index-errors.ts';
 import { Replay } from './replay.ts';
 
 export interface Recovered {

@@ -1,0 +1,122 @@
+/**
+ * Opens the index as it stands, or makes it anew from the log: beside the old one, and put in its place when it is whole.
+ */
+
+import type { Clock } from '../base/clock.ts';
+import type { Logger } from '../base/logger.ts';
+import type { Storage } from '../base/storage.ts';
+import type { IndexDatabase } from '../index/directory.ts';
+import { Overlay } from '../index/overlay.ts';
+import { type CommitPosition, type Overlays, PointerIndex } from '../index/pointer-index.ts';
+import { Catalog } from './catalog.ts';
+import { OVERLAY_BYTES_MAX } from './checkpoint-policy.ts';
+import { isTemporary, ofIndex } from './index-errors.ts';
+import { Replay } from './replay.ts';
+
+export const INDEX_PATH = 'index';
+const NEW_INDEX_PATH = 'index.new';
+
+export type OpenDatabase = (path: string) => Promise<IndexDatabase>;
+
+export interface IndexEnvironment {
+  storage: Storage;
+  uuid: Buffer;
+  cacheBytes: number;
+  openDatabase: OpenDatabase;
+  logger: Logger;
+  clock: Clock;
+}
+
+/** Opens the index as it stands, or answers undefined if it is missing or in doubt. It is closed then. */
+export async function openIndex(
+  environment: IndexEnvironment,
+  overlays: Overlays,
+): Promise<PointerIndex | undefined> {
+  const { storage, uuid, cacheBytes, openDatabase, logger } = environment;
+  await storage.remove(NEW_INDEX_PATH);
+  if ((await storage.list(INDEX_PATH)).length === 0) return undefined;
+  let database: IndexDatabase | undefined;
+  try {
+    database = await openDatabase(storage.nativePath(INDEX_PATH));
+    return await PointerIndex.open(database, overlays, uuid, cacheBytes / 8);
+  } catch (error) {
+    await database?.close();
+    // Not a reason to rebuild: the index is whole, and somebody holds it, or descriptors or room are short.
+    if (isTemporary(error)) throw ofIndex(error, 'opening the index');
+    logger.warn({ err: error }, 'the index cannot be trusted and is made anew from the log');
+    return undefined;
+  }
+}
+
+/**
+ * Makes an index beside the old one from records of the log, a bounded overlay at a time; `finish` puts it in place.
+ */
+export class IndexBuilder {
+  readonly #environment: IndexEnvironment;
+  readonly #overlays: Overlays;
+  readonly index: PointerIndex;
+  readonly replay: Replay;
+
+  private constructor(environment: IndexEnvironment, overlays: Overlays, index: PointerIndex) {
+    this.#environment = environment;
+    this.#overlays = overlays;
+    this.index = index;
+    this.replay = new Replay(overlays, new Catalog());
+  }
+
+  static async begin(environment: IndexEnvironment, overlays: Overlays): Promise<IndexBuilder> {
+    const { storage, uuid, cacheBytes, openDatabase } = environment;
+    await storage.remove(NEW_INDEX_PATH);
+    await storage.makeDirectory(NEW_INDEX_PATH);
+    const database = await openDatabase(storage.nativePath(NEW_INDEX_PATH)).catch((error: unknown) => {
+      throw ofIndex(error, 'making the index anew');
+    });
+    return new IndexBuilder(
+      environment,
+      overlays,
+      PointerIndex.empty(database, overlays, uuid, cacheBytes / 8),
+    );
+  }
+
+  get isFull(): boolean {
+    return this.#overlays.active.usedBytes >= OVERLAY_BYTES_MAX;
+  }
+
+  /** Writes what has been replayed up to `position`. */
+  async commit(position: CommitPosition): Promise<void> {
+    this.index.freeze();
+    await this.index.commit(position, isRootIn(this.replay.catalog!));
+  }
+
+  /** A checkpoint that states `position` and takes nothing out of the overlay. */
+  async commitNothing(position: CommitPosition): Promise<void> {
+    const { active } = this.#overlays;
+    this.#overlays.active = new Overlay();
+    await this.commit(position);
+    this.#overlays.active = active;
+  }
+
+  /** Puts the new index in the place of the old one, and opens it. */
+  async finish(): Promise<PointerIndex> {
+    const { storage, uuid, cacheBytes, openDatabase } = this.#environment;
+    await this.index.close();
+    await storage.remove(INDEX_PATH);
+    await storage.rename(NEW_INDEX_PATH, INDEX_PATH);
+    const database = await openDatabase(storage.nativePath(INDEX_PATH));
+    return await PointerIndex.open(database, this.#overlays, uuid, cacheBytes / 8).catch(
+      async (error: unknown) => {
+        await database.close();
+        throw error;
+      },
+    );
+  }
+
+  async abandon(): Promise<void> {
+    await this.index.close();
+    await this.#environment.storage.remove(NEW_INDEX_PATH);
+  }
+}
+
+export function isRootIn(catalog: Catalog): (label: number) => boolean {
+  return (label) => catalog.tree.get(label)?.parent === 0;
+}
