@@ -3,7 +3,12 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import type { Storage, StorageFile } from '../../src/base/storage.ts';
-import { encodeRecordHeader, RECORD_HEADER_BYTES, segmentPath } from '../../src/log/format.ts';
+import {
+  encodeEmptyRecord,
+  encodeRecordHeader,
+  RECORD_HEADER_BYTES,
+  segmentPath,
+} from '../../src/log/format.ts';
 import { recordEnd } from '../../src/log/scan.ts';
 import { SegmentFiles } from '../../src/log/segment-files.ts';
 import { CHUNK, LogRig, MIB, readLog, UUID } from './rig.ts';
@@ -91,6 +96,37 @@ describe('the segment that is written', () => {
       rig.storage.edit(segmentPath(1), (file) => stranger.copy(file, offset));
       const { records } = await readLog(rig.storage);
       expect(records).toHaveLength(previousChecksum === last!.header.checksum ? 3 : 2);
+    }
+  });
+});
+
+describe('a record whose beginning is damaged', () => {
+  it('is known by the copy at its end only if that is whole, and chained to the record before', async () => {
+    const rig = await LogRig.begin();
+    for (let i = 0; i < 2; i++) await rig.zeros(i, 1);
+    const [first, last] = await rig.records(1);
+    const { offset } = last!.header;
+    const end = recordEnd(last!.header);
+    const read = async (): Promise<number[]> => (await readLog(rig.storage)).sequences;
+    rig.storage.edit(segmentPath(1), (file) => file.fill(0x55, offset, offset + 64));
+    expect(await read()).toEqual([1, 2]);
+    // The last bit of the copy's table, in front of its 8 bytes of tail.
+    rig.storage.edit(segmentPath(1), (file) => {
+      file[end - 9]! ^= 1;
+    });
+    expect(await read()).toEqual([1]);
+    for (const previousChecksum of [first!.header.checksum, first!.header.checksum ^ 1]) {
+      const header = {
+        ...last!.header,
+        tableBytes: 0,
+        entryCount: 0,
+        previousChecksum: previousChecksum >>> 0,
+      };
+      const stranger = encodeEmptyRecord(header, UUID);
+      stranger.fill(0x55, 0, 64);
+      rig.storage.edit(segmentPath(1), (file) => stranger.copy(file, offset));
+      const { records } = await readLog(rig.storage);
+      expect(records).toHaveLength(previousChecksum === first!.header.checksum ? 2 : 1);
     }
   });
 });

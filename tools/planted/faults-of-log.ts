@@ -310,7 +310,7 @@ export const LOG_FAULTS: readonly Fault[] = [
     file: 'src/log/scan.ts',
     text: 'if (table.length === header.tableBytes && recordIsWhole(copy, table, header))',
     replacement: 'if (table.length === header.tableBytes)',
-    tests: [TAIL, SEGMENTS],
+    tests: [SEGMENTS, TAIL],
   },
   {
     name: 'the copy of a damaged header and table is not looked for',
