@@ -56,7 +56,7 @@ describe('a cut', () => {
 });
 
 describe('recovery that loses its power', () => {
-  it('at any moment, with any one sector, keeps what was flushed', async () => {
+  it('at any moment, with any one sector, keeps what was flushed', { timeout: 60_000 }, async () => {
     const rig = await withVolume();
     rig.kill();
     for (let change = 1; ; change++) {

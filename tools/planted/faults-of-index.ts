@@ -109,15 +109,15 @@ export const INDEX_FAULTS: readonly Fault[] = [
   {
     name: 'a tombstone is lost: zeros over whole regions are not kept',
     file: 'src/index/overlay.ts',
-    text: 'this.zeroed.push({ tree, label, first: wholeFirst, end: wholeEnd, sequence });',
+    text: 'this.zeroed.put(tree, label, wholeFirst, wholeEnd, sequence);',
     replacement: '',
     tests: [inIndex('overlay'), POINTER_INDEX],
   },
   {
     name: 'a commit passes regions by that were zeroed and not written',
     file: 'src/index/pointer-index.ts',
-    text: 'if (overlay.zeroed.length === 0) return regions;',
-    replacement: 'if (overlay.zeroed.length >= 0) return regions;',
+    text: 'if (overlay.zeroed.isEmpty) return regions;',
+    replacement: 'if (regions.length >= 0) return regions;',
     tests: [POINTER_INDEX],
   },
   {
@@ -130,8 +130,8 @@ export const INDEX_FAULTS: readonly Fault[] = [
   {
     name: 'a version reads what its siblings have written',
     file: 'src/index/overlay.ts',
-    text: 'if (path.has(change.label)) change.set.mergeInto(block);',
-    replacement: 'change.set.mergeInto(block);',
+    text: 'this.#mergeInto(block, tree, region, (label) => path.has(label));',
+    replacement: 'this.#mergeInto(block, tree, region, () => true);',
     tests: [inIndex('overlay'), POINTER_INDEX],
   },
   {
