@@ -43,7 +43,7 @@ export const RECORD_FOOTER = 1;
 export const RECORD_CLOSING = 2;
 /** The tail of the log has been written again up to here, and synced (recovery). */
 export const RECORD_TAIL_REWRITTEN = 4;
-/** Header and table stand again at the end of the record: all but footers. Records of before 0.2 have none. */
+/** Header and table stand again at the end of the record: all but footers, and records of the first stores. */
 export const RECORD_COPIED = 8;
 
 /** Bits of a segment's flags. On disk. Never renumber. */
