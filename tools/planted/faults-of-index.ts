@@ -34,18 +34,17 @@ export const INDEX_FAULTS: readonly Fault[] = [
   {
     name: 'a pointer row that is missing reads as zeros',
     file: 'src/index/pointer-index.ts',
-    text: 'mergePointerRow(openStatedRow(keys[i]!, values[i], some[i]!.checksum), block);',
-    replacement:
-      'if (values[i] !== undefined) mergePointerRow(openStatedRow(keys[i]!, values[i], some[i]!.checksum), block);',
+    text: `mergePointerRow(openStatedRow(keys[i]!, values[i], rows[i]!.checksum), block);`,
+    replacement: `if (values[i] === undefined) continue;
+        mergePointerRow(openStatedRow(keys[i]!, values[i], rows[i]!.checksum), block);`,
     tests: [LOST_ROWS, KEEPER],
   },
   {
     name: 'a list row that is missing reads as no rows',
     file: 'src/index/directory.ts',
-    text: 'const value = openStatedRow(key, await this.#database.get(key), checksum);',
+    text: `return new RowList(openStatedRow(key, await this.#database.get(key), checksum));`,
     replacement: `const found = await this.#database.get(key);
-    if (found === undefined) return [];
-    const value = openStatedRow(key, found, checksum);`,
+    return new RowList(found && openStatedRow(key, found, checksum));`,
     tests: [LOST_ROWS, KEEPER],
   },
   {

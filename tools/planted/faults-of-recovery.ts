@@ -146,8 +146,8 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
   {
     name: 'what is written again gets new sequences',
     file: 'src/volume/recovery.ts',
-    text: 'log.submit(Append.chunks(moved, entry, entry.first, entry.count, slices, entry.sequence));',
-    replacement: 'log.submit(Append.chunks(moved, entry, entry.first, entry.count, slices));',
+    text: `const append = Append.chunks(moved, entry, entry.first, entry.count, [bytes], entry.sequence);`,
+    replacement: `const append = Append.chunks(moved, entry, entry.first, entry.count, [bytes]);`,
     tests: [RECOVERY],
   },
   {
@@ -164,8 +164,8 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
   {
     name: 'the checksums of the tail are not verified when it is written again',
     file: 'src/volume/recovery.ts',
-    text: 'if ((await scanner.badChunk(entry)) >= 0) {',
-    replacement: 'if (entry.count < 0) {',
+    text: `if (append.checksums.some((checksum, i) => checksum !== entry.checksums[i]))`,
+    replacement: `if (append.checksums.some((checksum) => checksum < 0))`,
     tests: [RECOVERY],
   },
   {
@@ -229,8 +229,16 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
   {
     name: 'writes between two parts of a catalog are lost on replay',
     file: 'src/volume/replay.ts',
-    text: 'for (const waiting of this.#waiting) this.#applyTo(catalog, waiting);',
-    replacement: '',
+    text: `for (const { segment, entry: waiting } of this.#waiting) this.#applyTo(catalog, segment, waiting);`,
+    replacement: ``,
+    tests: [inVolume('replay'), RECOVERY],
+  },
+  {
+    name: 'writes that waited for the end of a catalog are looked for in the segment where it ends',
+    file: 'src/volume/replay.ts',
+    text: 'for (const { segment, entry: waiting } of this.#waiting) this.#applyTo(catalog, segment, waiting);',
+    replacement:
+      'for (const { entry: waiting } of this.#waiting) this.#applyTo(catalog, this.#waiting.at(-1)!.segment, waiting);',
     tests: [inVolume('replay'), RECOVERY],
   },
   {
