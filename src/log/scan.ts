@@ -37,6 +37,8 @@ import {
 const WINDOW_BYTES = 1 << 20;
 /** How far behind its start the end of a record is looked for: no record is longer. */
 const COPY_SEARCH_BYTES = 5 << 20;
+/** The window of a scanner that was closed, for the next one: fresh memory is dear. */
+let spareWindow: Buffer | undefined;
 
 /** A record whose header and table are whole; its payload has not been looked at. */
 export interface ScannedRecord {
@@ -123,7 +125,11 @@ export class SegmentScanner {
     return new SegmentScanner(file, uuid, header, 0);
   }
 
+  /** What `payload` has answered holds no longer. */
   close(): Promise<void> {
+    spareWindow = this.#window ?? spareWindow;
+    this.#window = undefined;
+    this.#windowBytes = 0;
     return this.#file.close();
   }
 
@@ -133,13 +139,19 @@ export class SegmentScanner {
       const large = Buffer.alloc(length);
       return large.subarray(0, await this.#file.read(large, 0, length, offset));
     }
-    this.#window ??= Buffer.allocUnsafeSlow(this.#windowCapacity);
+    this.#window ??= this.#takeWindow();
     if (offset < this.#windowAt || offset + length > this.#windowAt + this.#windowBytes) {
       this.#windowAt = offset;
       this.#windowBytes = await this.#file.read(this.#window, 0, this.#windowCapacity, offset);
     }
     const start = offset - this.#windowAt;
     return this.#window.subarray(start, Math.min(start + length, this.#windowBytes));
+  }
+
+  #takeWindow(): Buffer {
+    const spare = spareWindow;
+    spareWindow = undefined;
+    return spare?.length === this.#windowCapacity ? spare : Buffer.allocUnsafeSlow(this.#windowCapacity);
   }
 
   /** What is in memory from `offset` on; at least a header, but at the end of the file. */
@@ -287,5 +299,32 @@ export class SegmentScanner {
       if (chunk.length < CHUNK_BYTES || crc32c(chunk) !== entry.checksums[c]) return c;
     }
     return -1;
+  }
+}
+
+/** The scanner of the segment that was read last: records come in order, and one window serves many of them. */
+export class ScannerCursor {
+  readonly #storage: Storage;
+  readonly #uuid: Buffer;
+  #scanner: SegmentScanner | undefined;
+
+  constructor(storage: Storage, uuid: Buffer) {
+    this.#storage = storage;
+    this.#uuid = uuid;
+  }
+
+  /** See SegmentScanner.open. It is closed with the cursor, or by the next segment. */
+  async at(segment: number): Promise<SegmentScanner | undefined> {
+    if (this.#scanner?.header.segment !== segment) {
+      await this.close();
+      this.#scanner = await SegmentScanner.open(this.#storage, this.#uuid, segment);
+    }
+    return this.#scanner;
+  }
+
+  async close(): Promise<void> {
+    const scanner = this.#scanner;
+    this.#scanner = undefined;
+    await scanner?.close();
   }
 }

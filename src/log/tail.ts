@@ -29,7 +29,7 @@ import {
   type SegmentHeader,
   segmentOfName,
 } from './format.ts';
-import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from './scan.ts';
+import { entriesOf, recordEnd, type ScannedRecord, ScannerCursor, SegmentScanner } from './scan.ts';
 
 export interface LogPosition {
   segment: number;
@@ -302,19 +302,20 @@ export class LogTail {
     const held = this.#held;
     this.#held = [];
     this.end = this.provenEnd ?? this.#start;
-    for (const record of held) {
-      const scanner = await SegmentScanner.open(this.#storage, this.#uuid, record.header.segment);
-      if (scanner === undefined) break;
-      try {
+    const cursor = new ScannerCursor(this.#storage, this.#uuid);
+    try {
+      for (const record of held) {
+        const scanner = await cursor.at(record.header.segment);
+        if (scanner === undefined) break;
         if (!(await scanner.payloadIsWhole(entriesOf(record)))) {
           this.torn = true;
           break;
         }
-      } finally {
-        await scanner.close();
+        this.end = endBehind(record);
+        yield record;
       }
-      this.end = endBehind(record);
-      yield record;
+    } finally {
+      await cursor.close();
     }
     const last = held.at(-1);
     this.closedCleanly =

@@ -17,7 +17,7 @@ import { canonicalRegion, firstDifference, type IndexView, nextRegionOf, treesOf
 import { Overlay } from '../index/overlay.ts';
 import { PointerBlock, REGION_CHUNKS } from '../index/pointers.ts';
 import { ENTRY_CATALOG, ENTRY_CHUNKS, type Entry } from '../log/entries.ts';
-import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
+import { entriesOf, recordEnd, type ScannedRecord, ScannerCursor, SegmentScanner } from '../log/scan.ts';
 import { decodeSuperblock, SLOT_BYTES, SUPERBLOCK_PATH } from '../log/superblock.ts';
 import { LogTail } from '../log/tail.ts';
 import type { Catalog } from './catalog.ts';
@@ -92,24 +92,20 @@ export async function* checkStore(
     const tail = new LogTail(environment.storage, environment.uuid, checked?.durable ?? checked?.until ?? 0);
     const bad: BadChunk[] = [];
     const start = { segment: 0, offset: 0, append: 0, at: 0 };
-    let scanner: SegmentScanner | undefined;
+    const cursor = new ScannerCursor(environment.storage, environment.uuid);
     try {
       for await (const record of tail.records()) {
         const { append, segment } = record.header;
         if (checked?.until !== undefined && append > checked.until) break;
-        if (scanner?.header.segment !== segment) {
-          await scanner?.close();
-          scanner = await SegmentScanner.open(environment.storage, environment.uuid, segment);
-        }
         let entries = entriesOf(record);
-        await checkPayloads(scanner!, entries, bad);
+        await checkPayloads((await cursor.at(segment))!, entries, bad);
         checked?.follow(record, entries);
         if (append === checked?.until) entries = beforeCatalog(entries);
         builder.replay.apply(segment, entries);
         if (builder.isFull) await builder.commit(start);
       }
     } finally {
-      await scanner?.close();
+      await cursor.close();
     }
     for (const each of bad) yield chunkDamaged(each, builder.replay.catalog!);
     for (const { code, message } of tail.damage) yield damage(code, message);
