@@ -82,6 +82,13 @@ export class SimulatedDisk {
     return found instanceof IndexFolder ? found : undefined;
   }
 
+  /** Nobody uses this disk any more. */
+  dispose(): void {
+    const folders = [...this.folders.values()];
+    const entries = new Set(folders.flatMap(({ names, onDisk }) => [...names.values(), ...onDisk.values()]));
+    for (const entry of entries) if (entry instanceof Inode) entry.dispose();
+  }
+
   /** Makes everything durable: what a new store is. */
   settle(): void {
     for (const folder of this.folders.values()) {
@@ -100,6 +107,10 @@ export class SimulatedDisk {
   /** A sync of some file has failed: what is called clean may not be on the disk. */
   get hasLied(): boolean {
     return this.#files.some((inode) => inode.hasLied);
+  }
+
+  abandonSyncs(): void {
+    for (const inode of this.#files) inode.abandonSyncs();
   }
 
   /** The kernel forgets what is called clean; true if that changes what is read. */

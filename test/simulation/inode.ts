@@ -12,12 +12,15 @@ export type Fate = 'kept' | 'lost' | 'zeros' | 'garbage';
 
 /** The sectors that a sync is about to put on the disk, as they were when it was issued. */
 export interface SyncImage {
-  first: number;
-  bytes: Buffer;
   sectors: number[];
   writes: number[];
+  /** What sectors had that have been written again since. */
+  readonly before: Map<number, Buffer>;
   sizeBytes: number;
 }
+
+/** Memory of files that are no more, by capacity: to be used again, because fresh memory is dear. */
+const spare = new Map<number, { cache: Buffer; disk: Buffer }[]>();
 
 export class Inode {
   cache: Buffer = Buffer.alloc(0);
@@ -28,6 +31,8 @@ export class Inode {
   /** By sector: the number of the write that made it dirty, 0 if it is clean. */
   #dirty = new Uint32Array(0);
   #writes = 0;
+  /** Syncs under way. */
+  readonly #images = new Set<SyncImage>();
   /** A sync of this file has failed: what is called clean may not be on the disk. */
   hasLied = false;
 
@@ -35,8 +40,9 @@ export class Inode {
     if (bytes <= this.cache.length) return;
     const capacity = Math.ceil(bytes / SECTOR_BYTES) * SECTOR_BYTES;
     const [cache, disk, dirty] = [this.cache, this.disk, this.#dirty];
-    this.cache = Buffer.alloc(capacity);
-    this.disk = Buffer.alloc(capacity);
+    const again = spare.get(capacity)?.pop();
+    this.cache = again?.cache.fill(0) ?? Buffer.alloc(capacity);
+    this.disk = again?.disk.fill(0) ?? Buffer.alloc(capacity);
     this.#dirty = new Uint32Array(capacity / SECTOR_BYTES);
     cache.copy(this.cache);
     disk.copy(this.disk);
@@ -52,11 +58,20 @@ export class Inode {
   write(bytes: Buffer, position: number, from = 0, to = bytes.length): void {
     if (to <= from) return;
     this.resize(position + to);
+    const first = Math.floor((position + from) / SECTOR_BYTES);
+    const last = Math.floor((position + to - 1) / SECTOR_BYTES);
+    for (const image of this.#images) this.#saveInto(image, first, last);
     bytes.copy(this.cache, position + from, from, to);
     this.#writes += 1;
-    const last = Math.floor((position + to - 1) / SECTOR_BYTES);
-    for (let at = Math.floor((position + from) / SECTOR_BYTES); at <= last; at++)
-      this.#dirty[at] = this.#writes;
+    this.#dirty.fill(this.#writes, first, last + 1);
+  }
+
+  #saveInto(image: SyncImage, first: number, last: number): void {
+    for (const sector of image.sectors) {
+      if (sector < first || sector > last || image.before.has(sector)) continue;
+      const at = sector * SECTOR_BYTES;
+      image.before.set(sector, Buffer.from(this.cache.subarray(at, at + SECTOR_BYTES)));
+    }
   }
 
   read(target: Buffer, start: number, length: number, position: number): number {
@@ -72,25 +87,29 @@ export class Inode {
       sectors.push(i);
       writes.push(this.#dirty[i]!);
     }
-    const first = (sectors[0] ?? 0) * SECTOR_BYTES;
-    const end = sectors.length === 0 ? first : (sectors.at(-1)! + 1) * SECTOR_BYTES;
-    return {
-      first,
-      bytes: Buffer.from(this.cache.subarray(first, end)),
-      sectors,
-      writes,
-      sizeBytes: this.sizeBytes,
-    };
+    const image = { sectors, writes, before: new Map(), sizeBytes: this.sizeBytes };
+    this.#images.add(image);
+    return image;
   }
 
   /** `lands` says which sectors really get to the disk; all of them are called clean. */
   endSync(image: SyncImage, lands: (sector: number) => boolean): void {
+    this.#images.delete(image);
     image.sectors.forEach((sector, i) => {
       const at = sector * SECTOR_BYTES;
-      if (lands(sector)) image.bytes.copy(this.disk, at, at - image.first, at - image.first + SECTOR_BYTES);
+      const before = image.before.get(sector);
+      if (lands(sector)) {
+        if (before === undefined) this.cache.copy(this.disk, at, at, at + SECTOR_BYTES);
+        else before.copy(this.disk, at);
+      }
       if (this.#dirty[sector] === image.writes[i]) this.#dirty[sector] = 0;
     });
     this.diskSizeBytes = Math.max(this.diskSizeBytes, image.sizeBytes);
+  }
+
+  /** The process is gone, and whoever waited for a sync. */
+  abandonSyncs(): void {
+    this.#images.clear();
   }
 
   get dirtySectors(): number[] {
@@ -137,6 +156,17 @@ export class Inode {
     this.disk.fill(0, this.sizeBytes);
     this.disk.copy(this.cache);
     this.#dirty.fill(0);
+    this.#images.clear();
     this.hasLied = false;
+  }
+
+  /** Nobody uses it any more. */
+  dispose(): void {
+    const { cache, disk } = this;
+    if (cache.length === 0) return;
+    if (!spare.has(cache.length)) spare.set(cache.length, []);
+    spare.get(cache.length)!.push({ cache, disk });
+    this.cache = Buffer.alloc(0);
+    this.disk = Buffer.alloc(0);
   }
 }

@@ -19,7 +19,7 @@ import type { Witness } from './machine.ts';
 import type { Marks } from './marks.ts';
 import { recordIn, sameEntry, type SeenRecord } from './records.ts';
 import { Reading } from './reading.ts';
-import { differenceFrom, type Version, Versions, type WrittenEntry, ZEROS } from './versions.ts';
+import { differenceFrom, type Found, type Version, Versions, type WrittenEntry, ZEROS } from './versions.ts';
 
 export class Violation extends Error {
   override readonly name = 'Violation';
@@ -343,7 +343,7 @@ export class Oracle implements Witness {
   }
 
   /** Recovery reports `cut`, and holds `found`: both must be right. */
-  recovered(cut: number, found: ReadonlyMap<string, Buffer>): void {
+  recovered(cut: number, found: ReadonlyMap<string, Found>): void {
     // What this life has appended by itself comes behind the cut, and is no part of it.
     const before = this.#journal.filter((record) => record.life < this.#life);
     const own = this.#journal.filter((record) => record.life === this.#life);
@@ -371,7 +371,7 @@ export class Oracle implements Witness {
   }
 
   /** The state at the cut that `found` is: without the failed records, or with some that follow each other. */
-  #stateAt(cuts: readonly number[], found: ReadonlyMap<string, Buffer>): Versions | undefined {
+  #stateAt(cuts: readonly number[], found: ReadonlyMap<string, Found>): Versions | undefined {
     const differences: string[] = [];
     for (const cut of cuts) {
       const state = this.#stateAtOne(cut, found, differences);
@@ -387,7 +387,7 @@ export class Oracle implements Witness {
     return undefined;
   }
 
-  #stateAtOne(cut: number, found: ReadonlyMap<string, Buffer>, differences: string[]): Versions | undefined {
+  #stateAtOne(cut: number, found: ReadonlyMap<string, Found>, differences: string[]): Versions | undefined {
     const failed = this.#journal.filter((record) => {
       const says = record.entries.some((entry) => entry.kind !== ENTRY_CATALOG);
       return says && record.state === 'failed' && lastSequence(record) <= cut;

@@ -84,7 +84,7 @@ export function drawProfile(random: Random): Profile {
   const rates = drawRates(random);
   const isFaulty = Object.keys(rates).length > 0;
   const some = (weight: number, percent = 60): number => (random.chance(percent) ? weight : 0);
-  const volumeChunks = random.pick([4, 9, 20, 300]);
+  const volumeChunks = random.pick([4, 9, 20, 264]);
   return {
     segmentBytes,
     capacityBytes: random.chance(8) ? segmentBytes * random.between(4, 6) : 0,

@@ -102,18 +102,22 @@ export class Versions {
   }
 }
 
+/** What a version was found to hold: chunks that are not zeros, those at the end filled up with zeros. */
+export interface Found {
+  sizeBytes: number;
+  chunks: Map<number, Buffer>;
+}
+
 /** How what a store holds differs from these versions; undefined if it does not. */
-export function differenceFrom(versions: Versions, found: ReadonlyMap<string, Buffer>): string | undefined {
+export function differenceFrom(versions: Versions, found: ReadonlyMap<string, Found>): string | undefined {
   for (const version of versions.all) {
-    const bytes = found.get(version.name);
-    if (bytes === undefined) return `${version.name} is not there`;
-    if (bytes.length !== version.sizeBytes) return `${version.name} has ${bytes.length} bytes`;
-    for (let at = 0; at < bytes.length; at += CHUNK_BYTES) {
-      const chunk = at / CHUNK_BYTES;
-      const end = Math.min(bytes.length, at + CHUNK_BYTES);
-      const expected = version.chunks.get(chunk) ?? ZEROS;
-      if (bytes.compare(expected, 0, end - at, at, end) !== 0)
-        return `chunk ${chunk} of ${version.name} differs`;
+    const { sizeBytes, chunks } = found.get(version.name) ?? {};
+    if (chunks === undefined) return `${version.name} is not there`;
+    if (sizeBytes !== version.sizeBytes) return `${version.name} has ${sizeBytes} bytes`;
+    for (const chunk of new Set([...chunks.keys(), ...version.chunks.keys()])) {
+      const used = Math.min(CHUNK_BYTES, version.sizeBytes - chunk * CHUNK_BYTES);
+      const [is, shouldBe] = [chunks.get(chunk) ?? ZEROS, version.chunks.get(chunk) ?? ZEROS];
+      if (is.compare(shouldBe, 0, used, 0, used) !== 0) return `chunk ${chunk} of ${version.name} differs`;
     }
   }
   if (found.size > versions.byLabel.size) return 'there are versions that nobody made';
