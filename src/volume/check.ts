@@ -108,7 +108,10 @@ export async function* checkStore(
       await cursor.close();
     }
     for (const each of bad) yield chunkDamaged(each, builder.replay.catalog!);
-    for (const { code, message } of tail.damage) yield damage(code, message);
+    // A store in use goes on: what is not yet chained to what is checked is not lost.
+    const hasMore = checked?.until !== undefined && (tail.end?.append ?? 0) >= checked.until;
+    for (const { code, message } of tail.damage)
+      if (!hasMore || code !== 'LOG_SEGMENT_LOST') yield damage(code, message);
     // Of a store in use neither means anything: it is being appended to, and has a segment ready.
     if (tail.torn && checked?.until === undefined)
       yield note('TORN_TAIL', `an interrupted append ends the log, at ${JSON.stringify(tail.end)}`);

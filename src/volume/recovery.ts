@@ -21,17 +21,10 @@ import { Overlay } from '../index/overlay.ts';
 import type { Overlays, PointerIndex } from '../index/pointer-index.ts';
 import { Append, type AppendOwner, AppendPromise } from '../log/append.ts';
 import { ChunkLog } from '../log/chunk-log.ts';
-import {
-  CATALOG_LAST,
-  type ChunksEntry,
-  ENTRY_CATALOG,
-  ENTRY_CHANGE,
-  ENTRY_CHUNKS,
-  ENTRY_ZEROS,
-} from '../log/entries.ts';
+import { CATALOG_LAST, ENTRY_CATALOG, ENTRY_CHANGE, ENTRY_CHUNKS, ENTRY_ZEROS } from '../log/entries.ts';
 import { encodeEmptyRecord, segmentPath } from '../log/format.ts';
 import { Numbers } from '../log/numbers.ts';
-import { entriesOf, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
+import { entriesOf, type ScannedRecord, ScannerCursor, SegmentScanner } from '../log/scan.ts';
 import { SegmentFiles } from '../log/segment-files.ts';
 import { SegmentSupply } from '../log/segment-supply.ts';
 import { SegmentWriter } from '../log/segment-writer.ts';
@@ -255,7 +248,7 @@ async function rewriteTail(
     },
   };
   log.beginRewrite();
-  const payloads = new TailPayloads(storage, uuid);
+  const cursor = new ScannerCursor(storage, uuid);
   let before = Promise.resolve();
   try {
     for (const record of records) {
@@ -264,7 +257,9 @@ async function rewriteTail(
         const last = new AppendPromise();
         switch (entry.kind) {
           case ENTRY_CHUNKS: {
-            const bytes = await payloads.read(segment, entry);
+            const scanner = await cursor.at(segment);
+            if (scanner === undefined) throw new StoreError('IO', `segment ${segment} cannot be read again`);
+            const bytes = Buffer.from(await scanner.payload(entry));
             const append = Append.chunks(moved, entry, entry.first, entry.count, [bytes], entry.sequence);
             if (append.checksums.some((checksum, i) => checksum !== entry.checksums[i]))
               throw new StoreError('IO', `segment ${segment}: the record at ${offset} reads differently now`);
@@ -294,35 +289,9 @@ async function rewriteTail(
     if (failure !== undefined) throw failure;
   } finally {
     await log.settled();
-    await payloads.close();
+    await cursor.close();
   }
   await log.markTailRewritten();
-}
-
-/** Payload of the old tail: a segment is opened once for all its records. */
-class TailPayloads {
-  readonly #storage: Storage;
-  readonly #uuid: Buffer;
-  #scanner: SegmentScanner | undefined;
-
-  constructor(storage: Storage, uuid: Buffer) {
-    this.#storage = storage;
-    this.#uuid = uuid;
-  }
-
-  async read(segment: number, entry: ChunksEntry): Promise<Buffer> {
-    if (this.#scanner?.header.segment !== segment) {
-      await this.close();
-      this.#scanner = await SegmentScanner.open(this.#storage, this.#uuid, segment);
-    }
-    if (this.#scanner === undefined) throw new StoreError('IO', `segment ${segment} cannot be read again`);
-    return Buffer.from(await this.#scanner.payload(entry));
-  }
-
-  async close(): Promise<void> {
-    await this.#scanner?.close();
-    this.#scanner = undefined;
-  }
 }
 
 async function removeSegments(storage: Storage, segments: ReadonlySet<number>): Promise<void> {

@@ -225,7 +225,7 @@ export const VOLUME_FAULTS: readonly Fault[] = [
   {
     name: 'the checker does not verify the chunks of the log',
     file: 'src/volume/check.ts',
-    text: 'await checkPayloads(scanner!, entries, bad);',
+    text: 'await checkPayloads((await cursor.at(segment))!, entries, bad);',
     replacement: '',
     tests: [CHECK],
   },
