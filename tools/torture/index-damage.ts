@@ -79,7 +79,10 @@ for (const [name, kind] of Object.entries(FILES)) {
   DAMAGES[`${name} cut`] = inFile(kind, truncate);
   DAMAGES[`${name} removed`] = inFile(kind, (file) => fs.rmSync(file));
 }
-/** Of these every start must speak. */
+/**
+ * Of these every start must speak. Without CURRENT LevelDB begins anew and replays what logs it finds: where these have
+ * all that there was, the index is whole, and its digests say so.
+ */
 const ALWAYS_TOLD: ReadonlySet<string> = new Set([
   'deleted',
   'foreign',
