@@ -215,7 +215,11 @@ export class ChunkLog {
     const refusal =
       this.#poison ?? (this.#closed ? new StoreError('CLOSED', 'the store is closed') : undefined);
     if (refusal) throw refusal;
-    const segment = this.#segment ?? (await this.#begin());
+    const segment = this.#segment;
+    if (segment === undefined) {
+      await this.#begin();
+      return undefined; // the log may have been poisoned or closed meanwhile
+    }
     if (this.#syncGate !== undefined) {
       await this.#syncGate;
       return undefined;
