@@ -57,6 +57,9 @@ export interface Profile {
 
 const FAULTY: readonly Operation[] = [
   'write',
+  'write',
+  'datasync',
+  'datasync',
   'datasync',
   'allocate',
   'create',

@@ -140,8 +140,14 @@ class Run {
 
   /** Waits for `work` or for the end of the life, whichever is first; true if the work is done. */
   async #within(work: () => Promise<void>): Promise<boolean> {
-    const isDone = await Promise.race([work().then(() => true), this.#machine.ended.then(() => false)]);
-    return isDone && !this.#machine.hasEnded;
+    const { ended, scheduler } = this.#machine;
+    const isDone = await Promise.race([
+      work().then(() => true),
+      ended.then(() => false),
+      scheduler.stuck.then(() => this.#oracle.fail('the store waits for ever')),
+    ]);
+    this.#throwIfWrong();
+    return isDone === true && !this.#machine.hasEnded;
   }
 
   #drawCrash(): End {
@@ -169,7 +175,7 @@ class Run {
     }
     this.#machine.endAfter(Number.POSITIVE_INFINITY);
     if (this.#isCrashed) this.crashStates += 1;
-    await this.#verify();
+    await this.#within(() => this.#verify());
   }
 
   async #open(): Promise<void> {

@@ -28,6 +28,10 @@ export interface SchedulerOptions {
   inOrder: boolean;
 }
 
+/** Turns of the event loop in which a store that is not stuck does something; steps in which a life is over. */
+const TURNS_MAX = 1000;
+const STEPS_MAX = 100_000;
+
 /** A hash that goes on from another. */
 export function hashOf(text: string, from: number): number {
   let hash = from;
@@ -48,11 +52,17 @@ export class Scheduler implements Clock {
   /** Of all that has completed, in order. */
   traceHash = 0x811c9dc5;
   steps = 0;
+  /** Resolves when the store waits for what will never come, or goes round for ever. */
+  readonly stuck: Promise<void>;
+  #isStuck: () => void = () => undefined;
 
   constructor(random: Random, options: SchedulerOptions, nowMs: number) {
     this.#random = random;
     this.#options = options;
     this.#nowUs = nowMs * 1000;
+    this.stuck = new Promise((resolve) => {
+      this.#isStuck = resolve;
+    });
   }
 
   now(): number {
@@ -130,9 +140,11 @@ export class Scheduler implements Clock {
   #step(): void {
     if (this.#isHalted || this.#pauses > 0 || (this.#parked.length === 0 && this.#sleepers === 0)) {
       this.#isRunning = false;
+      if (!this.#isHalted) setImmediate(() => this.#watch(this.steps, TURNS_MAX));
       return;
     }
     this.steps += 1;
+    if (this.steps > STEPS_MAX) this.#isStuck();
     // In a step of its own: what has just completed has taken effect by then.
     if (this.#timers.some((timer) => timer.at <= this.#nowUs)) this.#fire();
     else if (this.#parked.length > 0) {
@@ -143,6 +155,13 @@ export class Scheduler implements Clock {
       this.#nowUs = Math.max(this.#nowUs, Math.min(...this.#timers.map((timer) => timer.at)));
     }
     setImmediate(() => this.#step());
+  }
+
+  /** Nothing is parked: in the next turns something must be, or the end come. */
+  #watch(steps: number, turns: number): void {
+    if (this.#isHalted || this.#isRunning || this.#pauses > 0 || this.steps !== steps) return;
+    if (turns === 0) this.#isStuck();
+    else setImmediate(() => this.#watch(steps, turns - 1));
   }
 
   #draw(): number {

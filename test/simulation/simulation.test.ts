@@ -12,7 +12,9 @@ import { Scheduler } from './scheduler.ts';
 
 describe('a run', () => {
   const [first] = seeds(1);
-  it(`has the same trace whenever it is run with the same seed (SEED=${first})`, async () => {
+  it(`has the same trace whenever it is run with the same seed (SEED=${first})`, {
+    timeout: 120_000,
+  }, async () => {
     const run = async (seed: number): Promise<string> => {
       const { crashStates, traceHash } = await runSeed(seed, new Marks());
       return `${crashStates} ${traceHash}`;
