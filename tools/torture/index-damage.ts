@@ -107,6 +107,8 @@ async function refused({ store, index, random }: Victim, how: (typeof REFUSALS)[
     if (server.result === undefined && holder !== undefined)
       throw new Error('an index that is held was opened');
     if (server.result === undefined) return false;
+    // Node itself, before it has loaded all of the program.
+    if (how === 'no descriptors' && /Cannot find (package|module)/.test(server.output)) return false;
     const saysWhy = how === 'locked' ? /lock/i : /too many open files|EMFILE/i;
     if (server.result !== 1 || !saysWhy.test(server.output)) {
       throw new Error(`${how}: ended with ${server.result}: ${tail(server.output)}`);
