@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { StoreError } from '../../src/base/errors.ts';
-import type { OpenDatabase } from '../../src/volume/index-keeper.ts';
+import type { OpenDatabase } from '../../src/volume/index-builder.ts';
 import { ticks, watched } from '../index/slow-database.ts';
 import { CHUNK, MIB } from '../log/rig.ts';
 import { CrashRig } from './crash-rig.ts';
