@@ -165,7 +165,7 @@ export class LogTail {
 
   /**
    * True if the tail that begins in this segment was written again as a whole: its mark is there, or anything behind
-   * it. While a tail is written again, no record states a watermark as high as its own; all later ones do.
+   * it. While a tail is written again, no record or header states a watermark as high as its own; all later ones do.
    */
   async #isRewritten(first: SegmentHeader): Promise<boolean> {
     const segments = [first.segment];
@@ -180,7 +180,10 @@ export class LogTail {
         await scanner.close();
       }
       for (const header of this.#headers.values()) {
-        if (header.predecessor === segment) segments.push(header.segment);
+        if (header.predecessor !== segment) continue;
+        // A header may be all that a power cut has left of what a later recovery wrote.
+        if (header.durable >= first.firstAppend) return true;
+        segments.push(header.segment);
       }
     }
     return false;

@@ -3,12 +3,14 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, it, vi } from 'vitest';
 import {
-  encodeRecordHeader,
+  COPY_TAIL_BYTES,
   FIRST_RECORD_OFFSET,
   RECORD_HEADER_BYTES,
-  segmentPath,
-  COPY_TAIL_BYTES,
   RECORD_TAIL_REWRITTEN,
+  SEGMENT_REWRITES_TAIL,
+  encodeRecordHeader,
+  encodeSegmentHeader,
+  segmentPath,
 } from '../../src/log/format.ts';
 import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from '../../src/log/scan.ts';
 import { MemoryStorage } from '../support/memory-storage.ts';
@@ -421,6 +423,42 @@ describe('a tail that is written again', () => {
     expect(read.entries).toHaveLength(2);
     expect(damageOf(read)).toEqual([]);
     expect(read.tail.strays.length).toBeGreaterThan(2);
+  });
+
+  it('is known to be whole by what a later recovery began, if a power cut then took the mark', async () => {
+    const rig = await rewriting();
+    await rig.log.markTailRewritten();
+    await rig.log.close();
+    const { segments } = (await readLog(rig.storage)).tail;
+    const last = segments.at(-1)!;
+    const { header: mark } = (await recordsOf(rig.storage, last)).find(
+      ({ header }) => (header.flags & RECORD_TAIL_REWRITTEN) !== 0,
+    )!;
+    // Killed behind the mark, which nothing had proven: the next recovery begins to write it again, and loses its power.
+    const before = (await readLog(rig.storage)).records.findLast(
+      ({ header }) => header.append < mark.append,
+    )!;
+    rig.storage.edit(segmentPath(last), (file) => file.fill(0, mark.offset));
+    await rig.storage.remove(segmentPath(last + 1));
+    const later = await rig.storage.open(segmentPath(last + 1), 'create');
+    const header = encodeSegmentHeader({
+      flags: SEGMENT_REWRITES_TAIL,
+      uuid: UUID,
+      segment: last + 1,
+      segmentBytes: 1 << 20,
+      epoch: 9,
+      predecessor: last,
+      predecessorEnd: recordEnd(before.header),
+      predecessorChecksum: before.header.checksum,
+      firstAppend: 1000,
+      durable: mark.durable,
+    });
+    await later.allocate(1 << 20);
+    await later.write([header], 0);
+    await later.close();
+    const read = await readLog(rig.storage);
+    expect(read.entries).toHaveLength(8);
+    expect(damageOf(read)).toEqual([]);
   });
 
   it('is not lost with its mark, or with a record before it', async () => {
