@@ -8,7 +8,7 @@
 import { assert } from '../base/errors.ts';
 import { Mutex } from '../base/mutex.ts';
 import type { Storage } from '../base/storage.ts';
-import { type Superblock, writeSuperblock } from './superblock.ts';
+import { restateSuperblock, type Superblock, writeSuperblock } from './superblock.ts';
 
 /** How many are reserved at once. Sequences and append numbers: twenty minutes at full speed and more. */
 const BLOCK = { sequences: 2 ** 28, appends: 2 ** 28, labels: 2 ** 12, segments: 2 ** 12 };
@@ -32,6 +32,7 @@ export class Numbers {
 
   /** Begins an epoch: everything from here on is numbered above what was ever reserved, or `seen` in the log. */
   static async begin(storage: Storage, superblock: Superblock, seen: Record<Kind, number>): Promise<Numbers> {
+    await restateSuperblock(storage, superblock);
     const numbers = new Numbers(storage, superblock);
     for (const kind of KINDS) numbers.#next[kind] = Math.max(numbers.#next[kind], seen[kind] + 1);
     superblock.epoch += 1;

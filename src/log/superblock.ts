@@ -125,6 +125,18 @@ export async function readSuperblock(storage: Storage): Promise<Superblock> {
 /** Writes `block` as the next generation into the slot that does not hold the newest, and syncs it. */
 export async function writeSuperblock(storage: Storage, block: Superblock): Promise<void> {
   block.generation += 1;
+  await writeSlot(storage, block);
+}
+
+/**
+ * Writes the newest generation again where it stands, and syncs it. It may have been read from a page that a failed sync
+ * of an earlier process called clean: the other slot may not be overwritten before this one is on the disk.
+ */
+export async function restateSuperblock(storage: Storage, block: Superblock): Promise<void> {
+  await writeSlot(storage, block);
+}
+
+async function writeSlot(storage: Storage, block: Superblock): Promise<void> {
   const file = await storage.open(SUPERBLOCK_PATH, 'write');
   try {
     await file.write([encodeSuperblock(block)], (block.generation % 2) * SLOT_BYTES);

@@ -187,6 +187,19 @@ describe('numbers', () => {
     expect(found.sequences).toBeGreaterThan(2 ** 20);
   });
 
+  it('are not begun before the newest copy is on the disk, which a failed sync may have left in memory', async () => {
+    const block = await readSuperblock(storage);
+    storage.trace.length = 0;
+    await Numbers.begin(storage, { ...block }, NONE);
+    const slots = storage.trace.map(({ operation, position }) => [operation, position]);
+    expect(slots).toEqual([
+      ['write', slotOf(block.generation)],
+      ['datasync', 0],
+      ['write', SLOT_BYTES - slotOf(block.generation)],
+      ['datasync', 0],
+    ]);
+  });
+
   it('go on above everything that was reserved, after any number of crashes', async () => {
     let last = 0;
     for (let life = 0; life < 5; life++) {
