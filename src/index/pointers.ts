@@ -41,9 +41,19 @@ export class PointerBlock {
     return this.words[index * WORDS + SEQUENCE_HIGH]! * TWO_32 + this.words[index * WORDS + SEQUENCE_LOW]!;
   }
 
-  /** Takes the pointer if it is not older than the one that is there. */
+  /** Takes the pointer if it is not older than the one that is there: a chunk that moved keeps its sequence. */
   put(index: number, segment: number, offset: number, checksum: number, sequence: number): void {
     if (this.words[index * WORDS + SEGMENT] !== 0 && this.sequence(index) > sequence) return;
+    this.#set(index, segment, offset, checksum, sequence);
+  }
+
+  /** Takes the pointer if it is newer than the one that is there: for who goes from later to earlier. */
+  putBeneath(index: number, segment: number, offset: number, checksum: number, sequence: number): void {
+    if (this.words[index * WORDS + SEGMENT] !== 0 && this.sequence(index) >= sequence) return;
+    this.#set(index, segment, offset, checksum, sequence);
+  }
+
+  #set(index: number, segment: number, offset: number, checksum: number, sequence: number): void {
     const at = index * WORDS;
     this.words[at + SEGMENT] = segment;
     this.words[at + OFFSET] = offset;

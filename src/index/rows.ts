@@ -126,7 +126,10 @@ function runLength(block: PointerBlock, first: number): number {
   return index - first;
 }
 
-/** Merges a pointer row into `block`, where the higher sequence counts. The row's checksum has been verified. */
+/**
+ * Merges a pointer row into `block`, where the higher sequence counts, and of equal ones what was merged before: rows of
+ * a version are merged newest first. The row's checksum has been verified.
+ */
 export function mergePointerRow(value: Buffer, block: PointerBlock): void {
   const input = new ByteReader(value, CHECKSUM_BYTES);
   const runs = input.u16();
@@ -139,10 +142,16 @@ export function mergePointerRow(value: Buffer, block: PointerBlock): void {
     const sequence = input.u48();
     for (let i = 0; i < count; i++) {
       if (segment === HOLE) {
-        block.put(first + i, HOLE, 0, 0, sequence);
+        block.putBeneath(first + i, HOLE, 0, 0, sequence);
         continue;
       }
-      block.put(first + i, segment, offset + i * CHUNK_BYTES, value.readUInt32BE(checksumAt), sequence);
+      block.putBeneath(
+        first + i,
+        segment,
+        offset + i * CHUNK_BYTES,
+        value.readUInt32BE(checksumAt),
+        sequence,
+      );
       checksumAt += 4;
     }
   }

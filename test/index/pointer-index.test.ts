@@ -424,3 +424,19 @@ describe('opening the index', () => {
     expect(table.find(4) === page).toBe(true);
   });
 });
+
+describe('a chunk that moves and keeps its sequence', () => {
+  it('is read where it was put last, from rows of changes as from rows made anew', async () => {
+    const rig = await IndexRig.begin();
+    rig.apply({ op: 'create' });
+    rig.apply({ op: 'write', label: 1, first: 0, count: 100 });
+    await rig.commit();
+    for (let i = 0; i < 20; i++) {
+      rig.move(1, 3 * i, 2, 50 + i);
+      rig.move(1, 10, 1, 100 + i);
+      await rig.commit();
+      await rig.readAll();
+      await checkUsage(rig);
+    }
+  });
+});

@@ -132,6 +132,17 @@ export class IndexRig {
     }
   }
 
+  /** The chunks stand elsewhere from now on; what was written, and when, stays. */
+  move(label: number, first: number, count: number, segment: number): void {
+    const { tree } = this.versions.get(label)!;
+    for (let chunk = first; chunk < first + count; chunk++) {
+      const { offset, checksum, sequence } = this.own.get(label)!.get(chunk)!;
+      const checksums = Uint32Array.of(checksum);
+      this.overlays.active.putChunks(tree, label, chunk, 1, segment, offset, checksums, sequence);
+      this.#put(label, chunk, segment, offset, checksum, sequence);
+    }
+  }
+
   #put(
     label: number,
     chunk: number,
