@@ -8,7 +8,7 @@
 import { assert } from '../base/errors.ts';
 import { Mutex } from '../base/mutex.ts';
 import type { Storage } from '../base/storage.ts';
-import { restateSuperblock, type Superblock, writeSuperblock } from './superblock.ts';
+import { replaceSuperblock, type Superblock, writeSuperblock } from './superblock.ts';
 
 /** How many are reserved at once. Sequences and append numbers: twenty minutes at full speed and more. */
 const BLOCK = { sequences: 2 ** 28, appends: 2 ** 28, labels: 2 ** 12, segments: 2 ** 12 };
@@ -32,11 +32,12 @@ export class Numbers {
 
   /** Begins an epoch: everything from here on is numbered above what was ever reserved, or `seen` in the log. */
   static async begin(storage: Storage, superblock: Superblock, seen: Record<Kind, number>): Promise<Numbers> {
-    await restateSuperblock(storage, superblock);
     const numbers = new Numbers(storage, superblock);
     for (const kind of KINDS) numbers.#next[kind] = Math.max(numbers.#next[kind], seen[kind] + 1);
-    superblock.epoch += 1;
-    await numbers.#write();
+    const next = numbers.#reserved();
+    next.epoch += 1;
+    await replaceSuperblock(storage, superblock, next);
+    Object.assign(superblock, next);
     return numbers;
   }
 
@@ -72,10 +73,16 @@ export class Numbers {
     if (this.superblock[kind] - this.#next[kind] < count || this.isLow) await this.#write();
   }
 
+  /** The superblock with a whole block of each kind ahead. */
+  #reserved(): Superblock {
+    const next = { ...this.superblock };
+    for (const kind of KINDS) next[kind] = this.#next[kind] + BLOCK[kind];
+    return next;
+  }
+
   async #write(): Promise<void> {
     await this.#writing.run(async () => {
-      const next = { ...this.superblock };
-      for (const kind of KINDS) next[kind] = this.#next[kind] + BLOCK[kind];
+      const next = this.#reserved();
       await writeSuperblock(this.#storage, next);
       Object.assign(this.superblock, next);
     });

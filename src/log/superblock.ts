@@ -34,6 +34,7 @@ const REVISION_AT = 8;
 export const SUPERBLOCK_BYTES = 92;
 export const SLOT_BYTES = 4096;
 export const SUPERBLOCK_PATH = 'superblock';
+const NEW_SUPERBLOCK_PATH = 'superblock.new';
 
 export interface Superblock {
   generation: number;
@@ -125,18 +126,6 @@ export async function readSuperblock(storage: Storage): Promise<Superblock> {
 /** Writes `block` as the next generation into the slot that does not hold the newest, and syncs it. */
 export async function writeSuperblock(storage: Storage, block: Superblock): Promise<void> {
   block.generation += 1;
-  await writeSlot(storage, block);
-}
-
-/**
- * Writes the newest generation again where it stands, and syncs it. It may have been read from a page that a failed sync
- * of an earlier process called clean: the other slot may not be overwritten before this one is on the disk.
- */
-export async function restateSuperblock(storage: Storage, block: Superblock): Promise<void> {
-  await writeSlot(storage, block);
-}
-
-async function writeSlot(storage: Storage, block: Superblock): Promise<void> {
   const file = await storage.open(SUPERBLOCK_PATH, 'write');
   try {
     await file.write([encodeSuperblock(block)], (block.generation % 2) * SLOT_BYTES);
@@ -146,12 +135,33 @@ async function writeSlot(storage: Storage, block: Superblock): Promise<void> {
   }
 }
 
+/**
+ * Puts `next` in the place of `newest`, which was read from the file, in a file of its own that takes the old one's name.
+ * What was read may be in memory only, called clean since a sync of an earlier process failed: then neither slot may be
+ * touched, this one because writing tears, the other one because it is all that is on the disk.
+ */
+export async function replaceSuperblock(
+  storage: Storage,
+  newest: Superblock,
+  next: Superblock,
+): Promise<void> {
+  next.generation = newest.generation + 1;
+  await storage.remove(NEW_SUPERBLOCK_PATH);
+  await writeFile(storage, NEW_SUPERBLOCK_PATH, [newest, next]);
+  await storage.rename(NEW_SUPERBLOCK_PATH, SUPERBLOCK_PATH);
+  await storage.syncDirectory('.');
+}
+
 /** Makes the file of a new store, both slots filled. */
 export async function createSuperblock(storage: Storage, block: Superblock): Promise<void> {
-  const file = await storage.open(SUPERBLOCK_PATH, 'create');
+  await writeFile(storage, SUPERBLOCK_PATH, [block]);
+}
+
+async function writeFile(storage: Storage, path: string, blocks: readonly Superblock[]): Promise<void> {
+  const slots = Buffer.alloc(2 * SLOT_BYTES);
+  for (const block of blocks) encodeSuperblock(block).copy(slots, (block.generation % 2) * SLOT_BYTES);
+  const file = await storage.open(path, 'create');
   try {
-    const slots = Buffer.alloc(2 * SLOT_BYTES);
-    encodeSuperblock(block).copy(slots, (block.generation % 2) * SLOT_BYTES);
     await file.write([slots], 0);
     await file.datasync();
   } finally {

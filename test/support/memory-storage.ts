@@ -368,9 +368,16 @@ export class MemoryStorage implements Storage {
 
   async rename(from: string, to: string): Promise<void> {
     const database = this.#databases.get(from);
-    if (database === undefined) throw new StoreError('NOT_FOUND', `${from} is not there`);
-    this.#databases.delete(from);
-    this.#databases.set(to, database);
+    if (database !== undefined) {
+      this.#databases.delete(from);
+      this.#databases.set(to, database);
+      return;
+    }
+    await this.#pass('rename', from);
+    const inode = this.#find(from);
+    const { names } = this.#folders.get(folderOf(from))!;
+    names.delete(nameOf(from));
+    names.set(nameOf(to), inode);
   }
 
   async syncDirectory(path: string): Promise<void> {

@@ -25,6 +25,28 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
     tests: [SUPERBLOCK, RECOVERY],
   },
   {
+    name: 'the newest copy of the superblock is written over by the process that has only read it',
+    file: 'src/log/numbers.ts',
+    text: 'await replaceSuperblock(storage, superblock, next);',
+    replacement: 'await writeSuperblock(storage, next);',
+    tests: [SUPERBLOCK],
+  },
+  {
+    name: 'the name of a new superblock is not synced',
+    file: 'src/log/superblock.ts',
+    text: `await storage.rename(NEW_SUPERBLOCK_PATH, SUPERBLOCK_PATH);
+  await storage.syncDirectory('.');`,
+    replacement: 'await storage.rename(NEW_SUPERBLOCK_PATH, SUPERBLOCK_PATH);',
+    tests: [SUPERBLOCK],
+  },
+  {
+    name: 'a row of earlier times counts where a chunk has moved and kept its sequence',
+    file: 'src/index/pointers.ts',
+    text: 'this.sequence(index) >= sequence) return;',
+    replacement: 'this.sequence(index) > sequence) return;',
+    tests: ['test/index/pointer-index.test.ts'],
+  },
+  {
     name: 'the newest copy of the superblock is written over',
     file: 'src/log/superblock.ts',
     text: 'await file.write([encodeSuperblock(block)], (block.generation % 2) * SLOT_BYTES);',
