@@ -5,26 +5,18 @@
  * once. A command's own file does the work; here its words become values.
  */
 
-import fs from 'node:fs';
 import path from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { StoreError } from '../base/errors.ts';
-import type { Door } from '../server/door.ts';
+import { directoryOf, outputOf, sizeOption, STORE_DEFAULT, withDoor } from './command-context.ts';
 import { EXIT, type ExitCode, endOf } from './exit-codes.ts';
 import { catchInterruption } from './interruption.ts';
 import { NBD_SOCKET_NAME, parseListenAddress } from './nbd-address.ts';
-import { Output } from './output.ts';
-import { parseSize } from './size.ts';
+import { addRemovalCommands, addVersionCommands } from './version-program.ts';
 
-const STORE_DEFAULT = './coppice-data';
 const EXIT_CODES_HELP = `
 Exit codes: 0 done, 1 failed or refused, 2 bad input; fsck: 0 clean, 4 findings, 8 cannot check.
 Sizes: 20G, 512MiB, 1.5T or a number of bytes; K, M, G, T are powers of 1024.`;
-
-interface GlobalOptions {
-  readonly store?: string;
-  readonly json?: boolean;
-}
 
 /** Runs the command that `args` name; answers how the process shall end. Complains on standard error. */
 export async function runCommandLine(args: readonly string[], version: string): Promise<ExitCode> {
@@ -63,39 +55,9 @@ function buildProgram(version: string, finish: (code: ExitCode) => void): Comman
     .exitOverride();
   addStoreCommands(program, finish);
   addVersionCommands(program);
+  addRemovalCommands(program);
   addImageCommands(program);
   return program;
-}
-
-function directoryOf(program: Command): string {
-  const { store } = program.opts<GlobalOptions>();
-  if (store === '')
-    throw new StoreError('INVALID_ARGUMENT', '--store is empty; name the directory of a store');
-  const directory = path.resolve(store ?? (process.env.COPPICE_STORE || STORE_DEFAULT));
-  if (fs.statSync(directory, { throwIfNoEntry: false })?.isDirectory() === false) {
-    throw new StoreError('NOT_A_STORE', `${directory} is a file; name the directory of a store`);
-  }
-  return directory;
-}
-
-function outputOf(program: Command): Output {
-  return new Output(program.opts<GlobalOptions>().json === true);
-}
-
-async function withDoor(
-  program: Command,
-  work: (door: Door, output: Output) => Promise<void>,
-): Promise<void> {
-  const { reachStore } = await import('./reach-store.ts');
-  const door = await reachStore(directoryOf(program));
-  try {
-    await work(door, outputOf(program));
-  } catch (error) {
-    // A store that fails at its work may fail at closing too: the first failure is the one to tell.
-    await door.close().catch(() => undefined);
-    throw error;
-  }
-  await door.close();
 }
 
 function addStoreCommands(program: Command, finish: (code: ExitCode) => void): void {
@@ -172,54 +134,6 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
     });
 }
 
-function addVersionCommands(program: Command): void {
-  const commands = () => import('./version-commands.ts');
-
-  program
-    .command('create <volume>')
-    .description('make an empty volume; it takes up no space')
-    .requiredOption('--size <size>', 'size of the disk')
-    .action(async (volume: string, options: { size: string }) => {
-      const sizeBytes = parseSize(options.size, '--size');
-      const { createVolume } = await commands();
-      await withDoor(program, (door, output) => createVolume(door, output, volume, sizeBytes));
-    });
-
-  program
-    .command('snapshot <volume@name...>')
-    .description('freeze one or several volumes under a name, at one moment')
-    .action(async (names: string[]) => {
-      const { takeSnapshot } = await commands();
-      await withDoor(program, (door, output) => takeSnapshot(door, output, names));
-    });
-
-  program
-    .command('clone <volume@name> <newvolume>')
-    .description('make a volume that begins as a snapshot')
-    .action(async (source: string, volume: string) => {
-      const { cloneSnapshot } = await commands();
-      await withDoor(program, (door, output) => cloneSnapshot(door, output, source, volume));
-    });
-
-  program
-    .command('list')
-    .description('all volumes and snapshots')
-    .action(async () => await withDoor(program, (await commands()).listVersions));
-
-  program
-    .command('tree')
-    .description('volumes and snapshots as they descend from each other')
-    .action(async () => await withDoor(program, (await commands()).showTree));
-
-  program
-    .command('show <volume[@name]>')
-    .description('all about one volume or snapshot')
-    .action(async (name: string) => {
-      const { showVersion } = await commands();
-      await withDoor(program, (door, output) => showVersion(door, output, name));
-    });
-}
-
 function addImageCommands(program: Command): void {
   program
     .command('import <volume> <file>')
@@ -269,10 +183,6 @@ async function interruptible(work: (signal: AbortSignal) => Promise<void>): Prom
   } finally {
     interruption.release();
   }
-}
-
-function sizeOption(text: string | undefined, option: string): number | undefined {
-  return text === undefined ? undefined : parseSize(text, option);
 }
 
 function collect(value: string, before: string[] | undefined): string[] {

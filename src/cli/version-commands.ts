@@ -4,7 +4,7 @@
  */
 
 import type { Door } from '../server/door.ts';
-import type { StoreStatus, VersionSummary } from '../volume/summary.ts';
+import type { HoldSummary, StoreStatus, VersionSummary, VersionWithSpace } from '../volume/summary.ts';
 import type { Output } from './output.ts';
 import { formatSize } from './size.ts';
 import { drawFields, drawTable } from './table.ts';
@@ -31,27 +31,37 @@ export async function cloneSnapshot(door: Door, output: Output, source: string, 
 }
 
 export async function listVersions(door: Door, output: Output): Promise<void> {
-  const versions = await door.list();
+  const versions = await door.listWithSpace({});
   output.print(versions.map(listed), () => drawList(versions));
 }
 
-export async function showTree(door: Door, output: Output): Promise<void> {
-  const roots = growTree(await door.list());
+export async function showTree(door: Door, output: Output, ghosts: boolean): Promise<void> {
+  const roots = growTree(await door.listWithSpace({ ghosts }));
   output.print(roots, () => (roots.length === 0 ? NO_VOLUME : drawTree(roots)));
 }
 
 export async function showVersion(door: Door, output: Output, name: string): Promise<void> {
   const version = await door.show(name);
-  output.print(version, () =>
+  const { referenced, exclusive, shared } = (await door.space([name])).versions[0]!;
+  output.print({ ...version, referenced, exclusive, shared }, () =>
     drawFields([
       ['name', version.name],
-      ['kind', version.kind],
+      ['kind', version.automatic ? `${version.kind}, made by a rollback` : version.kind],
       ['size', exactSize(version.size)],
+      ['referenced', exactSize(referenced)],
+      ['exclusive', exactSize(exclusive)],
+      ['shared', exactSize(shared)],
       ['created', version.created],
       ['parent', version.parent ?? 'none'],
       ['uuid', version.uuid],
+      ...(version.kind === 'snapshot' ? [['priority', String(version.priority)] as const] : []),
+      ...version.holds.map((hold) => ['held by', drawHold(hold)] as const),
     ]),
   );
+}
+
+function drawHold({ owner, reason, until }: HoldSummary): string {
+  return `${owner}${reason === null ? '' : `, ${reason}`}${until === null ? '' : `, until ${until}`}`;
 }
 
 export async function showStatus(door: Door, output: Output): Promise<void> {
@@ -62,22 +72,48 @@ export async function showStatus(door: Door, output: Output): Promise<void> {
 const NO_VOLUME = 'no volume yet; create one with: coppice create disk --size 20G\n';
 
 /** The fields that `list --json` promises, in their order. */
-function listed({ name, kind, uuid, size, created, parent }: VersionSummary): VersionSummary {
-  return { name, kind, uuid, size, created, parent };
+function listed(version: VersionWithSpace): VersionWithSpace {
+  const { name, kind, uuid, size, created, parent, automatic, priority, holds } = version;
+  const { referenced, exclusive, shared } = version;
+  return {
+    name,
+    kind,
+    uuid,
+    size,
+    created,
+    parent,
+    referenced,
+    exclusive,
+    shared,
+    automatic,
+    priority,
+    holds,
+  };
 }
 
-function drawList(versions: readonly VersionSummary[]): string {
+function drawList(versions: readonly VersionWithSpace[]): string {
   if (versions.length === 0) return NO_VOLUME;
   return drawTable(
-    ['NAME', 'KIND', 'SIZE', 'CREATED', 'PARENT'],
-    versions.map(({ name, kind, size, created, parent }) => [
-      name,
-      kind,
-      formatSize(size),
-      created,
-      parent ?? '-',
+    ['NAME', 'KIND', 'SIZE', 'REFERENCED', 'EXCLUSIVE', 'CREATED', 'PARENT', 'NOTES'],
+    versions.map((version) => [
+      version.name,
+      version.kind,
+      formatSize(version.size),
+      formatSize(version.referenced),
+      formatSize(version.exclusive),
+      version.created,
+      version.parent ?? '-',
+      notesOn(version),
     ]),
   );
+}
+
+function notesOn({ automatic, priority, holds }: VersionSummary): string {
+  const notes: string[] = [];
+  if (automatic) notes.push('automatic');
+  if (priority !== 0) notes.push(`priority ${priority}`);
+  if (holds.length > 0) notes.push(`held by ${holds.map(({ owner }) => owner).join(', ')}`);
+  return notes.join(', ');
 }
 
 function drawStatus(status: StoreStatus): string {
@@ -90,6 +126,7 @@ function drawStatus(status: StoreStatus): string {
     ['format revision', String(status.formatRevision)],
     ['volumes', String(status.volumes)],
     ['snapshots', String(status.snapshots)],
+    ...(status.deleting > 0 ? [['being deleted', String(status.deleting)] as const] : []),
     ['log', exactSize(status.logBytes)],
     ['live', exactSize(status.liveBytes)],
     ['segments', `${status.segments} of at most ${formatSize(status.segmentBytes)}`],

@@ -12,15 +12,15 @@
  * Invariants: each version appears once, whatever its parent says; no recursion, so that depth has no limit.
  */
 
-import type { VersionSummary } from '../volume/summary.ts';
+import type { VersionWithSpace } from '../volume/summary.ts';
 import { formatSize } from './size.ts';
 
-export interface TreeNode extends VersionSummary {
+export interface TreeNode extends VersionWithSpace {
   children: TreeNode[];
 }
 
 /** The roots, with their descendants. A version whose parent is not among `versions` is a root. */
-export function growTree(versions: readonly VersionSummary[]): TreeNode[] {
+export function growTree(versions: readonly VersionWithSpace[]): TreeNode[] {
   const nodes = new Map<string, TreeNode>();
   for (const version of versions) nodes.set(version.name, { ...version, children: [] });
   const roots: TreeNode[] = [];
@@ -63,5 +63,8 @@ function linesBelow({ node, indent }: Line): Line[] {
 }
 
 function describe({ node, lead }: Line, width: number): string {
-  return `${`${lead}${node.name}`.padEnd(width)}  ${node.kind.padEnd(8)}  ${formatSize(node.size)}`;
+  const name = `${lead}${node.name}`.padEnd(width);
+  const size = node.kind === 'ghost' ? '' : formatSize(node.size);
+  const own = `${formatSize(node.exclusive)} of ${formatSize(node.referenced)} its own`;
+  return `${name}  ${node.kind.padEnd(8)}  ${size.padEnd(8)}  ${node.kind === 'ghost' ? '' : own}`.trimEnd();
 }

@@ -61,12 +61,17 @@ export class ChangeTable {
   #nodeCount = 1;
   #free = 0;
   #mapBytes = 0;
+  readonly #labels = new Set<number>();
   /** Versions by region: one that changed two regions counts twice. */
   changeCount = 0;
 
   get usedBytes(): number {
     const nodes = this.#nodeCount * NODE_WORDS * 4;
     return nodes + this.#mapBytes + this.#blocks.length * (BLOCK_BYTES + 200);
+  }
+
+  hasVersion(label: number): boolean {
+    return this.#labels.has(label);
   }
 
   trees(): IterableIterator<number> {
@@ -147,7 +152,10 @@ export class ChangeTable {
     let own = 0;
     let behind = first;
     for (; behind !== 0 && this.#word(behind, LABEL) === label; behind = this.#word(behind, NEXT)) own += 1;
-    if (own === 0) this.changeCount += 1;
+    if (own === 0) {
+      this.changeCount += 1;
+      this.#labels.add(label);
+    }
     if (own > 0 && this.#word(first, INDEX) === BLOCK) {
       putRun(this.#blocks[this.#word(first, SEGMENT)]!, run);
       return;

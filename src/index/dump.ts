@@ -1,12 +1,13 @@
 /**
- * The index as canonical content, to compare one with another: runs and rows split by chunk, holes that hide nothing
- * left out. Two indexes of the same log are equal in this form, however they came about.
+ * The index as canonical content, to compare one with another: runs and rows split by chunk, deletes finished, holes that
+ * hide nothing left out. Two indexes of the same log are equal in this form, however they came about.
  */
 
+import { type Destinies, destiniesOf, dropAndHandOver, orphansOf } from './heirs.ts';
 import { mergeBlocks, PointerBlock, HOLE, REGION_CHUNKS } from './pointers.ts';
 import type { Overlay } from './overlay.ts';
 import type { PointerIndex } from './pointer-index.ts';
-import type { VersionTree } from './version-tree.ts';
+import { type VersionTree, VersionView } from './version-tree.ts';
 
 /** An index, and what is behind its checkpoint. */
 export interface IndexView {
@@ -40,33 +41,81 @@ export async function nextRegionOf(
   return first;
 }
 
-/** Pointers by version of a region in canonical form. @throws INDEX_DAMAGED */
-export async function canonicalRegion(
-  view: IndexView,
-  versions: VersionTree,
-  tree: number,
-  region: number,
-): Promise<Map<number, PointerBlock>> {
-  const blocks = await view.index.regionBlocks(tree, region);
-  if (view.overlay !== undefined) {
-    const labels = new Set([...blocks.keys(), ...view.overlay.labels(tree, region)]);
-    for (const label of labels) {
-      let block = blocks.get(label);
-      if (block === undefined) {
-        block = new PointerBlock();
-        blocks.set(label, block);
+/** Canonical content by the version tree of the log's end. */
+export class CanonicalForm {
+  readonly #tree: VersionTree;
+  readonly #view: VersionView;
+  readonly #destinies: Destinies;
+
+  constructor(tree: VersionTree) {
+    this.#tree = tree;
+    this.#view = new VersionView(tree, Number.MAX_SAFE_INTEGER);
+    const hidden = [...tree.nodes()].filter((node) => node.hidden > 0).map((node) => node.label);
+    this.#destinies = destiniesOf(hidden, this.#view);
+  }
+
+  /** Pointers by version of a region; `seen` gets them first, as the rows have them. @throws INDEX_DAMAGED */
+  async region(
+    view: IndexView,
+    tree: number,
+    region: number,
+    seen?: (blocks: ReadonlyMap<number, PointerBlock>) => Promise<void>,
+  ): Promise<Map<number, PointerBlock>> {
+    const blocks = await view.index.regionBlocks(tree, region);
+    await seen?.(blocks);
+    addOverlay(blocks, view.overlay, tree, region);
+    this.#finishDeletes(blocks);
+    // Ancestors first: their labels are smaller.
+    const canonical = new Map<number, PointerBlock>();
+    for (const label of [...blocks.keys()].sort((a, b) => a - b)) {
+      const block = blocks.get(label)!;
+      dropIdleHoles(block, inherited(canonical, this.#tree, label));
+      if (block.count() > 0) canonical.set(label, block);
+    }
+    return canonical;
+  }
+
+  #finishDeletes(blocks: Map<number, PointerBlock>): void {
+    for (const [label, block] of [...blocks]) {
+      const destiny = this.#destinies.get(label);
+      if (destiny === undefined) continue;
+      const orphans = orphansOf(label, block, (each) => blocks.get(each) ?? null, this.#view);
+      let heir: PointerBlock | undefined;
+      if (destiny !== label && orphans.count < block.count()) {
+        heir = blocks.get(destiny) ?? new PointerBlock();
+        blocks.set(destiny, heir);
       }
-      view.overlay.mergeVersionInto(block, tree, region, label);
+      dropAndHandOver(block, orphans, heir, () => undefined);
     }
   }
-  // Ancestors first: their labels are smaller.
-  const canonical = new Map<number, PointerBlock>();
-  for (const label of [...blocks.keys()].sort((a, b) => a - b)) {
-    const block = blocks.get(label)!;
-    dropIdleHoles(block, inherited(canonical, versions, label));
-    if (block.count() > 0) canonical.set(label, block);
+}
+
+/** Adds what versions have of their own in the overlay. */
+function addOverlay(
+  blocks: Map<number, PointerBlock>,
+  overlay: Overlay | undefined,
+  tree: number,
+  region: number,
+): void {
+  if (overlay === undefined) return;
+  for (const label of new Set([...blocks.keys(), ...overlay.labels(tree, region)])) {
+    let block = blocks.get(label);
+    if (block === undefined) {
+      block = new PointerBlock();
+      blocks.set(label, block);
+    }
+    overlay.mergeVersionInto(block, tree, region, label);
   }
-  return canonical;
+}
+
+/** Adds up how many pointers lead into each segment. */
+export function countLive(blocks: ReadonlyMap<number, PointerBlock>, live: Map<number, number>): void {
+  for (const block of blocks.values()) {
+    for (let i = 0; i < REGION_CHUNKS; i++) {
+      const segment = block.segment(i);
+      if (segment !== 0 && segment !== HOLE) live.set(segment, (live.get(segment) ?? 0) + 1);
+    }
+  }
 }
 
 /** What a version would read without pointers of its own; nothing, if the tree does not know it. */

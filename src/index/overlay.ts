@@ -83,6 +83,11 @@ export class Overlay {
     this.putChunks(tree, label, first, end - first, HOLE, 0, NO_CHECKSUMS, sequence);
   }
 
+  /** True if the version changed anything. */
+  hasVersion(label: number): boolean {
+    return this.#changes.hasVersion(label) || this.zeroed.hasVersion(label);
+  }
+
   /** The versions that changed anything in a region. */
   labels(tree: number, region: number): number[] {
     const labels = new Set<number>();

@@ -10,38 +10,39 @@
  *   that a commit overtook looks the same, and is simply repeated.
  */
 
-import type { AbstractChainedBatchWriteOptions } from 'abstract-level';
 import { assert, hasCode, StoreError } from '../base/errors.ts';
-import {
-  Directory,
-  DirectoryEdit,
-  type IndexDatabase,
-  othersFirst,
-  type RowReference,
-  type RowSink,
-} from './directory.ts';
+import { Directory, type IndexDatabase, othersFirst, type RowReference } from './directory.ts';
+import { ExtentTable } from './extent-table.ts';
+import type { ExtentRow } from './extents.ts';
+import type { Destinies } from './heirs.ts';
+import { type CommitPosition, IndexBatch } from './index-batch.ts';
 import { Overlay } from './overlay.ts';
 import { Page, type PageTable } from './pages.ts';
 import { PointerBlock } from './pointers.ts';
 import { mergeRegion, type RegionRows } from './region-merge.ts';
+import { pruneRegion } from './region-prune.ts';
 import {
   CHECKPOINT_KEY,
   type CheckpointRow,
   decodeCheckpoint,
   decodeUsage,
-  encodeCheckpoint,
   keyRange,
   mergePointerRow,
   openRow,
   openStatedRow,
   pointerKey,
-  sealRow,
 } from './rows.ts';
 import { UsageTable } from './usage.ts';
+import type { VersionView } from './version-tree.ts';
+
+export type { CommitPosition } from './index-batch.ts';
 
 /** Rows that a load reads at once behind the first, and regions that a commit merges at once. */
 const LOAD_ROWS = 32;
 const COMMIT_REGIONS = 64;
+/** Regions that a batch prunes before requests have their turn. */
+const PRUNE_REGIONS = 8;
+const NO_DESTINIES: Destinies = new Map();
 
 /** Where a version stands: which rows it reads. */
 export interface Lineage {
@@ -57,21 +58,19 @@ export interface Overlays {
   frozen: Overlay | undefined;
 }
 
-export interface CommitPosition {
-  segment: number;
-  offset: number;
-  append: number;
-  at: number;
-}
-
 export class PointerIndex {
   readonly #database: IndexDatabase;
-  readonly #directory: Directory;
+  readonly directory: Directory;
+  readonly extents: ExtentTable;
+  readonly usage = new UsageTable();
   readonly #overlays: Overlays;
-  readonly #usage = new UsageTable();
   #checkpoint: CheckpointRow;
-  #committing: Promise<void> | undefined;
+  /** The batch under way. */
+  #writing: Promise<void> | undefined;
+  /** Overlays that became rows. */
   #commits = 0;
+  /** Batches written. */
+  #batches = 0;
 
   private constructor(
     database: IndexDatabase,
@@ -82,7 +81,8 @@ export class PointerIndex {
     this.#database = database;
     this.#overlays = overlays;
     this.#checkpoint = checkpoint;
-    this.#directory = new Directory(database, cacheBytes);
+    this.directory = new Directory(database, cacheBytes);
+    this.extents = new ExtentTable(database);
   }
 
   /** An index without rows. */
@@ -95,6 +95,7 @@ export class PointerIndex {
       append: 0,
       rootsDigest: 0,
       usageDigest: 0,
+      windowsDigest: 0,
       at: 0,
     };
     return new PointerIndex(database, overlays, none, cacheBytes);
@@ -113,14 +114,19 @@ export class PointerIndex {
     check(checkpoint !== undefined, 'the index is of another revision');
     check(checkpoint!.uuid.equals(uuid), 'the index belongs to another store');
     const index = new PointerIndex(database, overlays, checkpoint!, cacheBytes);
-    const digest = await index.#directory.open();
+    const digest = await index.directory.open();
     check(digest === checkpoint!.rootsDigest, 'the roots are not those of the checkpoint');
     for await (const [key, row] of database.iterator(keyRange('u'))) {
       const checksum = openRow(key, row);
       const { segment, liveChunks } = decodeUsage(key, row);
-      index.#usage.load(segment, liveChunks, checksum);
+      index.usage.load(segment, liveChunks, checksum);
     }
-    check(index.#usage.digest === checkpoint!.usageDigest, 'the usage rows are not those of the checkpoint');
+    check(index.usage.digest === checkpoint!.usageDigest, 'the usage rows are not those of the checkpoint');
+    await index.extents.open();
+    check(
+      index.extents.digest === checkpoint!.windowsDigest,
+      'the window rows are not those of the checkpoint',
+    );
     return index;
   }
 
@@ -128,30 +134,35 @@ export class PointerIndex {
     return this.#checkpoint;
   }
 
-  get usage(): UsageTable {
-    return this.#usage;
-  }
-
-  get directory(): Directory {
-    return this.#directory;
-  }
-
   get usedBytes(): number {
     const { active, frozen } = this.#overlays;
-    return this.#directory.usedBytes + active.usedBytes + (frozen?.usedBytes ?? 0);
+    return this.directory.usedBytes + active.usedBytes + (frozen?.usedBytes ?? 0);
   }
 
   /** Resolves a region for a version, and adds the page to its table. @throws INDEX_DAMAGED */
   async load(table: PageTable, lineage: Lineage, region: number): Promise<Page> {
-    const read = async (): Promise<Page> => {
-      const page = new Page(table, region);
-      await this.#mergeRows(page.block, lineage, region);
-      return page;
-    };
-    return await this.#overRows(read, (page, overlays) => {
-      for (const overlay of overlays) overlay.mergeInto(page.block, lineage.tree, region, lineage.path);
+    const page = new Page(table, region);
+    return await this.#resolve(page.block, lineage, region, () => {
       table.add(page);
       return page;
+    });
+  }
+
+  /** What a version reads in a region. @throws INDEX_DAMAGED */
+  async resolve(lineage: Lineage, region: number): Promise<PointerBlock> {
+    const block = new PointerBlock();
+    return await this.#resolve(block, lineage, region, () => block);
+  }
+
+  /** `done` runs in the step in which the block is complete: what comes later is the caller's to add. */
+  async #resolve<R>(block: PointerBlock, lineage: Lineage, region: number, done: () => R): Promise<R> {
+    const read = async (): Promise<void> => {
+      block.reset();
+      await this.#mergeRows(block, lineage, region);
+    };
+    return await this.#overRows(read, (_, overlays) => {
+      for (const overlay of overlays) overlay.mergeInto(block, lineage.tree, region, lineage.path);
+      return done();
     });
   }
 
@@ -164,15 +175,7 @@ export class PointerIndex {
     for (;;) {
       const commits = this.#commits;
       const before = [this.#overlays.frozen, this.#overlays.active];
-      let found: T;
-      try {
-        found = await read();
-      } catch (error) {
-        if (!hasCode(error, 'INDEX_DAMAGED')) throw error;
-        if (commits === this.#commits && this.#committing === undefined) throw error;
-        await this.#committing?.catch(() => undefined);
-        continue;
-      }
+      const found = await this.#undisturbed(read);
       if (this.#commits > commits + 1) continue;
       const overlays = new Set([...before, this.#overlays.frozen, this.#overlays.active]);
       return complete(
@@ -182,10 +185,33 @@ export class PointerIndex {
     }
   }
 
+  /** Reads again where a batch took away rows that were about to be read: that looks like damage, and is none. */
+  async #undisturbed<T>(read: () => Promise<T>): Promise<T> {
+    for (;;) {
+      const batches = this.#batches;
+      try {
+        return await read();
+      } catch (error) {
+        if (!hasCode(error, 'INDEX_DAMAGED')) throw error;
+        if (batches === this.#batches && this.#writing === undefined) throw error;
+        await this.#writing?.catch(() => undefined);
+      }
+    }
+  }
+
+  extentWindows(label: number): number[] {
+    return this.extents.windows(label);
+  }
+
+  /** Which chunks a version has pointers for in a window of the disk, as far as they are rows. @throws INDEX_DAMAGED */
+  readExtents(label: number, window: number): Promise<ExtentRow[]> {
+    return this.#undisturbed(() => this.extents.read(label, window));
+  }
+
   /** Newest rows first, until every chunk has its pointer. */
   async #mergeRows(block: PointerBlock, lineage: Lineage, region: number): Promise<void> {
     const { tree, path } = lineage;
-    const list = await this.#directory.rowList(tree, region);
+    const list = await this.directory.rowList(tree, region);
     list.passNewer(lineage.label);
     // What a version wrote over as a whole hides all above it: its one row is often all there is to read.
     let rows = list.next(1, path);
@@ -203,20 +229,15 @@ export class PointerIndex {
 
   /** Every version's own pointers in a region, as LevelDB has them. @throws INDEX_DAMAGED */
   async regionBlocks(tree: number, region: number): Promise<Map<number, PointerBlock>> {
-    const blocks = new Map<number, PointerBlock>();
-    for (const row of await this.#directory.rows(tree, region)) {
-      const key = pointerKey(tree, region, row.label, row.generation);
-      const value = openStatedRow(key, await this.#database.get(key), row.checksum);
-      const block = blocks.get(row.label) ?? new PointerBlock();
-      mergePointerRow(value, block);
-      blocks.set(row.label, block);
-    }
-    return blocks;
+    const rows = await this.directory.rows(tree, region);
+    const labels = [...new Set(rows.map((row) => row.label))];
+    const blocks = await this.#readBlocks(tree, region, rows, labels);
+    return new Map(labels.map((label, i) => [label, blocks[i]!]));
   }
 
   /** The first region at or behind `from`, below `end`, in which anything may be stored; -1 if there is none. */
   async nextRegion(tree: number, from: number, end: number): Promise<number> {
-    const read = (): Promise<number> => this.#directory.nextRegion(tree, from, end);
+    const read = (): Promise<number> => this.directory.nextRegion(tree, from, end);
     return await this.#overRows(read, (found, overlays) => {
       let first = found;
       for (const overlay of overlays) {
@@ -234,56 +255,113 @@ export class PointerIndex {
     this.#overlays.active = new Overlay();
   }
 
-  /** Writes the frozen overlay. `isRoot` says whether a version has nothing above it. @throws IO */
-  commit(position: CommitPosition, isRoot: (label: number) => boolean): Promise<void> {
-    assert(this.#committing === undefined, 'one commit at a time');
-    this.#committing = this.#commit(position, isRoot).finally(() => {
-      this.#committing = undefined;
+  /** Writes the frozen overlay. `view` is the tree as of `position`. @throws IO */
+  commit(position: CommitPosition, view: VersionView): Promise<void> {
+    return this.#write(position, async (batch) => {
+      const overlay = this.#overlays.frozen!;
+      for (const tree of overlay.trees()) {
+        const regions = await this.#changedRegions(overlay, tree);
+        for (let from = 0; from < regions.length; from += COMMIT_REGIONS) {
+          const some = regions.slice(from, from + COMMIT_REGIONS);
+          for (const region of await this.#readRegions(batch, overlay, tree, some)) {
+            const merged = mergeRegion(region, overlay, (label) => view.isRoot(label), batch);
+            const rows = await this.#dropOrphans(region, merged, overlay, view, batch);
+            await batch.directory.set(tree, region.region, region.rows.length, rows);
+          }
+          await othersFirst();
+        }
+      }
+    }).then(() => {
+      this.#overlays.frozen = undefined;
+      this.#commits += 1;
     });
-    return this.#committing;
   }
 
-  async #commit(position: CommitPosition, isRoot: (label: number) => boolean): Promise<void> {
-    const overlay = this.#overlays.frozen!;
-    const generation = this.#checkpoint.generation + 1;
-    const batch = this.#database.batch();
-    const sink: RowSink = {
-      put: (key, value) => void batch.put(key, value),
-      del: (key) => void batch.del(key),
-    };
-    const edit = new DirectoryEdit(this.#directory, sink, generation);
-    const usage = new Map<number, number>();
-    for (const tree of overlay.trees()) {
-      const regions = await this.#changedRegions(overlay, tree);
-      for (let from = 0; from < regions.length; from += COMMIT_REGIONS) {
-        const some = await this.#readRegions(edit, overlay, tree, regions.slice(from, from + COMMIT_REGIONS));
-        for (const region of some) {
-          const rows = mergeRegion(region, overlay, isRoot, generation, usage, sink);
-          await edit.set(tree, region.region, region.rows.length, rows);
-        }
-        await othersFirst();
+  /**
+   * Prunes pointers of hidden versions in some regions of a tree: `labels` has for each region those that have any
+   * there. Requires: everything that these versions wrote is in rows, and `view` is not newer than the checkpoint.
+   */
+  prune(
+    tree: number,
+    labels: ReadonlyMap<number, readonly number[]>,
+    destinies: Destinies,
+    view: VersionView,
+  ): Promise<void> {
+    return this.#write(this.#checkpoint, async (batch) => {
+      let done = 0;
+      for (const [region, hidden] of labels) {
+        if (done++ % PRUNE_REGIONS === 0) await othersFirst();
+        const rows = await batch.directory.rows(tree, region);
+        const own = new Set(rows.map((row) => row.label));
+        const content = {
+          tree,
+          region,
+          rows,
+          has: (label: number) => own.has(label),
+          read: (wanted: readonly number[]) => this.#readBlocks(tree, region, rows, wanted),
+        };
+        const left = await pruneRegion(content, hidden, destinies, view, batch);
+        if (left !== rows) await batch.directory.set(tree, region, rows.length, left);
       }
-    }
-    this.#usage.apply(usage, sink);
-    const checkpoint: CheckpointRow = {
-      uuid: this.#checkpoint.uuid,
-      generation,
-      segment: position.segment,
-      offset: position.offset,
-      append: position.append,
-      rootsDigest: await edit.finish(),
-      usageDigest: this.#usage.digest,
-      at: position.at,
+    });
+  }
+
+  /** Puts a batch together and writes it; one at a time. */
+  #write(position: CommitPosition, fill: (batch: IndexBatch) => Promise<void>): Promise<void> {
+    assert(this.#writing === undefined, 'one batch at a time');
+    const write = async (): Promise<void> => {
+      const batch = new IndexBatch(this.#database, this, this.#checkpoint.generation + 1);
+      await fill(batch);
+      this.#checkpoint = await batch.write(this.#checkpoint.uuid, position);
+      this.#batches += 1;
     };
-    const row = encodeCheckpoint(checkpoint);
-    sealRow(CHECKPOINT_KEY, row);
-    sink.put(CHECKPOINT_KEY, row);
-    // Without a sync a power cut leaves later batches without earlier ones: LevelDB's log has holes then.
-    await batch.write({ sync: true } as AbstractChainedBatchWriteOptions);
-    edit.install();
-    this.#checkpoint = checkpoint;
-    this.#overlays.frozen = undefined;
-    this.#commits += 1;
+    this.#writing = write().finally(() => {
+      this.#writing = undefined;
+    });
+    return this.#writing;
+  }
+
+  /** Where a version began to write what it inherited from ghosts, it may have been their last heir. */
+  async #dropOrphans(
+    region: RegionRows,
+    merged: RowReference[],
+    overlay: Overlay,
+    view: VersionView,
+    batch: IndexBatch,
+  ): Promise<RowReference[]> {
+    const ghosts = new Set(region.labels.flatMap((label) => view.ghostsAbove(label)));
+    if (ghosts.size === 0) return merged;
+    const now = new Set(merged.map((row) => row.label));
+    const content = {
+      tree: region.tree,
+      region: region.region,
+      rows: merged,
+      has: (label: number) => now.has(label),
+      // Rows of this batch cannot be read yet: what they say is what was there before, and the overlay.
+      read: async (wanted: readonly number[]) => {
+        const blocks = await this.#readBlocks(region.tree, region.region, region.rows, wanted);
+        wanted.forEach((label, i) => overlay.mergeVersionInto(blocks[i]!, region.tree, region.region, label));
+        return blocks;
+      },
+    };
+    return await pruneRegion(content, [...ghosts], NO_DESTINIES, view, batch);
+  }
+
+  /** Own pointers of versions in a region, from those of `rows` that are theirs. @throws INDEX_DAMAGED */
+  async #readBlocks(
+    tree: number,
+    region: number,
+    rows: readonly RowReference[],
+    labels: readonly number[],
+  ): Promise<PointerBlock[]> {
+    const blocks = new Map(labels.map((label) => [label, new PointerBlock()]));
+    const own = rows.filter((row) => blocks.has(row.label));
+    const keys = own.map((row) => pointerKey(tree, region, row.label, row.generation));
+    const values = keys.length > 0 ? await this.#database.getMany(keys) : [];
+    own.forEach((row, i) => {
+      mergePointerRow(openStatedRow(keys[i]!, values[i], row.checksum), blocks.get(row.label)!);
+    });
+    return [...blocks.values()];
   }
 
   /** Regions with pointers in the overlay, and those with rows where a version was zeroed. */
@@ -292,10 +370,10 @@ export class PointerIndex {
     if (overlay.zeroed.isEmpty) return regions;
     const all = new Set(regions);
     for (const extent of overlay.zeroed.extents(tree)) {
-      let region = await this.#directory.nextRegion(tree, extent.first, extent.end);
+      let region = await this.directory.nextRegion(tree, extent.first, extent.end);
       while (region >= 0) {
         all.add(region);
-        region = await this.#directory.nextRegion(tree, region + 1, extent.end);
+        region = await this.directory.nextRegion(tree, region + 1, extent.end);
       }
     }
     return [...all].sort((a, b) => a - b);
@@ -303,7 +381,7 @@ export class PointerIndex {
 
   /** What the index has of the changed versions in these regions. */
   async #readRegions(
-    edit: DirectoryEdit,
+    batch: IndexBatch,
     overlay: Overlay,
     tree: number,
     regions: readonly number[],
@@ -312,7 +390,7 @@ export class PointerIndex {
     const keys: Buffer[] = [];
     const references: RowReference[] = [];
     for (const region of regions) {
-      const rows = await edit.rows(tree, region);
+      const rows = await batch.directory.rows(tree, region);
       const labels = overlay.labels(tree, region);
       found.push({ tree, region, rows, labels, values: new Map() });
       for (const row of rows) {
@@ -334,7 +412,7 @@ export class PointerIndex {
   }
 
   async close(): Promise<void> {
-    await this.#committing?.catch(() => undefined);
+    await this.#writing?.catch(() => undefined);
     await this.#database.close();
   }
 }

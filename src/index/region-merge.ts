@@ -6,10 +6,11 @@
  * each region they touch, and a region is still read from a bounded number of rows.
  */
 
-import type { RowReference, RowSink } from './directory.ts';
+import type { RowReference } from './directory.ts';
+import type { IndexBatch } from './index-batch.ts';
 import type { Overlay } from './overlay.ts';
 import { HOLE, PointerBlock, REGION_CHUNKS } from './pointers.ts';
-import { encodePointers, mergePointerRow, pointerKey, sealRow } from './rows.ts';
+import { mergePointerRow, pointerKey } from './rows.ts';
 
 /** Rows of one version in a region before they are merged into one. */
 const VERSION_ROWS_MAX = 8;
@@ -30,15 +31,14 @@ export interface RegionRows {
   values: Map<RowReference, Buffer>;
 }
 
-/** Writes what changed to `sink`, adds to `usage` by segment, and answers the pointer rows that the region has now. */
+/** Puts what changed into `batch`, and answers the pointer rows that the region has now. */
 export function mergeRegion(
   region: RegionRows,
   overlay: Overlay,
   isRoot: (label: number) => boolean,
-  generation: number,
-  usage: Map<number, number>,
-  sink: RowSink,
+  batch: IndexBatch,
 ): RowReference[] {
+  const { usage, sink } = batch;
   let rows = region.rows;
   for (const label of region.labels) {
     const own = rows.filter((row) => row.label === label);
@@ -51,17 +51,14 @@ export function mergeRegion(
     changes.reset();
     const { changed, cleared } = compare(usage);
     if (changed === 0 && cleared === 0) continue;
+    batch.extents.put(label, region.region, after);
     const rewrite = cleared > 0 || own.length >= VERSION_ROWS_MAX || 2 * changed >= before.count();
     if (rewrite) {
       for (const row of own) sink.del(pointerKey(region.tree, region.region, row.label, row.generation));
       rows = rows.filter((row) => row.label !== label);
     }
-    const content = rewrite ? after : changes;
-    if (content.count() === 0) continue;
-    const key = pointerKey(region.tree, region.region, label, generation);
-    const value = encodePointers(content);
-    rows = [...rows, { label, generation, checksum: sealRow(key, value) }];
-    sink.put(key, value);
+    const row = batch.putPointers(region.tree, region.region, label, rewrite ? after : changes);
+    if (row !== undefined) rows = [...rows, row];
   }
   return rows;
 }

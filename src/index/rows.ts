@@ -3,11 +3,13 @@
  *
  * | key | value |
  * |---|---|
- * | `c` | checkpoint: what the index reflects, and the digests of the roots and of the usage rows |
+ * | `c` | checkpoint: what the index reflects, and the digests of the roots, of the usage rows and of the window rows |
  * | `d` level u8, tree u32, number u32 | directory node (directory.ts): which rows there are, and their checksums |
  * | `l` tree u32, region u32 | list of the pointer rows of a region that has several |
  * | `p` tree u32, region u32, 2^32-1 - label u32, generation u32 | pointers of one version in a region |
  * | `u` segment u32 | usage of a segment |
+ * | `v` label u32, leaf u32 | which chunks of 256 regions a version has pointers for (extents.ts) |
+ * | `w` label u32, window u32 | how many `v` rows of a version there are in 4096 leaves (1 TiB), and their digest |
  *
  * Pointer rows of a region lie together, newest version first. A pointer row is written once under its key: a
  * change is a row of a new generation. Every value begins with a CRC-32C over key and rest of the value, so that a
@@ -41,8 +43,16 @@ export function usageKey(segment: number): Buffer {
   return new ByteWriter(Buffer.allocUnsafe(5)).u8(0x75).u32(segment).buffer;
 }
 
+export function extentKey(label: number, leaf: number): Buffer {
+  return new ByteWriter(Buffer.allocUnsafe(9)).u8(0x76).u32(label).u32(leaf).buffer;
+}
+
+export function windowKey(label: number, window: number): Buffer {
+  return new ByteWriter(Buffer.allocUnsafe(9)).u8(0x77).u32(label).u32(window).buffer;
+}
+
 /** Every key of one kind of row: [gte, lt). */
-export function keyRange(kind: 'd' | 'l' | 'p' | 'u'): { gte: Buffer; lt: Buffer } {
+export function keyRange(kind: 'd' | 'l' | 'p' | 'u' | 'v' | 'w'): { gte: Buffer; lt: Buffer } {
   const code = kind.charCodeAt(0);
   return { gte: Buffer.from([code]), lt: Buffer.from([code + 1]) };
 }
@@ -166,12 +176,35 @@ export function decodeUsage(key: Buffer, value: Buffer): { segment: number; live
   return { segment: key.readUInt32BE(1), liveChunks: value.readUInt32BE(CHECKSUM_BYTES) };
 }
 
+/** Window: number of extent rows u32, the xor of their checksums u32. */
+export function encodeWindow(rows: number, digest: number): Buffer {
+  return new ByteWriter(Buffer.allocUnsafe(12), CHECKSUM_BYTES).u32(rows).u32(digest).buffer;
+}
+
+export interface WindowRow {
+  label: number;
+  window: number;
+  rows: number;
+  digest: number;
+}
+
+export function decodeWindow(key: Buffer, value: Buffer): WindowRow {
+  const input = new ByteReader(value, CHECKSUM_BYTES);
+  return {
+    label: key.readUInt32BE(1),
+    window: key.readUInt32BE(5),
+    rows: input.u32(),
+    digest: input.u32(),
+  };
+}
+
 /** The revision of these layouts. Another one found means: rebuild. */
-export const INDEX_REVISION = 1;
+export const INDEX_REVISION = 2;
 
 /**
  * Behind its checksum: revision u16, store UUID 16, generation u32, replay position segment u32 and offset u32,
- * append number u64 of the record there, roots u32 and usage u32 (each the xor of the rows' checksums), time u64.
+ * append number u64 of the record there, roots u32, usage u32 and windows u32 (each the xor of the rows' checksums),
+ * time u64.
  */
 export interface CheckpointRow {
   uuid: Buffer;
@@ -181,17 +214,18 @@ export interface CheckpointRow {
   append: number;
   rootsDigest: number;
   usageDigest: number;
+  windowsDigest: number;
   at: number;
 }
 
-const CHECKPOINT_BYTES = 58;
+const CHECKPOINT_BYTES = 62;
 
 export function encodeCheckpoint(row: CheckpointRow): Buffer {
   const out = new ByteWriter(Buffer.alloc(CHECKPOINT_BYTES), CHECKSUM_BYTES)
     .u16(INDEX_REVISION)
     .bytes(row.uuid);
   out.u32(row.generation).u32(row.segment).u32(row.offset).u64(row.append);
-  return out.u32(row.rootsDigest).u32(row.usageDigest).u64(row.at).buffer;
+  return out.u32(row.rootsDigest).u32(row.usageDigest).u32(row.windowsDigest).u64(row.at).buffer;
 }
 
 /** undefined if the row is of another revision. */
@@ -206,6 +240,7 @@ export function decodeCheckpoint(value: Buffer): CheckpointRow | undefined {
     append: input.u64(),
     rootsDigest: input.u32(),
     usageDigest: input.u32(),
+    windowsDigest: input.u32(),
     at: input.u64(),
   };
 }

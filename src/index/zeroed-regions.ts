@@ -27,6 +27,11 @@ export class ZeroedRegions {
     return this.#count * EXTENT_BYTES;
   }
 
+  hasVersion(label: number): boolean {
+    for (const labels of this.#trees.values()) if (labels.has(label)) return true;
+    return false;
+  }
+
   trees(): IterableIterator<number> {
     return this.#trees.keys();
   }

@@ -88,6 +88,7 @@ export class Transmission implements RequestOwner {
     this.#logger = logger;
     this.#replies = new ReplyWriter(socket, pool, budget, this.#sent);
     this.#readHeaderBytes = readHeaderBytes(agreement.structured);
+    this.#device.attach(() => this.#drop('the export was deleted or rolled back'));
   }
 
   /** Changes whenever the client sends something or takes something. */

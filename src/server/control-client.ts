@@ -9,10 +9,18 @@ import type http from 'node:http';
 import { AssertionError, hasCode, StoreError } from '../base/errors.ts';
 import { openSocketPath, type SocketPath } from '../base/socket-path.ts';
 import type { AllocationRun } from '../volume/device.ts';
-import type { Finding, StoreStatus, VersionSummary } from '../volume/summary.ts';
-import type { Disk, Door } from './door.ts';
+import type {
+  DiffExtent,
+  Finding,
+  StoreStatus,
+  VersionSummary,
+  VersionWithSpace,
+} from '../volume/summary.ts';
+import type { HoldOptions } from '../volume/version-changes.ts';
+import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
+import type { Disk, Door, RolledBack, SpaceReport } from './door.ts';
 import { bodyOf, HttpExchange, linesOf, NobodyThere, type Outgoing } from './http-exchange.ts';
-import { type CheckLine, CONTROL_PROTOCOL, CONTROL_SERVICE, decodeError, type Hello } from './wire.ts';
+import { CONTROL_PROTOCOL, CONTROL_SERVICE, decodeError, type Hello, type StreamLine } from './wire.ts';
 
 /** A server that is alive answers a greeting at once; one that was stopped or hangs must not hang the command. */
 const HELLO_MS_MAX = 10_000;
@@ -61,8 +69,44 @@ export class ControlClient implements Door {
     return this.#post('/v1/clone', { source, volume });
   }
 
+  delete(names: readonly string[], options: DeleteOptions): Promise<string[]> {
+    return this.#post('/v1/delete', { ...options, names });
+  }
+
+  rollback(name: string, options: RollbackOptions): Promise<RolledBack> {
+    return this.#post('/v1/rollback', { ...options, name });
+  }
+
+  rename(name: string, to: string): Promise<VersionSummary> {
+    return this.#post('/v1/rename', { name, to });
+  }
+
+  resize(name: string, sizeBytes: number, options: ResizeOptions): Promise<VersionSummary> {
+    return this.#post('/v1/resize', { ...options, name, size: sizeBytes });
+  }
+
+  hold(name: string, options: HoldOptions): Promise<VersionSummary> {
+    return this.#post('/v1/hold', { ...options, name });
+  }
+
+  release(name: string, owner: string): Promise<VersionSummary> {
+    return this.#post('/v1/release', { name, owner });
+  }
+
+  setPriority(name: string, priority: number): Promise<VersionSummary> {
+    return this.#post('/v1/priority', { name, priority });
+  }
+
   list(): Promise<VersionSummary[]> {
     return this.#get('/v1/versions', {});
+  }
+
+  listWithSpace({ ghosts = false }: { ghosts?: boolean | undefined }): Promise<VersionWithSpace[]> {
+    return this.#get('/v1/versions/space', { ghosts: String(ghosts) });
+  }
+
+  space(names: readonly string[]): Promise<SpaceReport> {
+    return this.#post('/v1/space', { names });
   }
 
   show(name: string): Promise<VersionSummary> {
@@ -73,24 +117,36 @@ export class ControlClient implements Door {
     return this.#get('/v1/status', {});
   }
 
-  async *check(): AsyncGenerator<Finding> {
-    const response = await this.#start({ method: 'GET', path: '/v1/check' });
+  async flush(): Promise<void> {
+    await this.#post('/v1/flush', {});
+  }
+
+  check(): AsyncGenerator<Finding> {
+    const advice = 'the server stopped in the middle of the check; start it again, or check without it';
+    return this.#stream<Finding>('/v1/check', advice);
+  }
+
+  diff(from: string, to: string): AsyncGenerator<DiffExtent> {
+    const advice = 'the server stopped in the middle of the comparison; start it again, and compare again';
+    return this.#stream<DiffExtent>(path('/v1/diff', { from, to }), advice);
+  }
+
+  /** The items of a stream; `cutShort` is what to say if it has no end. */
+  async *#stream<T>(target: string, cutShort: string): AsyncGenerator<T> {
+    const response = await this.#start({ method: 'GET', path: target });
     try {
       for await (const text of linesOf(response)) {
-        const line = parse(text) as CheckLine<Finding>;
+        const line = parse(text) as StreamLine<T>;
         if ('end' in line) return;
         if ('error' in line) throw decodeError(line.error, 200);
-        yield line.finding;
+        yield line.item;
       }
     } catch (error) {
       throw asGone(error);
     } finally {
       response.destroy();
     }
-    throw new StoreError(
-      'IO',
-      'the server stopped in the middle of the check; start it again, or check without it',
-    );
+    throw new StoreError('IO', cutShort);
   }
 
   async disk(name: string): Promise<Disk> {

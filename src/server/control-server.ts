@@ -16,7 +16,6 @@ import type { SocketPath } from '../base/socket-path.ts';
 import { DiskLeases } from './disk-leases.ts';
 import { addDiskRoutes } from './disk-routes.ts';
 import type { Door } from './door.ts';
-
 import { addVersionRoutes } from './version-routes.ts';
 import { encodeError, statusOf } from './wire.ts';
 
@@ -42,7 +41,9 @@ export class ControlServer {
   constructor(options: ControlServerOptions) {
     this.#logger = options.logger;
     this.#leases = new DiskLeases(options.door, options.clock ?? systemClock);
-    this.#app = fastify({ logger: false, bodyLimit: JSON_BYTES_MAX });
+    // A field of the wrong type is refused: made to fit, what JSON has for a number that is none would be a zero.
+    const ajv = { customOptions: { coerceTypes: false } } as const;
+    this.#app = fastify({ logger: false, bodyLimit: JSON_BYTES_MAX, ajv });
     // A client that reads a slow pipe is silent for as long as it likes.
     this.#app.server.keepAliveTimeout = 0;
     this.#countAnswers();
@@ -61,7 +62,7 @@ export class ControlServer {
       );
       void reply.code(statusOf(refusal.code)).send(encodeError(refusal));
     });
-    addVersionRoutes(this.#app, options.door, () => this.#closing);
+    addVersionRoutes(this.#app, options.door, this.#leases, () => this.#closing);
     addDiskRoutes(this.#app, this.#leases);
   }
 

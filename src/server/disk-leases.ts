@@ -46,7 +46,15 @@ export class DiskLeases {
 
   close(): void {
     this.#closed = true;
-    for (const [name, lease] of this.#leases) if (lease.users === 0) this.#end(name, lease);
+    this.end();
+  }
+
+  /** Ends all leases, each with its last request: whoever asks for a name from now on opens what has it then. */
+  end(): void {
+    for (const [name, lease] of [...this.#leases]) {
+      if (lease.users === 0) this.#end(name, lease);
+      else this.#forget(name, lease);
+    }
   }
 
   #open(name: string): Lease {
@@ -58,7 +66,7 @@ export class DiskLeases {
   }
 
   #unused(name: string, lease: Lease): void {
-    if (this.#closed) this.#end(name, lease);
+    if (this.#closed || this.#leases.get(name) !== lease) this.#end(name, lease);
     else lease.cancelEnd = this.#clock.after(IDLE_MS_MAX, () => this.#end(name, lease));
   }
 

@@ -12,6 +12,8 @@ import { PIECE_BYTES_MAX } from './door.ts';
 
 const TEXT = { type: 'string' } as const;
 const POSITION = { type: 'integer', minimum: 0, maximum: Number.MAX_SAFE_INTEGER } as const;
+/** A position in a query, where everything is text. */
+const DIGITS = { type: 'string', pattern: '^[0-9]{1,16}$' } as const;
 
 const NAME = { type: 'object', properties: { name: TEXT }, required: ['name'] } as const;
 const RANGE = {
@@ -19,9 +21,14 @@ const RANGE = {
   properties: { name: TEXT, offset: POSITION, length: POSITION },
   required: ['name', 'offset', 'length'],
 } as const;
-const PLACE = {
+const RANGE_QUERY = {
   type: 'object',
-  properties: { name: TEXT, offset: POSITION },
+  properties: { name: TEXT, offset: DIGITS, length: DIGITS },
+  required: ['name', 'offset', 'length'],
+} as const;
+const PLACE_QUERY = {
+  type: 'object',
+  properties: { name: TEXT, offset: DIGITS },
   required: ['name', 'offset'],
 } as const;
 
@@ -29,6 +36,12 @@ interface Range {
   name: string;
   offset: number;
   length: number;
+}
+
+interface RangeQuery {
+  name: string;
+  offset: string;
+  length: string;
 }
 
 export function addDiskRoutes(app: FastifyInstance, leases: DiskLeases): void {
@@ -41,26 +54,26 @@ export function addDiskRoutes(app: FastifyInstance, leases: DiskLeases): void {
     leases.use(request.query.name, async ({ name, sizeBytes, readOnly }) => ({ name, sizeBytes, readOnly })),
   );
 
-  app.get<{ Querystring: Range }>(
+  app.get<{ Querystring: RangeQuery }>(
     '/v1/disk/bytes',
-    { schema: { querystring: RANGE } },
+    { schema: { querystring: RANGE_QUERY } },
     async (request, reply) => {
       const { name, offset, length } = request.query;
-      const bytes = await leases.use(name, async (disk) => await disk.read(offset, length));
+      const bytes = await leases.use(name, async (disk) => await disk.read(Number(offset), Number(length)));
       return reply.type('application/octet-stream').send(bytes);
     },
   );
 
-  app.put<{ Querystring: { name: string; offset: number }; Body: Buffer[] | undefined }>(
+  app.put<{ Querystring: { name: string; offset: string }; Body: Buffer[] | undefined }>(
     '/v1/disk/bytes',
-    { schema: { querystring: PLACE }, bodyLimit: PIECE_BYTES_MAX },
+    { schema: { querystring: PLACE_QUERY }, bodyLimit: PIECE_BYTES_MAX },
     async (request) => {
       const { name, offset } = request.query;
       const slices = request.body;
       if (!Array.isArray(slices)) {
         throw new StoreError('INVALID_ARGUMENT', 'bytes to write travel as application/octet-stream');
       }
-      await leases.use(name, async (disk) => await disk.write(offset, slices));
+      await leases.use(name, async (disk) => await disk.write(Number(offset), slices));
       return {};
     },
   );
@@ -71,12 +84,12 @@ export function addDiskRoutes(app: FastifyInstance, leases: DiskLeases): void {
     return {};
   });
 
-  app.get<{ Querystring: Range }>(
+  app.get<{ Querystring: RangeQuery }>(
     '/v1/disk/allocation',
-    { schema: { querystring: RANGE } },
+    { schema: { querystring: RANGE_QUERY } },
     async (request) => {
       const { name, offset, length } = request.query;
-      return await leases.use(name, async (disk) => await disk.allocation(offset, length));
+      return await leases.use(name, async (disk) => await disk.allocation(Number(offset), Number(length)));
     },
   );
 

@@ -5,20 +5,58 @@
  * the store open, and `ControlClient`, through that process's control socket.
  *
  * Invariants:
- * - what `create`, `snapshot` and `clone` answered is on the disk;
+ * - what a change answered survives the process; it is on the disk when a `flush` that came later is answered (a hold
+ *   is there at once);
  * - every failure of the store is a StoreError with the store's code;
  * - ranges are checked here: an offset or length outside the disk is INVALID_ARGUMENT, never a programmer's mistake.
  */
 
 import type { AllocationRun } from '../volume/device.ts';
-import type { Finding, StoreStatus, VersionSummary } from '../volume/summary.ts';
+import type {
+  DiffExtent,
+  Finding,
+  SpaceUse,
+  StoreStatus,
+  VersionSummary,
+  VersionWithSpace,
+} from '../volume/summary.ts';
+import type { HoldOptions } from '../volume/version-changes.ts';
+import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
+
+/** What versions take up, and what would come back if all of them were deleted. Bytes. */
+export interface SpaceReport {
+  versions: ({ name: string } & SpaceUse)[];
+  reclaimable: number;
+}
+
+export interface RolledBack {
+  volume: VersionSummary;
+  /** The automatic snapshot of what it was before; null if that was nothing new. */
+  saved: string | null;
+}
 
 export interface Door {
   create(name: string, sizeBytes: number): Promise<VersionSummary>;
   /** Snapshots of one or several volumes (`volume@name` each) at one moment. */
   snapshot(names: readonly string[]): Promise<VersionSummary[]>;
   clone(source: string, volume: string): Promise<VersionSummary>;
+  /** Deletes all or none; answers the names of what is gone. @throws HELD, HAS_SNAPSHOTS, IN_USE */
+  delete(names: readonly string[], options: DeleteOptions): Promise<string[]>;
+  rollback(name: string, options: RollbackOptions): Promise<RolledBack>;
+  rename(name: string, to: string): Promise<VersionSummary>;
+  /** @throws WOULD_LOSE_DATA */
+  resize(name: string, sizeBytes: number, options: ResizeOptions): Promise<VersionSummary>;
+  hold(name: string, options: HoldOptions): Promise<VersionSummary>;
+  release(name: string, owner: string): Promise<VersionSummary>;
+  setPriority(name: string, priority: number): Promise<VersionSummary>;
   list(): Promise<VersionSummary[]>;
+  /** The list with what each version takes up, which has to be counted. */
+  listWithSpace(options: { ghosts?: boolean | undefined }): Promise<VersionWithSpace[]>;
+  space(names: readonly string[]): Promise<SpaceReport>;
+  /** Extents in which `to` differs from `from`, in order. */
+  diff(from: string, to: string): AsyncGenerator<DiffExtent>;
+  /** All that was answered before is on the disk. */
+  flush(): Promise<void>;
   /** @throws NOT_FOUND */
   show(name: string): Promise<VersionSummary>;
   status(): Promise<StoreStatus>;

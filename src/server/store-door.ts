@@ -4,15 +4,40 @@
 
 import { StoreError } from '../base/errors.ts';
 import type { AllocationRun, BlockDevice } from '../volume/device.ts';
-import type { Finding, StoreStatus, VersionSummary } from '../volume/summary.ts';
-import { ALLOCATION_RUNS_MAX, PIECE_BYTES_MAX, type Disk, type Door } from './door.ts';
+import type {
+  DiffExtent,
+  Finding,
+  StoreStatus,
+  VersionSummary,
+  VersionWithSpace,
+} from '../volume/summary.ts';
+import type { HoldOptions } from '../volume/version-changes.ts';
+import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
+import {
+  ALLOCATION_RUNS_MAX,
+  type Disk,
+  type Door,
+  PIECE_BYTES_MAX,
+  type RolledBack,
+  type SpaceReport,
+} from './door.ts';
 
 /** What a door needs of the store: `Store` has it, and so has the one in memory that tests use. */
 export interface OpenStore {
   createVolume(name: string, sizeBytes: number): Promise<VersionSummary>;
   snapshot(names: readonly string[]): Promise<VersionSummary[]>;
   clone(source: string, volume: string): Promise<VersionSummary>;
+  delete(names: readonly string[], options: DeleteOptions): Promise<string[]>;
+  rollback(name: string, options: RollbackOptions): Promise<RolledBack>;
+  rename(name: string, to: string): Promise<VersionSummary>;
+  resize(name: string, sizeBytes: number, options: ResizeOptions): Promise<VersionSummary>;
+  hold(name: string, options: HoldOptions): Promise<VersionSummary>;
+  release(name: string, owner: string): Promise<VersionSummary>;
+  setPriority(name: string, priority: number): Promise<VersionSummary>;
   list(): VersionSummary[];
+  listWithSpace(options: { ghosts?: boolean | undefined }): Promise<VersionWithSpace[]>;
+  space(names: readonly string[]): Promise<SpaceReport>;
+  diff(from: string, to: string): AsyncGenerator<DiffExtent>;
   show(name: string): VersionSummary;
   status(): Promise<StoreStatus>;
   device(name: string): BlockDevice;
@@ -28,23 +53,60 @@ export class StoreDoor implements Door {
     this.#store = store;
   }
 
-  /** The store answers a change when it is written; a door, when it is on the disk. */
-  async #flushed<T>(change: Promise<T>): Promise<T> {
-    const answer = await change;
-    await this.#store.flush();
-    return answer;
-  }
-
   create(name: string, sizeBytes: number): Promise<VersionSummary> {
-    return this.#flushed(this.#store.createVolume(name, sizeBytes));
+    return this.#store.createVolume(name, sizeBytes);
   }
 
   snapshot(names: readonly string[]): Promise<VersionSummary[]> {
-    return this.#flushed(this.#store.snapshot(names));
+    return this.#store.snapshot(names);
   }
 
   clone(source: string, volume: string): Promise<VersionSummary> {
-    return this.#flushed(this.#store.clone(source, volume));
+    return this.#store.clone(source, volume);
+  }
+
+  delete(names: readonly string[], options: DeleteOptions): Promise<string[]> {
+    return this.#store.delete(names, options);
+  }
+
+  rollback(name: string, options: RollbackOptions): Promise<RolledBack> {
+    return this.#store.rollback(name, options);
+  }
+
+  rename(name: string, to: string): Promise<VersionSummary> {
+    return this.#store.rename(name, to);
+  }
+
+  resize(name: string, sizeBytes: number, options: ResizeOptions): Promise<VersionSummary> {
+    return this.#store.resize(name, sizeBytes, options);
+  }
+
+  hold(name: string, options: HoldOptions): Promise<VersionSummary> {
+    return this.#store.hold(name, options);
+  }
+
+  release(name: string, owner: string): Promise<VersionSummary> {
+    return this.#store.release(name, owner);
+  }
+
+  setPriority(name: string, priority: number): Promise<VersionSummary> {
+    return this.#store.setPriority(name, priority);
+  }
+
+  listWithSpace(options: { ghosts?: boolean | undefined }): Promise<VersionWithSpace[]> {
+    return this.#store.listWithSpace(options);
+  }
+
+  space(names: readonly string[]): Promise<SpaceReport> {
+    return this.#store.space(names);
+  }
+
+  diff(from: string, to: string): AsyncGenerator<DiffExtent> {
+    return this.#store.diff(from, to);
+  }
+
+  flush(): Promise<void> {
+    return this.#store.flush();
   }
 
   async list(): Promise<VersionSummary[]> {
@@ -79,6 +141,7 @@ class DeviceDisk implements Disk {
 
   constructor(device: BlockDevice) {
     this.#device = device;
+    device.attach(() => undefined); // every request finds out by itself
   }
 
   get name(): string {

@@ -6,18 +6,40 @@
 import { Readable } from 'node:stream';
 import type { FastifyInstance } from 'fastify';
 import { StoreError } from '../base/errors.ts';
-import type { Finding } from '../volume/summary.ts';
+import type { HoldOptions } from '../volume/version-changes.ts';
+import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
+import type { DiskLeases } from './disk-leases.ts';
 import type { Door } from './door.ts';
-import { type CheckLine, CONTROL_PROTOCOL, CONTROL_SERVICE, encodeError, type Hello } from './wire.ts';
+import { CONTROL_PROTOCOL, CONTROL_SERVICE, encodeError, type Hello, type StreamLine } from './wire.ts';
 
 const TEXT = { type: 'string' } as const;
 const NUMBER = { type: 'number' } as const;
+const FLAG = { type: 'boolean' } as const;
+const TEXTS = { type: 'array', items: TEXT } as const;
 
-function fields(properties: Record<string, object>): object {
-  return { type: 'object', properties, required: Object.keys(properties) };
+function fields(properties: Record<string, object>, optional: Record<string, object> = {}): object {
+  return {
+    type: 'object',
+    properties: { ...properties, ...optional },
+    required: Object.keys(properties),
+  };
 }
 
-export function addVersionRoutes(app: FastifyInstance, door: Door, isClosing: () => boolean): void {
+export function addVersionRoutes(
+  app: FastifyInstance,
+  door: Door,
+  leases: DiskLeases,
+  isClosing: () => boolean,
+): void {
+  /** Leases know a version by its name, and what was taken back from one, even by a change that failed, stays so. */
+  const endingLeases = async <T>(change: () => Promise<T>): Promise<T> => {
+    try {
+      return await change();
+    } finally {
+      leases.end();
+    }
+  };
+
   app.get('/v1/hello', async (): Promise<Hello> => {
     return { service: CONTROL_SERVICE, protocol: CONTROL_PROTOCOL, pid: process.pid };
   });
@@ -33,7 +55,35 @@ export function addVersionRoutes(app: FastifyInstance, door: Door, isClosing: ()
   app.get('/v1/status', async () => await door.status());
 
   app.get('/v1/check', async (_request, reply) => {
-    return reply.type('application/x-ndjson').send(Readable.from(checkLines(door.check(), isClosing)));
+    return reply.type('application/x-ndjson').send(Readable.from(linesFor(door.check(), isClosing)));
+  });
+
+  app.get<{ Querystring: { from: string; to: string } }>(
+    '/v1/diff',
+    { schema: { querystring: fields({ from: TEXT, to: TEXT }) } },
+    async (request, reply) => {
+      const { from, to } = request.query;
+      // Names that there are not are an answer, not the end of a stream.
+      await Promise.all([door.show(from), door.show(to)]);
+      return reply.type('application/x-ndjson').send(Readable.from(linesFor(door.diff(from, to), isClosing)));
+    },
+  );
+
+  app.get<{ Querystring: { ghosts?: 'true' | 'false' } }>(
+    '/v1/versions/space',
+    { schema: { querystring: fields({}, { ghosts: { enum: ['true', 'false'] } }) } },
+    async (request) => await door.listWithSpace({ ghosts: request.query.ghosts === 'true' }),
+  );
+
+  app.post<{ Body: { names: string[] } }>(
+    '/v1/space',
+    { schema: { body: fields({ names: TEXTS }) } },
+    async (request) => await door.space(request.body.names),
+  );
+
+  app.post('/v1/flush', async () => {
+    await door.flush();
+    return {};
   });
 
   app.post<{ Body: { name: string; size: number } }>(
@@ -44,7 +94,7 @@ export function addVersionRoutes(app: FastifyInstance, door: Door, isClosing: ()
 
   app.post<{ Body: { names: string[] } }>(
     '/v1/snapshot',
-    { schema: { body: fields({ names: { type: 'array', items: TEXT } }) } },
+    { schema: { body: fields({ names: TEXTS }) } },
     async (request) => await door.snapshot(request.body.names),
   );
 
@@ -53,19 +103,73 @@ export function addVersionRoutes(app: FastifyInstance, door: Door, isClosing: ()
     { schema: { body: fields({ source: TEXT, volume: TEXT }) } },
     async (request) => await door.clone(request.body.source, request.body.volume),
   );
+
+  app.post<{ Body: { name: string; to: string } }>(
+    '/v1/rename',
+    { schema: { body: fields({ name: TEXT, to: TEXT }) } },
+    async (request) => {
+      return await endingLeases(() => door.rename(request.body.name, request.body.to));
+    },
+  );
+
+  app.post<{ Body: { name: string; size: number } & ResizeOptions }>(
+    '/v1/resize',
+    { schema: { body: fields({ name: TEXT, size: NUMBER }, { shrink: FLAG, force: FLAG }) } },
+    async (request) => {
+      const { name, size, ...options } = request.body;
+      return await endingLeases(() => door.resize(name, size, options));
+    },
+  );
+
+  app.post<{ Body: { names: string[] } & DeleteOptions }>(
+    '/v1/delete',
+    { schema: { body: fields({ names: TEXTS }, { force: FLAG, recursive: FLAG }) } },
+    async (request) => {
+      const { names, ...options } = request.body;
+      leases.end(); // a pause between two requests is no use of a disk
+      return await endingLeases(() => door.delete(names, options));
+    },
+  );
+
+  app.post<{ Body: { name: string } & RollbackOptions }>(
+    '/v1/rollback',
+    { schema: { body: fields({ name: TEXT }, { force: FLAG }) } },
+    async (request) => {
+      const { name, ...options } = request.body;
+      leases.end();
+      return await endingLeases(() => door.rollback(name, options));
+    },
+  );
+
+  app.post<{ Body: { name: string } & HoldOptions }>(
+    '/v1/hold',
+    { schema: { body: fields({ name: TEXT, owner: TEXT }, { reason: TEXT, until: NUMBER }) } },
+    async (request) => {
+      const { name, ...options } = request.body;
+      return await door.hold(name, options);
+    },
+  );
+
+  app.post<{ Body: { name: string; owner: string } }>(
+    '/v1/release',
+    { schema: { body: fields({ name: TEXT, owner: TEXT }) } },
+    async (request) => await door.release(request.body.name, request.body.owner),
+  );
+
+  app.post<{ Body: { name: string; priority: number } }>(
+    '/v1/priority',
+    { schema: { body: fields({ name: TEXT, priority: NUMBER }) } },
+    async (request) => await door.setPriority(request.body.name, request.body.priority),
+  );
 }
 
-/** The status line has gone by the time a check fails, so the failure is the last line. */
-async function* checkLines(
-  findings: AsyncGenerator<Finding>,
-  isClosing: () => boolean,
-): AsyncGenerator<string> {
-  const line = (content: CheckLine<Finding>): string => `${JSON.stringify(content)}\n`;
+/** The status line has gone by the time a stream fails, so the failure is the last line. */
+async function* linesFor<T>(items: AsyncGenerator<T>, isClosing: () => boolean): AsyncGenerator<string> {
+  const line = (content: StreamLine<T>): string => `${JSON.stringify(content)}\n`;
   try {
-    for await (const finding of findings) {
-      if (isClosing())
-        throw new StoreError('CLOSED', 'the server is stopping, and the check stopped with it');
-      yield line({ finding });
+    for await (const item of items) {
+      if (isClosing()) throw new StoreError('CLOSED', 'the server is stopping, and this stopped with it');
+      yield line({ item });
     }
     yield line({ end: true });
   } catch (error) {

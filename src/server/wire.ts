@@ -6,12 +6,23 @@
  *
  *     GET  /v1/hello                          → {service, protocol, pid}
  *     GET  /v1/versions                       → [VersionSummary]
+ *     GET  /v1/versions/space?ghosts          → [VersionWithSpace]
  *     GET  /v1/version?name                   → VersionSummary
  *     GET  /v1/status                         → StoreStatus
- *     GET  /v1/check                          → lines {"finding": Finding}, then {"end": true} or {"error": …}
+ *     GET  /v1/check                          → lines {"item": Finding}, then {"end": true} or {"error": …}
+ *     GET  /v1/diff?from&to                   → lines {"item": DiffExtent}, and an end like that
  *     POST /v1/create     {name, size}        → VersionSummary
  *     POST /v1/snapshot   {names}             → [VersionSummary]
  *     POST /v1/clone      {source, volume}    → VersionSummary
+ *     POST /v1/delete     {names, force?, recursive?}      → [name]
+ *     POST /v1/rollback   {name, force?}                   → {volume: VersionSummary, saved: name or null}
+ *     POST /v1/rename     {name, to}                       → VersionSummary
+ *     POST /v1/resize     {name, size, shrink?, force?}    → VersionSummary
+ *     POST /v1/hold       {name, owner, reason?, until?}   → VersionSummary, and it is on the disk
+ *     POST /v1/release    {name, owner}                    → VersionSummary
+ *     POST /v1/priority   {name, priority}                 → VersionSummary
+ *     POST /v1/space      {names}                          → SpaceReport
+ *     POST /v1/flush      {}                  what was answered before is on the disk
  *     GET  /v1/disk?name                      → {name, sizeBytes, readOnly}
  *     GET  /v1/disk/bytes?name&offset&length  → the bytes
  *     PUT  /v1/disk/bytes?name&offset         ← the bytes
@@ -28,7 +39,7 @@ import { type ErrorCode, StoreError } from '../base/errors.ts';
 export const CONTROL_SOCKET_NAME = 'control.sock';
 export const CONTROL_SERVICE = 'coppice';
 /** Goes up when an older client would misunderstand this server. */
-export const CONTROL_PROTOCOL = 1;
+export const CONTROL_PROTOCOL = 2;
 
 export interface Hello {
   service: string;
@@ -41,8 +52,8 @@ export interface WireError {
   message: string;
 }
 
-/** A line of the answer to a check. */
-export type CheckLine<F> = { finding: F } | { end: true } | { error: WireError };
+/** A line of an answer that is a stream. */
+export type StreamLine<T> = { item: T } | { end: true } | { error: WireError };
 
 /** Every code has its status; a code that is missing here does not compile. */
 const STATUS_BY_CODE: Record<ErrorCode, number> = {
@@ -51,6 +62,9 @@ const STATUS_BY_CODE: Record<ErrorCode, number> = {
   NOT_FOUND: 404,
   ALREADY_EXISTS: 409,
   IN_USE: 409,
+  HAS_SNAPSHOTS: 409,
+  HELD: 409,
+  WOULD_LOSE_DATA: 409,
   LOCKED: 423,
   NO_SPACE: 507,
   CLOSED: 503,

@@ -1,81 +1,62 @@
 /**
  * The catalog: volumes, snapshots and the version tree, as a state that changes of the log are applied to. Pure.
  *
- * A change and a catalog part are JSON in the log: rarely written, readable when something is wrong, and extended by
- * later kinds without a new layout. What a change needs (labels, UUIDs, times) is in it: applying it decides nothing.
- *
- * Invariants: every volume's head is a leaf of the version tree; a snapshot's version is never written again.
+ * Invariants: every volume's head is a leaf of the version tree; a snapshot's version is never written again; a version
+ * without a name is hidden in the tree, and either waits for its pointers to be taken out (`pending`), or is a ghost
+ * with at least two children.
  */
 
 import { StoreError } from '../base/errors.ts';
 import type { Sequence, VersionLabel } from '../base/units.ts';
+import type { Destinies } from '../index/heirs.ts';
 import { VersionTree } from '../index/version-tree.ts';
+import type { Change } from './change.ts';
+
+/** A claim on a snapshot: it is not deleted as long as one lasts. */
+export interface Hold {
+  readonly owner: string;
+  readonly reason: string | null;
+  /** Milliseconds since 1970; null: until it is released. */
+  readonly until: number | null;
+  readonly at: number;
+}
 
 export interface Volume {
   readonly uuid: string;
-  readonly name: string;
-  readonly sizeBytes: number;
+  name: string;
+  sizeBytes: number;
   /** Milliseconds since 1970. */
   readonly created: number;
   /** The head: what writes are labelled with. */
   label: VersionLabel;
+  /** By name, oldest first. */
   readonly snapshots: Map<string, Snapshot>;
 }
 
 export interface Snapshot {
   readonly uuid: string;
   readonly volume: Volume;
-  readonly name: string;
+  name: string;
   readonly sizeBytes: number;
   readonly created: number;
   readonly label: VersionLabel;
+  /** Made by a rollback, of what the volume was before. */
+  readonly isAutomatic: boolean;
+  /** -128 to 127: the lower go first when the store is full; 127 never. */
+  priority: number;
+  holds: readonly Hold[];
 }
-
-interface CreateChange {
-  op: 'create';
-  at: number;
-  volume: string;
-  name: string;
-  size: number;
-  label: VersionLabel;
-}
-
-/** The head of each volume freezes under the name, and the volume goes on in a child with the label. */
-interface SnapshotChange {
-  op: 'snapshot';
-  at: number;
-  cuts: { volume: string; snapshot: string; name: string; label: VersionLabel }[];
-}
-
-interface CloneChange {
-  op: 'clone';
-  at: number;
-  /** Label of the snapshot. */
-  from: VersionLabel;
-  volume: string;
-  name: string;
-  size: number;
-  label: VersionLabel;
-}
-
-export type Change = CreateChange | SnapshotChange | CloneChange;
-
-/** A part of a catalog in the log; the parts of one follow each other. */
-interface CatalogPart {
-  versions?: [label: number, parent: number, birth: number][];
-  volumes?: { uuid: string; name: string; size: number; created: number; label: number }[];
-  snapshots?: { uuid: string; volume: string; name: string; size: number; created: number; label: number }[];
-}
-
-/** Items in a part: well under the longest text of an entry. */
-const PART_ITEMS = 256;
 
 export class Catalog {
   readonly tree = new VersionTree();
+  /** Hidden versions whose pointers are still to be taken out. */
+  readonly pending = new Set<VersionLabel>();
   readonly #volumes = new Map<string, Volume>();
-  readonly #byUuid = new Map<string, Volume>();
+  readonly #byUuid = new Map<string, Volume | Snapshot>();
   readonly #byLabel = new Map<VersionLabel, Volume | Snapshot>();
   snapshotCount = 0;
+  /** How often versions were taken out of the tree since the store was opened. */
+  spliceCount = 0;
   /** Sequence of the last change. */
   sequence: Sequence = 0;
 
@@ -99,6 +80,11 @@ export class Catalog {
     return this.#volumes.has(name);
   }
 
+  /** The volume or snapshot that a version is, if it can be named. */
+  at(label: VersionLabel): Volume | Snapshot | undefined {
+    return this.#byLabel.get(label);
+  }
+
   /** The nearest snapshot above a version, or undefined. */
   snapshotAbove(label: VersionLabel): Snapshot | undefined {
     for (let at = this.tree.get(label)!.parent; at !== 0; at = this.tree.get(at)!.parent) {
@@ -120,100 +106,153 @@ export class Catalog {
     this.sequence = sequence;
     switch (change.op) {
       case 'create':
-        this.tree.add(change.label, 0, sequence);
-        this.#addVolume(change.volume, change.name, change.size, change.at, change.label);
+      case 'clone': {
+        const { volume: uuid, name, size: sizeBytes, at: created, label } = change;
+        this.tree.add(label, change.op === 'clone' ? change.from : 0, sequence);
+        this.addVolume({ uuid, name, sizeBytes, created, label, snapshots: new Map() });
         return;
-      case 'clone':
-        this.tree.add(change.label, change.from, sequence);
-        this.#addVolume(change.volume, change.name, change.size, change.at, change.label);
-        return;
+      }
       case 'snapshot':
         for (const cut of change.cuts) {
-          const volume = this.#byUuid.get(cut.volume)!;
-          const frozen = volume.label;
-          this.tree.add(cut.label, frozen, sequence);
-          this.#addSnapshot(cut.snapshot, volume, cut.name, volume.sizeBytes, change.at, frozen);
-          volume.label = cut.label;
-          this.#byLabel.set(cut.label, volume);
+          const volume = this.#volume(cut.volume);
+          this.#freeze(volume, cut.snapshot, cut.name, change.at, false);
+          this.#moveHead(volume, volume.label, cut.label, sequence);
         }
+        return;
+      case 'delete':
+        for (const label of change.snapshots) this.#removeSnapshot(this.#snapshotAt(label), sequence);
+        for (const uuid of change.volumes) this.#removeVolume(this.#volume(uuid), sequence);
+        return;
+      case 'rollback': {
+        const volume = this.#volume(change.volume);
+        const { saved } = change;
+        if (saved !== null) this.#freeze(volume, saved.snapshot, saved.name, change.at, true);
+        else this.#hide(volume.label, sequence);
+        this.#moveHead(volume, change.to, change.label, sequence);
+        volume.sizeBytes = change.size;
+        return;
+      }
+      case 'rename':
+        this.#rename(change.of, change.name);
+        return;
+      case 'resize':
+        this.#volume(change.volume).sizeBytes = change.size;
+        return;
+      case 'hold': {
+        const { owner, reason, until, at } = change;
+        const snapshot = this.#snapshot(change.snapshot);
+        snapshot.holds = [...without(snapshot.holds, owner), { owner, reason, until, at }];
+        return;
+      }
+      case 'release': {
+        const snapshot = this.#snapshot(change.snapshot);
+        snapshot.holds = without(snapshot.holds, change.owner);
+        return;
+      }
+      case 'priority':
+        this.#snapshot(change.snapshot).priority = change.priority;
         return;
       default:
         throw new StoreError('CORRUPTION', `the log holds an unknown change ${JSON.stringify(change)}`);
     }
   }
 
-  #addVolume(uuid: string, name: string, sizeBytes: number, created: number, label: VersionLabel): void {
-    const volume: Volume = { uuid, name, sizeBytes, created, label, snapshots: new Map() };
-    this.#volumes.set(name, volume);
-    this.#byUuid.set(uuid, volume);
-    this.#byLabel.set(label, volume);
+  /** @throws CORRUPTION: the log never names what there is not */
+  #volume(uuid: string): Volume {
+    const found = this.#byUuid.get(uuid);
+    if (found !== undefined && !('volume' in found)) return found;
+    throw new StoreError('CORRUPTION', `the log names a volume ${uuid} that there is not`);
   }
 
-  #addSnapshot(
-    uuid: string,
-    volume: Volume,
-    name: string,
-    sizeBytes: number,
-    created: number,
-    label: number,
-  ): void {
-    const snapshot: Snapshot = { uuid, volume, name, sizeBytes, created, label };
-    volume.snapshots.set(name, snapshot);
-    this.#byLabel.set(label, snapshot);
+  #snapshot(uuid: string): Snapshot {
+    const found = this.#byUuid.get(uuid);
+    if (found !== undefined && 'volume' in found) return found;
+    throw new StoreError('CORRUPTION', `the log names a snapshot ${uuid} that there is not`);
+  }
+
+  #snapshotAt(label: VersionLabel): Snapshot {
+    const found = this.#byLabel.get(label);
+    if (found !== undefined && 'volume' in found) return found;
+    throw new StoreError('CORRUPTION', `the log names a snapshot with the label ${label} that there is not`);
+  }
+
+  addVolume(volume: Volume): void {
+    this.#volumes.set(volume.name, volume);
+    this.#byUuid.set(volume.uuid, volume);
+    this.#byLabel.set(volume.label, volume);
+  }
+
+  addSnapshot(snapshot: Snapshot): void {
+    snapshot.volume.snapshots.set(snapshot.name, snapshot);
+    this.#byUuid.set(snapshot.uuid, snapshot);
+    this.#byLabel.set(snapshot.label, snapshot);
     this.snapshotCount += 1;
   }
 
-  /** The whole catalog as texts for the log; at least one. */
-  encode(): string[] {
-    const versions: CatalogPart['versions'] = [];
-    for (const node of this.tree.nodes()) versions.push([node.label, node.parent, node.birth]);
-    const volumes: CatalogPart['volumes'] = [];
-    const snapshots: CatalogPart['snapshots'] = [];
-    for (const volume of this.#volumes.values()) {
-      const { uuid, name, sizeBytes: size, created, label } = volume;
-      volumes.push({ uuid, name, size, created, label });
-      for (const snapshot of volume.snapshots.values()) {
-        snapshots.push({
-          uuid: snapshot.uuid,
-          volume: uuid,
-          name: snapshot.name,
-          size: snapshot.sizeBytes,
-          created: snapshot.created,
-          label: snapshot.label,
-        });
-      }
-    }
-    const parts: CatalogPart[] = [];
-    for (let i = 0; i < versions.length; i += PART_ITEMS)
-      parts.push({ versions: versions.slice(i, i + PART_ITEMS) });
-    for (let i = 0; i < volumes.length; i += PART_ITEMS)
-      parts.push({ volumes: volumes.slice(i, i + PART_ITEMS) });
-    for (let i = 0; i < snapshots.length; i += PART_ITEMS)
-      parts.push({ snapshots: snapshots.slice(i, i + PART_ITEMS) });
-    if (parts.length === 0) parts.push({});
-    return parts.map((part) => JSON.stringify(part));
+  #freeze(volume: Volume, uuid: string, name: string, created: number, isAutomatic: boolean): void {
+    const { label, sizeBytes } = volume;
+    this.addSnapshot({ uuid, volume, name, sizeBytes, created, label, isAutomatic, priority: 0, holds: [] });
   }
 
-  /** A catalog from its texts, as it stood at `sequence`. @throws CORRUPTION */
-  static decode(texts: readonly string[], sequence: Sequence): Catalog {
-    const catalog = new Catalog();
-    const parts = texts.map((text) => parseJson<CatalogPart>(text));
-    // Children come after their parents: labels only grow.
-    const versions = parts.flatMap((part) => part.versions ?? []).sort((a, b) => a[0] - b[0]);
-    for (const [label, parent, birth] of versions) catalog.tree.add(label, parent, birth);
-    for (const part of parts) {
-      for (const v of part.volumes ?? []) catalog.#addVolume(v.uuid, v.name, v.size, v.created, v.label);
-    }
-    for (const part of parts) {
-      for (const s of part.snapshots ?? []) {
-        const volume = catalog.#byUuid.get(s.volume);
-        if (volume === undefined) throw new StoreError('CORRUPTION', `snapshot ${s.name} has no volume`);
-        catalog.#addSnapshot(s.uuid, volume, s.name, s.size, s.created, s.label);
-      }
-    }
-    catalog.sequence = sequence;
-    return catalog;
+  /** The volume goes on in a child of `parent`. */
+  #moveHead(volume: Volume, parent: VersionLabel, label: VersionLabel, birth: Sequence): void {
+    this.tree.add(label, parent, birth);
+    volume.label = label;
+    this.#byLabel.set(label, volume);
   }
+
+  #removeSnapshot(snapshot: Snapshot, sequence: Sequence): void {
+    snapshot.volume.snapshots.delete(snapshot.name);
+    this.#byUuid.delete(snapshot.uuid);
+    this.#hide(snapshot.label, sequence);
+    this.snapshotCount -= 1;
+  }
+
+  #removeVolume(volume: Volume, sequence: Sequence): void {
+    for (const snapshot of [...volume.snapshots.values()]) this.#removeSnapshot(snapshot, sequence);
+    this.#volumes.delete(volume.name);
+    this.#byUuid.delete(volume.uuid);
+    this.#hide(volume.label, sequence);
+  }
+
+  #hide(label: VersionLabel, sequence: Sequence): void {
+    this.#byLabel.delete(label);
+    this.tree.hide(label, sequence);
+    this.pending.add(label);
+  }
+
+  #rename(uuid: string, name: string): void {
+    const found = this.#byUuid.get(uuid);
+    if (found === undefined)
+      throw new StoreError('CORRUPTION', `the log names a version ${uuid} that there is not`);
+    if (!('volume' in found)) {
+      this.#volumes.delete(found.name);
+      found.name = name;
+      this.#volumes.set(name, found);
+      return;
+    }
+    // In its place among the snapshots: they stand in the order of their making.
+    const { snapshots } = found.volume;
+    const all = [...snapshots.values()];
+    found.name = name;
+    snapshots.clear();
+    for (const each of all) snapshots.set(each.name, each);
+  }
+
+  /** Hidden versions have no pointers any more that their destinies do not let them keep: those that go are gone. */
+  splice(hidden: Iterable<VersionLabel>, destinies: Destinies): void {
+    // Children before their parents: their labels are larger.
+    const labels = [...destinies.keys()].sort((a, b) => b - a);
+    for (const label of labels) {
+      if (destinies.get(label) !== label) this.tree.splice(label);
+    }
+    for (const label of hidden) this.pending.delete(label);
+    this.spliceCount += 1;
+  }
+}
+
+function without(holds: readonly Hold[], owner: string): Hold[] {
+  return holds.filter((hold) => hold.owner !== owner);
 }
 
 export function fullName(of: Volume | Snapshot): string {

@@ -17,6 +17,7 @@ import {
   checkSuperblock,
   damage,
   note,
+  noteDeletes,
   temporaryScratch,
 } from './check.ts';
 import { INDEX_PATH, type OpenDatabase } from './index-builder.ts';
@@ -87,6 +88,7 @@ export async function* checkClosedStore(environment: CheckEnvironment): AsyncGen
               follow(replay, record, entries, from.append),
           };
     yield* checkStore(environment, checked);
+    yield* noteDeletes(replay.catalog);
   } finally {
     await index?.close();
   }

@@ -13,7 +13,15 @@ import { AssertionError, StoreError } from '../base/errors.ts';
 import { NodeStorage } from '../base/node-storage.ts';
 import type { Storage } from '../base/storage.ts';
 import { REGIONS_MAX } from '../index/directory.ts';
-import { canonicalRegion, firstDifference, type IndexView, nextRegionOf, treesOf } from '../index/dump.ts';
+import {
+  CanonicalForm,
+  countLive,
+  firstDifference,
+  type IndexView,
+  nextRegionOf,
+  treesOf,
+} from '../index/dump.ts';
+import { ExtentRecount } from '../index/extent-recount.ts';
 import { Overlay } from '../index/overlay.ts';
 import { PointerBlock, REGION_CHUNKS } from '../index/pointers.ts';
 import { ENTRY_CATALOG, ENTRY_CHUNKS, type Entry } from '../log/entries.ts';
@@ -55,6 +63,13 @@ export interface CheckEnvironment extends IndexEnvironment {
 
 export function damage(code: string, message: string): Finding {
   return { severity: 'damage', code, message };
+}
+
+/** A note about deletes that are still to be finished, if there are any. */
+export function* noteDeletes(catalog: Catalog | undefined): Generator<Finding> {
+  const count = catalog?.pending.size ?? 0;
+  if (count > 0)
+    yield note('UNFINISHED_DELETE', `the space of ${count} deleted versions has still to be given back`);
 }
 
 export function note(code: string, message: string): Finding {
@@ -226,12 +241,19 @@ async function* compare(
     return inView < 0 || inMade < 0 ? Math.max(inView, inMade) : Math.min(inView, inMade);
   };
   const catalog = builder.replay.catalog!;
+  const canonical = new CanonicalForm(catalog.tree);
+  const live = new Map<number, number>();
+  const extents = new ExtentRecount(view.index.extents);
+  const recounted = (tree: number, region: number) => async (blocks: ReadonlyMap<number, PointerBlock>) => {
+    countLive(blocks, live);
+    await extents.add(tree, region, blocks);
+  };
   try {
     for (const tree of treesOf(view, made)) {
       let region = await next(tree, 0);
       while (region >= 0) {
-        const actual = await ofView(canonicalRegion(view, catalog.tree, tree, region));
-        const expected = await canonicalRegion(made, catalog.tree, tree, region);
+        const actual = await ofView(canonical.region(view, tree, region, recounted(tree, region)));
+        const expected = await canonical.region(made, tree, region);
         for (const label of new Set([...actual.keys(), ...expected.keys()])) {
           const none = new PointerBlock();
           const at = firstDifference(actual.get(label) ?? none, expected.get(label) ?? none);
@@ -245,7 +267,8 @@ async function* compare(
         region = await next(tree, region + 1);
       }
     }
-    if (view.overlay === undefined || view.overlay.isEmpty) yield* compareUsage(view, made);
+    await ofView(extents.finish());
+    yield* compareUsage(view, live);
   } catch (error) {
     if (!(error instanceof StoreError)) throw error;
     yield damage('INDEX_DAMAGED', `${error.message}; it is made anew when the store is opened`);
@@ -262,17 +285,12 @@ async function ofView<T>(answer: Promise<T>): Promise<T> {
   }
 }
 
-function* compareUsage(view: IndexView, made: IndexView): Generator<Finding> {
-  const segments = new Set(
-    [...view.index.usage.entries(), ...made.index.usage.entries()].map(([segment]) => segment),
-  );
-  for (const segment of segments) {
-    const stated = view.index.usage.of(segment);
-    const counted = made.index.usage.of(segment);
-    if (stated === counted) continue;
-    yield damage(
-      'USAGE_DIFFERS',
-      `segment ${segment}: ${stated} live chunks are stated, ${counted} are counted`,
-    );
+/** Live chunks as stated, and as counted in the rows. */
+function* compareUsage(view: IndexView, live: ReadonlyMap<number, number>): Generator<Finding> {
+  const stated = new Map(view.index.usage.entries());
+  for (const segment of new Set([...stated.keys(), ...live.keys()])) {
+    const [says, has] = [stated.get(segment) ?? 0, live.get(segment) ?? 0];
+    if (says === has) continue;
+    yield damage('USAGE_DIFFERS', `segment ${segment}: ${says} live chunks are stated, ${has} are counted`);
   }
 }

@@ -54,6 +54,12 @@ export interface BlockDevice {
    */
   allocation(offset: number, lengthBytes: number, runsMax: number): Promise<AllocationRun[]>;
 
+  /**
+   * From now on the version counts as attached, until `release`. `revoked` is called at most once: the store takes the
+   * device back, because the version is being deleted or rolled back, and every request fails with CLOSED.
+   */
+  attach(revoked: () => void): void;
+
   /** Hands the device back; the last one of a version lets its pages go. */
   release(): void;
 }

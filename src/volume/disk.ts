@@ -7,10 +7,11 @@
  * Invariants:
  * - A partial write reads its edges when all writes that came before it are in the map, and holds all its chunks until
  *   its own is: no write is lost between reading and writing, and none slips between its edges.
+ * - While the disk is paused no write is under way; nothing is written behind its end, whatever size a client knows.
  */
 
 import { allOf } from '../base/all-of.ts';
-import type { StoreError } from '../base/errors.ts';
+import { assert, StoreError } from '../base/errors.ts';
 import { CHUNK_BYTES, chunkOf, chunksFor } from '../base/units.ts';
 import type { Page, PageTable } from '../index/pages.ts';
 import { fillHoles } from '../index/overlay.ts';
@@ -29,6 +30,11 @@ import type { IndexKeeper } from './index-keeper.ts';
 
 const ZERO_CHUNK = Buffer.alloc(CHUNK_BYTES);
 
+/** A client that connected before the disk was cut off still knows the old size. */
+function behindEnd(): StoreError {
+  return new StoreError('NO_SPACE', 'the volume has become smaller; connect again to see its size');
+}
+
 export interface DiskEnvironment {
   log: ChunkLog;
   files: SegmentFiles;
@@ -36,13 +42,12 @@ export interface DiskEnvironment {
 }
 
 export class Disk implements Lineage, ChunkTarget {
-  readonly sizeBytes: number;
+  sizeBytes: number;
   readonly tree: number;
   /** The version and all above it. A snapshot adds the new head, and takes nothing away. */
   readonly path: Set<number>;
   /** What writes are labelled with. */
   label: number;
-  users = 0;
 
   readonly #log: ChunkLog;
   readonly #keeper: IndexKeeper;
@@ -51,6 +56,8 @@ export class Disk implements Lineage, ChunkTarget {
   readonly #locks = new ChunkLocks();
   #writesUnderWay = 0;
   #idleWaiters: (() => void)[] = [];
+  /** Set while the disk is paused: writes wait for it. */
+  #pause: Promise<void> | undefined;
 
   constructor(
     environment: DiskEnvironment,
@@ -97,9 +104,61 @@ export class Disk implements Lineage, ChunkTarget {
     else this.#idleWaiters.push(idle);
   }
 
+  /** Resolves when no write is under way; those that come wait until the answer is called. One pause at a time. */
+  async pause(): Promise<() => void> {
+    assert(this.#pause === undefined, 'a disk is paused once');
+    let end: () => void = () => undefined;
+    this.#pause = new Promise((resolve) => {
+      end = resolve;
+    });
+    await new Promise<void>((resolve) => this.whenIdle(resolve));
+    return () => {
+      this.#pause = undefined;
+      end();
+    };
+  }
+
+  /** The end moved; `cut` chunks from `first` on read as zeros since `sequence`. */
+  resized(sizeBytes: number, first: number, cut: number, sequence: number): void {
+    this.sizeBytes = sizeBytes;
+    if (cut > 0) this.#zeroPages(first, cut, sequence);
+  }
+
+  /** Zeroes what stands behind the end in the last chunk, if anything does: nobody sees it before the disk grows. */
+  async clearBehindEnd(): Promise<void> {
+    if (!(await this.hasBytesBehind(this.sizeBytes))) return;
+    const used = this.sizeBytes % CHUNK_BYTES;
+    await new Promise<void>((resolve, reject) => {
+      const complete = (error: StoreError | undefined): void => (error ? reject(error) : resolve());
+      const slices = [ZERO_CHUNK.subarray(used)];
+      const lengthBytes = CHUNK_BYTES - used;
+      this.#write({ offset: this.sizeBytes, lengthBytes, slices, forceUnitAccess: false, complete });
+    });
+  }
+
+  /** True if the chunk that `end` lies in has anything but zeros behind it. */
+  async hasBytesBehind(end: number): Promise<boolean> {
+    if (end % CHUNK_BYTES === 0) return false;
+    const bytes = Buffer.alloc(CHUNK_BYTES);
+    await this.#reader.readChunks(bytes, 0, chunkOf(end), 1);
+    return bytes.subarray(end % CHUNK_BYTES).some((byte) => byte !== 0);
+  }
+
   // --- writing ---
 
   write(request: WriteRequest): void {
+    if (this.#pause !== undefined) {
+      void this.#pause.then(() => this.write(request));
+      return;
+    }
+    if (request.offset + request.lengthBytes > this.sizeBytes) {
+      setImmediate(() => request.complete(behindEnd()));
+      return;
+    }
+    this.#write(request);
+  }
+
+  #write(request: WriteRequest): void {
     const { offset, lengthBytes } = request;
     const isWhole = offset % CHUNK_BYTES === 0 && lengthBytes % CHUNK_BYTES === 0 && lengthBytes > 0;
     if (isWhole && this.#keeper.hasRoom) {
@@ -178,6 +237,8 @@ export class Disk implements Lineage, ChunkTarget {
 
   /** See BlockDevice.zero. */
   async zero(offset: number, lengthBytes: number, forceUnitAccess: boolean): Promise<void> {
+    while (this.#pause !== undefined) await this.#pause;
+    if (offset + lengthBytes > this.sizeBytes) throw behindEnd();
     const atEnd = offset + lengthBytes === this.sizeBytes;
     // Nothing is behind the end of the disk: its last chunk is zeroed whole.
     const end = atEnd ? chunksFor(this.sizeBytes) * CHUNK_BYTES : offset + lengthBytes;
@@ -205,7 +266,7 @@ export class Disk implements Lineage, ChunkTarget {
         slices.push(ZERO_CHUNK.subarray(0, Math.min(left, CHUNK_BYTES)));
       }
       const complete = (error: StoreError | undefined): void => (error ? reject(error) : resolve());
-      this.write({ offset, lengthBytes, slices, forceUnitAccess: false, complete });
+      this.#write({ offset, lengthBytes, slices, forceUnitAccess: false, complete });
     });
   }
 
@@ -245,6 +306,11 @@ export class Disk implements Lineage, ChunkTarget {
   #putZeros(append: Append): void {
     const { first, count, sequence, label } = append;
     this.#keeper.overlays.active.putZeros(this.tree, label, first, count, sequence);
+    this.#zeroPages(first, count, sequence);
+    this.#keeper.noteChanges();
+  }
+
+  #zeroPages(first: number, count: number, sequence: number): void {
     const end = first + count;
     for (const page of this.#pages.table.pages()) {
       const start = page.region * REGION_CHUNKS;
@@ -257,7 +323,6 @@ export class Disk implements Lineage, ChunkTarget {
       const to = Math.min(end, start + REGION_CHUNKS);
       for (let chunk = from; chunk < to; chunk++) page.block.put(chunk - start, HOLE, 0, 0, sequence);
     }
-    this.#keeper.noteChanges();
   }
 
   flush(): Promise<void> {

@@ -6,8 +6,11 @@ import type { Clock } from '../base/clock.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Storage } from '../base/storage.ts';
 import type { IndexDatabase } from '../index/directory.ts';
+import { destiniesOf } from '../index/heirs.ts';
 import { Overlay } from '../index/overlay.ts';
 import { type CommitPosition, type Overlays, PointerIndex } from '../index/pointer-index.ts';
+import { pruneBatches } from '../index/prune-batches.ts';
+import { VersionView } from '../index/version-tree.ts';
 import { Catalog } from './catalog.ts';
 import { OVERLAY_BYTES_MAX } from './checkpoint-policy.ts';
 import { isTemporary, ofIndex } from './index-errors.ts';
@@ -85,7 +88,7 @@ export class IndexBuilder {
   /** Writes what has been replayed up to `position`. */
   async commit(position: CommitPosition): Promise<void> {
     this.index.freeze();
-    await this.index.commit(position, isRootIn(this.replay.catalog!));
+    await this.index.commit(position, viewOf(this.replay.catalog!));
   }
 
   /** A checkpoint that states `position` and takes nothing out of the overlay. */
@@ -94,6 +97,16 @@ export class IndexBuilder {
     this.#overlays.active = new Overlay();
     await this.commit(position);
     this.#overlays.active = active;
+  }
+
+  /** Finishes all deletes that have been replayed: an open store may have forgotten the versions already. */
+  async finishDeletes(): Promise<void> {
+    const catalog = this.replay.catalog!;
+    const view = viewOf(catalog);
+    const destinies = destiniesOf(catalog.pending, view);
+    for await (const { tree, regions } of pruneBatches(this.index, destinies.keys(), view)) {
+      await this.index.prune(tree, regions, destinies, view);
+    }
   }
 
   /** Puts the new index in the place of the old one, and opens it. */
@@ -117,6 +130,7 @@ export class IndexBuilder {
   }
 }
 
-export function isRootIn(catalog: Catalog): (label: number) => boolean {
-  return (label) => catalog.tree.get(label)?.parent === 0;
+/** The version tree as of the last change. */
+export function viewOf(catalog: Catalog): VersionView {
+  return new VersionView(catalog.tree, catalog.sequence);
 }

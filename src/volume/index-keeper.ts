@@ -12,17 +12,24 @@
  */
 
 import { fromSystemError, hasCode, StoreError } from '../base/errors.ts';
+import { othersFirst } from '../index/directory.ts';
+import type { ExtentRow } from '../index/extents.ts';
+import type { Destinies } from '../index/heirs.ts';
 import { Overlay } from '../index/overlay.ts';
 import type { Page, PageTable } from '../index/pages.ts';
-import { type CommitPosition, type Lineage, type Overlays, PointerIndex } from '../index/pointer-index.ts';
+import type { CommitPosition, Lineage, Overlays, PointerIndex } from '../index/pointer-index.ts';
+import type { PointerBlock } from '../index/pointers.ts';
+import type { ExtentSource, PruneBatch } from '../index/prune-batches.ts';
+import type { VersionView } from '../index/version-tree.ts';
 import { Append, AppendPromise } from '../log/append.ts';
 import type { ChunkLog } from '../log/chunk-log.ts';
 import { CATALOG_LAST } from '../log/entries.ts';
 import { LogTail } from '../log/tail.ts';
 import { entriesOf } from '../log/scan.ts';
-import { Catalog } from './catalog.ts';
+import type { Catalog } from './catalog.ts';
+import { encodeCatalog } from './catalog-parts.ts';
 import { hasRoom, isCheckpointDue } from './checkpoint-policy.ts';
-import { IndexBuilder, type IndexEnvironment, isRootIn, openIndex } from './index-builder.ts';
+import { IndexBuilder, type IndexEnvironment, openIndex, viewOf } from './index-builder.ts';
 import { isDamage, isOfDatabase, isTemporary, ofIndex, toReader } from './index-errors.ts';
 
 /** Room that LevelDB gets for a commit: the changes, once in its log and once in a table, and what it compacts with them. */
@@ -31,10 +38,12 @@ const COMMIT_ROOM_BYTES = 32 << 20;
 const RETRY_MS = 1000;
 /** Live chunks in a segment below which its memory is of more use elsewhere. */
 const LIVE_CHUNKS_CACHED = 512;
+/** Parts of a catalog that are made before requests have their turn. */
+const PARTS_AT_ONCE = 4;
 /** Changes that are worth a checkpoint when the store is closed: a few hundred milliseconds. */
 const CLOSING_POINTERS_MAX = 200_000;
 
-export class IndexKeeper {
+export class IndexKeeper implements ExtentSource {
   readonly overlays: Overlays;
   readonly #environment: IndexEnvironment;
   readonly #log: ChunkLog;
@@ -54,12 +63,17 @@ export class IndexKeeper {
   #closed = false;
   /** Records up to this append number are in the index; what is behind them is in the overlays, and may be in both. */
   #indexedAppend: number;
-  /** The record in whose step the frozen overlay froze. */
+  /** The record in whose step the frozen overlay froze, and the version tree then. */
   #frozenAppend = 0;
+  #frozenView: VersionView;
+  /** The last change of the catalog that was frozen with it, and how often versions had been spliced out. */
+  #frozenSequence: number;
+  #frozenSplices = 0;
   /** Log bytes at the last checkpoint. */
   #appendedBytesAt = 0;
-  /** The last change of the catalog that a checkpoint has. */
+  /** The last change of the catalog that a checkpoint has, and the splices. */
   #catalogSequenceAt: number;
+  #splicesAt = 0;
 
   constructor(
     environment: IndexEnvironment,
@@ -73,6 +87,8 @@ export class IndexKeeper {
   ) {
     this.#onEmptied = onEmptied;
     this.#catalogSequenceAt = catalogSequence;
+    this.#frozenSequence = catalogSequence;
+    this.#frozenView = viewOf(catalog);
     this.#environment = environment;
     this.#index = index;
     this.overlays = overlays;
@@ -92,8 +108,33 @@ export class IndexKeeper {
     return await this.#trusting((index) => index.load(table, lineage, region));
   }
 
+  /** What a version reads in a region. @throws IO, CORRUPTION */
+  async resolve(lineage: Lineage, region: number): Promise<PointerBlock> {
+    return await this.#trusting((index) => index.resolve(lineage, region));
+  }
+
   async nextRegion(tree: number, from: number, end: number): Promise<number> {
     return await this.#trusting((index) => index.nextRegion(tree, from, end));
+  }
+
+  extentWindows(label: number): number[] {
+    return this.#index.extents.windows(label);
+  }
+
+  /** See PointerIndex.readExtents. @throws IO, CORRUPTION */
+  async readExtents(label: number, window: number): Promise<ExtentRow[]> {
+    return await this.#trusting((index) => index.readExtents(label, window));
+  }
+
+  /** True if a version has pointers of its own that are not in the index yet. */
+  isBehind(label: number): boolean {
+    const { active, frozen } = this.overlays;
+    return active.hasVersion(label) || frozen?.hasVersion(label) === true;
+  }
+
+  /** True if a version has any pointers of its own, in the index or on the way there. */
+  hasPointers(label: number): boolean {
+    return this.isBehind(label) || this.extentWindows(label).length > 0;
   }
 
   async #trusting<T>(use: (index: PointerIndex) => Promise<T>): Promise<T> {
@@ -182,21 +223,25 @@ export class IndexKeeper {
   }
 
   #catalogChanged(): boolean {
-    return this.#catalog.sequence > this.#catalogSequenceAt;
+    const { sequence, spliceCount } = this.#catalog;
+    return sequence > this.#catalogSequenceAt || spliceCount > this.#splicesAt;
   }
 
   async #checkpoint(): Promise<void> {
     if (this.overlays.frozen !== undefined) await this.#commitFrozen(); // left over from one that failed
     const { appendedBytes } = this.#log;
-    const { sequence } = this.#catalog;
     this.#frozenAt = undefined;
     this.#frozenAt = await this.#appendCatalog((append) => {
       this.#index.freeze();
       this.#frozenAppend = append.record;
+      this.#frozenView = viewOf(this.#catalog);
+      this.#frozenSequence = this.#catalog.sequence;
+      this.#frozenSplices = this.#catalog.spliceCount;
     });
     await this.#commitFrozen();
     this.#appendedBytesAt = appendedBytes;
-    this.#catalogSequenceAt = sequence;
+    this.#catalogSequenceAt = this.#frozenSequence;
+    this.#splicesAt = this.#frozenSplices;
   }
 
   /** Commits; where that fails, once more after a repair. */
@@ -208,7 +253,7 @@ export class IndexKeeper {
       try {
         // Without a position of its own (its catalog did not get into the log whole) the one before still holds.
         await this.#requireRoom();
-        await index.commit(this.#frozenAt ?? index.checkpoint, isRootIn(this.#catalog));
+        await index.commit(this.#frozenAt ?? index.checkpoint, this.#frozenView);
         break;
       } catch (error) {
         // Nothing was asked of LevelDB then, and it is as good as it was.
@@ -221,6 +266,10 @@ export class IndexKeeper {
     this.#indexedAppend = this.#frozenAppend;
     const ms = this.#environment.clock.now() - started;
     this.#environment.logger.debug({ generation: this.#index.checkpoint.generation, ms }, 'checkpoint');
+    this.#tellEmptied();
+  }
+
+  #tellEmptied(): void {
     const { usage } = this.#index;
     this.#onEmptied(usage.diminished.filter((segment) => usage.of(segment) <= LIVE_CHUNKS_CACHED));
   }
@@ -234,7 +283,10 @@ export class IndexKeeper {
   /** Appends the catalog. `first` runs in the step in which its first record is written, before what follows it. */
   async #appendCatalog(first: (append: Append) => void): Promise<CommitPosition> {
     return await this.#betweenChanges(async () => {
-      const texts = this.#catalog.encode();
+      const texts: string[] = [];
+      for (const text of encodeCatalog(this.#catalog)) {
+        if (texts.push(text) % PARTS_AT_ONCE === 0) await othersFirst();
+      }
       const owners = texts.map((_, i) => new AppendPromise(i === 0 ? first : undefined));
       texts.forEach((text, i) => {
         this.#log.submit(Append.catalog(owners[i]!, text, i === texts.length - 1 ? CATALOG_LAST : 0));
@@ -304,6 +356,7 @@ export class IndexKeeper {
       if (reached < until)
         throw new StoreError('CORRUPTION', 'part of the log cannot be reached; run `coppice fsck`');
       await builder.commit(checkpoint);
+      await builder.finishDeletes();
       await (await builder.finish()).close();
     } catch (error) {
       await builder.abandon().catch(() => undefined);
@@ -320,7 +373,13 @@ export class IndexKeeper {
     await this.checkpoint().catch((error: unknown) => {
       if (!hasCode(error, 'NO_SPACE')) throw error;
     });
+    return await this.#inTurn(work);
+  }
+
+  /** Runs `work` while no checkpoint and no repair is under way, and none begins. */
+  async #inTurn<T>(work: (index: PointerIndex) => Promise<T>): Promise<T> {
     while (this.#checkpointing !== undefined || this.#isInRepair) await this.#alone();
+    if (this.#closed) throw new StoreError('CLOSED', 'the store is closed');
     const held = work(this.#index);
     this.#checkpointing = held.then(
       () => undefined,
@@ -331,6 +390,25 @@ export class IndexKeeper {
     } finally {
       this.#checkpointing = undefined;
     }
+  }
+
+  /** The last change of the catalog that the index's checkpoint has. */
+  get catalogSequence(): number {
+    return this.#catalogSequenceAt;
+  }
+
+  /** Takes pointers out of the index, in its turn. @throws IO, NO_SPACE: nothing has changed then */
+  async prune({ tree, regions }: PruneBatch, destinies: Destinies, view: VersionView): Promise<void> {
+    await this.#inTurn(async (index) => {
+      await this.#requireRoom();
+      try {
+        await index.prune(tree, regions, destinies, view);
+      } catch (error) {
+        if (index === this.#index) this.#startRepair(error, isDamage(error));
+        throw ofIndex(error, 'taking deleted versions out of the index');
+      }
+    });
+    this.#tellEmptied();
   }
 
   /** A last checkpoint, if it is a small one, and the end. */

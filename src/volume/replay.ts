@@ -16,7 +16,9 @@ import {
   type TextEntry,
 } from '../log/entries.ts';
 import type { Overlays } from '../index/pointer-index.ts';
-import { Catalog, type Change, parseJson } from './catalog.ts';
+import { type Catalog, parseJson } from './catalog.ts';
+import { decodeCatalog } from './catalog-parts.ts';
+import { type Change, labelsOf } from './change.ts';
 
 export class Replay {
   catalog: Catalog | undefined;
@@ -50,7 +52,7 @@ export class Replay {
   #takePart(entry: TextEntry): void {
     this.#parts.push(entry.text);
     if ((entry.flags & CATALOG_LAST) === 0) return;
-    const catalog = Catalog.decode(this.#parts, entry.sequence);
+    const catalog = decodeCatalog(this.#parts, entry.sequence);
     this.catalog = catalog;
     this.catalogSequence = entry.sequence;
     for (const node of catalog.tree.nodes()) this.label = Math.max(this.label, node.label);
@@ -84,9 +86,9 @@ export class Replay {
   #applyChange(catalog: Catalog, change: Change, sequence: number): void {
     catalog.apply(change, sequence);
     for (const label of labelsOf(change)) this.label = Math.max(this.label, label);
+    if (change.op !== 'resize' || change.cut === null) return;
+    const { label, first, count } = change.cut;
+    const node = catalog.tree.get(label);
+    if (node !== undefined) this.#overlays.active.putZeros(node.tree, label, first, count, sequence);
   }
-}
-
-function labelsOf(change: Change): number[] {
-  return change.op === 'snapshot' ? change.cuts.map((cut) => cut.label) : [change.label];
 }

@@ -6,62 +6,65 @@
  *     log/         segment files (log/format.ts)
  *     index/       LevelDB, a cache of the log (index/rows.ts)
  *
- * Invariant: changes of the catalog are decided and appended one at a time, and take effect in the step in which the
- * log has them, before anything behind them is packed.
+ * Changes of volumes and snapshots are in version-changes.ts and version-removal.ts, how they get into the log is in
+ * change-writer.ts.
  */
 
-import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { Level } from 'level';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
 import { type Logger, silentLogger } from '../base/logger.ts';
-import { Mutex } from '../base/mutex.ts';
 import { NodeStorage } from '../base/node-storage.ts';
 import { type Owner, OwnerLock } from '../base/owner-lock.ts';
 import type { Storage } from '../base/storage.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import type { IndexDatabase } from '../index/directory.ts';
-import { PageCache, PageTable } from '../index/pages.ts';
-import { Append, AppendPromise } from '../log/append.ts';
-import {
-  FORMAT_REVISION,
-  SEGMENT_BYTES_DEFAULT,
-  SEGMENT_BYTES_MAX,
-  SEGMENT_BYTES_MIN,
-} from '../log/format.ts';
-import { createSuperblock, readSuperblock, SUPERBLOCK_PATH } from '../log/superblock.ts';
+import { PageCache } from '../index/pages.ts';
+import { FORMAT_REVISION } from '../log/format.ts';
+import { readSuperblock, SUPERBLOCK_PATH } from '../log/superblock.ts';
 import {
   type CheckEnvironment,
   checkStore,
   checkSuperblock,
+  noteDeletes,
   type Scratch,
   temporaryScratch,
 } from './check.ts';
 import { checkOffline } from './check-offline.ts';
-import { type Catalog, type Change, fullName, type Snapshot, type Volume } from './catalog.ts';
+import type { Catalog } from './catalog.ts';
+import type { Change, ResizeChange } from './change.ts';
+import { ChangeWriter } from './change-writer.ts';
 import type { BlockDevice } from './device.ts';
-import { Disk } from './disk.ts';
+import { diffVersions } from './diff.ts';
 import type { OpenDatabase } from './index-builder.ts';
 import { IndexKeeper } from './index-keeper.ts';
-import { checkName, checkVolumeSize, splitSnapshotName } from './names.ts';
+import { type InitOptions, initStore, LOCK_PATH } from './init-store.ts';
+import { labelsByName, listVersions, listWithGhosts, summarize } from './listing.ts';
+import { OpenDisks } from './open-disks.ts';
 import { type Recovered, recover } from './recovery.ts';
-import type { Finding, StoreStatus, VersionSummary } from './summary.ts';
-import { VersionDevice } from './version-device.ts';
+import { countSpace } from './space.ts';
+import type {
+  DiffExtent,
+  Finding,
+  SpaceUse,
+  StoreStatus,
+  VersionSummary,
+  VersionWithSpace,
+} from './summary.ts';
+import { type HoldOptions, VersionChanges } from './version-changes.ts';
+import { VersionPruner } from './version-pruner.ts';
+import {
+  type DeleteOptions,
+  type ResizeOptions,
+  type RollbackOptions,
+  VersionRemoval,
+} from './version-removal.ts';
+
+export type { InitOptions } from './init-store.ts';
 
 export const CACHE_BYTES_DEFAULT = 256 << 20;
-const LOCK_PATH = 'store.lock';
-/** What only a store has. */
-const STORE_PARTS = /^(superblock|index|\d{10}\.seg)$/;
-
-export interface InitOptions {
-  /** Bytes of a segment file: a power of two from 1 MiB to 1 GiB; default 64 MiB. */
-  segmentBytes?: number | undefined;
-  /** Bytes that all segment files together may take; default unlimited. */
-  capacityBytes?: number | undefined;
-}
-
 /** Held by whoever has the store open. */
 export interface StoreLock {
   readonly owner: Owner;
@@ -97,71 +100,62 @@ export async function openLevel(location: string): Promise<IndexDatabase> {
 export class Store {
   readonly directory: string;
   readonly #lock: StoreLock;
-  readonly #clock: Clock;
   readonly #recovered: Recovered;
   readonly #keeper: IndexKeeper;
   readonly #cache: PageCache;
-  readonly #changes: Mutex;
   readonly #environment: CheckEnvironment;
-  /** Disks in use, by UUID of volume or snapshot. */
-  readonly #disks = new Map<string, Disk>();
+  readonly #writer: ChangeWriter;
+  readonly #disks: OpenDisks;
+  readonly #changes: VersionChanges;
+  readonly #removal: VersionRemoval;
+  readonly #pruner: VersionPruner;
   #closing: Promise<void> | undefined;
 
   private constructor(
     directory: string,
     lock: StoreLock,
-    clock: Clock,
-    recovered: Recovered,
-    keeper: IndexKeeper,
-    cache: PageCache,
-    changes: Mutex,
     environment: CheckEnvironment,
+    recovered: Recovered,
   ) {
     this.directory = directory;
     this.#lock = lock;
-    this.#clock = clock;
-    this.#recovered = recovered;
-    this.#keeper = keeper;
-    this.#cache = cache;
-    this.#changes = changes;
     this.#environment = environment;
+    this.#recovered = recovered;
+    const { clock, logger, cacheBytes } = environment;
+    const { log, files, catalog, numbers } = recovered;
+    this.#writer = new ChangeWriter(log, numbers, (change, sequence) => this.#apply(change, sequence));
+    const between = <T>(step: () => Promise<T>): Promise<T> => this.#writer.between(step);
+    const emptied = (segments: readonly number[]): void => {
+      for (const segment of segments) {
+        files.dropCached(segment).catch((error: unknown) => {
+          logger.warn({ err: error, segment }, 'the cache of a dead segment was not dropped');
+        });
+      }
+    };
+    const { index, overlays, catalogSequence } = recovered;
+    this.#keeper = new IndexKeeper(
+      environment,
+      index,
+      overlays,
+      log,
+      catalog,
+      catalogSequence,
+      between,
+      emptied,
+    );
+    this.#cache = new PageCache(cacheBytes);
+    this.#disks = new OpenDisks({ log, files, keeper: this.#keeper }, this.#cache, catalog, clock);
+    this.#changes = new VersionChanges(catalog, this.#writer, clock);
+    this.#removal = new VersionRemoval(catalog, this.#writer, this.#disks, this.#keeper, clock);
+    this.#pruner = new VersionPruner(catalog, this.#keeper, clock, logger, between);
   }
 
   /**
    * Makes a store in `directory`, which is made if it is missing, and must hold nothing of a store.
    * @throws ALREADY_EXISTS, INVALID_ARGUMENT, IO, NO_SPACE
    */
-  static async init(directory: string, options: InitOptions = {}): Promise<void> {
-    const segmentBytes = options.segmentBytes ?? SEGMENT_BYTES_DEFAULT;
-    const capacityBytes = options.capacityBytes ?? 0;
-    checkGeometry(segmentBytes, options.capacityBytes);
-    const storage = new NodeStorage(directory);
-    // What a crash in the middle of this leaves (a lock, an empty log) is no store yet.
-    const present = [...(await storage.list('.')), ...(await storage.list('log'))];
-    if (present.some((name) => STORE_PARTS.test(name))) {
-      throw new StoreError('ALREADY_EXISTS', `${directory} holds a store already`);
-    }
-    await storage.makeDirectory('.');
-    await new NodeStorage(path.dirname(path.resolve(directory))).syncDirectory('.');
-    const lock = OwnerLock.acquire(path.join(directory, LOCK_PATH), Date.now());
-    try {
-      await storage.makeDirectory('log');
-      const now = Date.now();
-      const uuid = Buffer.from(randomUUID().replaceAll('-', ''), 'hex');
-      const first = { sequences: 1, appends: 1, labels: 1, segments: 1 };
-      await createSuperblock(storage, {
-        ...first,
-        generation: 1,
-        uuid,
-        segmentBytes,
-        epoch: 0,
-        capacityBytes,
-        created: now,
-      });
-      await storage.syncDirectory('.');
-    } finally {
-      lock.release();
-    }
+  static init(directory: string, options: InitOptions = {}): Promise<void> {
+    return initStore(directory, options);
   }
 
   /**
@@ -190,44 +184,14 @@ export class Store {
         makeScratch: options.makeScratch ?? temporaryScratch,
       };
       const recovered = await recover(environment, superblock);
-      const changes = new Mutex();
-      const { index, overlays, log, catalog } = recovered;
-      const between = <T>(step: () => Promise<T>): Promise<T> => changes.run(step);
-      const emptied = (segments: readonly number[]): void => {
-        for (const segment of segments) {
-          recovered.files.dropCached(segment).catch((error: unknown) => {
-            environment.logger.warn({ err: error, segment }, 'the cache of a dead segment was not dropped');
-          });
-        }
-      };
-      const { catalogSequence } = recovered;
-      const keeper = new IndexKeeper(
-        environment,
-        index,
-        overlays,
-        log,
-        catalog,
-        catalogSequence,
-        between,
-        emptied,
-      );
-      const cache = new PageCache(cacheBytes);
-      const store = new Store(
-        path.resolve(directory),
-        lock,
-        clock,
-        recovered,
-        keeper,
-        cache,
-        changes,
-        environment,
-      );
+      const store = new Store(path.resolve(directory), lock, environment, recovered);
       if (recovered.isRebuilt) {
-        await keeper.checkpointIfRoom().catch(async (error: unknown) => {
+        await store.#keeper.checkpointIfRoom().catch(async (error: unknown) => {
           await store.close();
           throw error;
         });
       }
+      store.#pruner.wake(); // what was deleted before, and not finished
       return store;
     } catch (error) {
       lock.release();
@@ -239,20 +203,38 @@ export class Store {
     return this.#recovered.catalog;
   }
 
+  get #now(): number {
+    return this.#environment.clock.now();
+  }
+
   /** Sequence of the last entry that opening the store found: nothing behind it was recovered. */
   get cut(): number {
     return this.#recovered.cut;
   }
 
+  /** In the step in which the log has a change. */
+  #apply(change: Change, sequence: number): void {
+    this.#catalog.apply(change, sequence);
+    if (change.op === 'snapshot') {
+      for (const cut of change.cuts) this.#disks.find(cut.volume)?.moveTo(cut.label);
+    } else if (change.op === 'resize') {
+      this.#applyResize(change, sequence);
+    }
+  }
+
+  #applyResize({ volume, size, cut }: ResizeChange, sequence: number): void {
+    if (cut !== null) {
+      const { tree } = this.#catalog.tree.get(cut.label)!;
+      this.#keeper.overlays.active.putZeros(tree, cut.label, cut.first, cut.count, sequence);
+    }
+    this.#disks.find(volume)?.resized(size, cut?.first ?? 0, cut?.count ?? 0, sequence);
+  }
+
+  // --- volumes and snapshots: what is answered survives the process, and the disk has it after `flush` ---
+
   /** Makes an empty volume. @throws INVALID_ARGUMENT, ALREADY_EXISTS, NO_SPACE, IO, POISONED */
   async createVolume(name: string, sizeBytes: number): Promise<VersionSummary> {
-    checkName(name, 'volume');
-    checkVolumeSize(sizeBytes);
-    await this.#change(1, () => {
-      this.#checkNewVolume(name);
-      const [volume, at, label] = [randomUUID(), this.#clock.now(), this.#takeLabel()];
-      return { op: 'create', at, volume, name, size: sizeBytes, label };
-    });
+    await this.#changes.create(name, sizeBytes);
     return this.show(name);
   }
 
@@ -261,67 +243,71 @@ export class Store {
    * snapshots, writes that come after the answer in none. @throws as createVolume, NOT_FOUND
    */
   async snapshot(names: readonly string[]): Promise<VersionSummary[]> {
-    const wanted = names.map(splitSnapshotName);
-    if (wanted.length === 0) throw new StoreError('INVALID_ARGUMENT', 'name at least one VOLUME@NAME');
-    await this.#change(wanted.length, () => {
-      const volumes = wanted.map(({ volume }) => this.#catalog.find(volume) as Volume);
-      if (new Set(volumes).size < volumes.length) {
-        throw new StoreError('INVALID_ARGUMENT', 'a volume can be named only once in a snapshot');
-      }
-      wanted.forEach(({ snapshot }, i) => {
-        if (!volumes[i]!.snapshots.has(snapshot)) return;
-        throw new StoreError('ALREADY_EXISTS', `there is a snapshot ${JSON.stringify(names[i])} already`);
-      });
-      const cuts = wanted.map(({ snapshot: name }, i) => {
-        return { volume: volumes[i]!.uuid, snapshot: randomUUID(), name, label: this.#takeLabel() };
-      });
-      return { op: 'snapshot', at: this.#clock.now(), cuts };
-    });
+    await this.#changes.snapshot(names);
     return names.map((name) => this.show(name));
   }
 
   /** Makes a volume that begins as the snapshot `source` is. @throws as createVolume, NOT_FOUND */
   async clone(source: string, name: string): Promise<VersionSummary> {
-    splitSnapshotName(source);
-    checkName(name, 'volume');
-    await this.#change(1, () => {
-      const snapshot = this.#catalog.find(source) as Snapshot;
-      this.#checkNewVolume(name);
-      const { label: from, sizeBytes: size } = snapshot;
-      const [volume, at, label] = [randomUUID(), this.#clock.now(), this.#takeLabel()];
-      return { op: 'clone', at, from, volume, name, size, label };
-    });
+    await this.#changes.clone(source, name);
     return this.show(name);
   }
 
-  #checkNewVolume(name: string): void {
-    if (!this.#catalog.hasVolume(name)) return;
-    throw new StoreError(
-      'ALREADY_EXISTS',
-      `there is a volume ${JSON.stringify(name)} already; choose another name`,
-    );
+  /**
+   * Deletes volumes and snapshots, all or none, in one record; answers their names. Their space comes back in the
+   * background. What others inherit from them stays.
+   * @throws NOT_FOUND, HELD, HAS_SNAPSHOTS (without `recursive`), IN_USE (without `force`), NO_SPACE, IO, POISONED
+   */
+  async delete(names: readonly string[], options: DeleteOptions = {}): Promise<string[]> {
+    const gone = await this.#removal.delete(names, options);
+    this.#pruner.wake();
+    return gone;
   }
 
-  #takeLabel(): number {
-    return this.#recovered.numbers.take('labels');
+  /**
+   * Makes a volume what its snapshot `name` is, in one record. What it was before stays as an automatic snapshot, whose
+   * name is answered; null if it had not changed since a snapshot. @throws NOT_FOUND, IN_USE (without `force`)
+   */
+  async rollback(
+    name: string,
+    options: RollbackOptions = {},
+  ): Promise<{ volume: VersionSummary; saved: string | null }> {
+    const saved = await this.#removal.rollback(name, options);
+    this.#pruner.wake();
+    return { volume: this.show(name.split('@')[0]!), saved };
   }
 
-  /** Decides a change that makes `labels` versions, appends it, and applies it in the step in which the log has it. */
-  async #change(labels: number, decide: () => Change): Promise<void> {
-    await this.#changes.run(async () => {
-      this.#checkOpen();
-      const { numbers, log, catalog } = this.#recovered;
-      await numbers.reserve('labels', labels);
-      const change = decide();
-      const owner = new AppendPromise((append) => {
-        catalog.apply(change, append.sequence);
-        if (change.op === 'snapshot') {
-          for (const cut of change.cuts) this.#disks.get(cut.volume)?.moveTo(cut.label);
-        }
-      });
-      log.submit(Append.change(owner, JSON.stringify(change)));
-      await owner.promise;
-    });
+  /** Gives a volume or snapshot another name. A snapshot stays with its volume. @throws NOT_FOUND, ALREADY_EXISTS */
+  async rename(name: string, to: string): Promise<VersionSummary> {
+    return this.show(await this.#changes.rename(name, to));
+  }
+
+  /**
+   * Changes the size of a volume; clients learn of it when they connect again. What is cut off reads as zeros for ever.
+   * @throws NOT_FOUND, INVALID_ARGUMENT (a smaller size without `shrink`), WOULD_LOSE_DATA (without `force`)
+   */
+  async resize(name: string, sizeBytes: number, options: ResizeOptions = {}): Promise<VersionSummary> {
+    await this.#removal.resize(name, sizeBytes, options);
+    return this.show(name);
+  }
+
+  /** Protects a snapshot from being deleted; on the disk when this resolves. @throws NOT_FOUND, INVALID_ARGUMENT */
+  async hold(name: string, options: HoldOptions): Promise<VersionSummary> {
+    await this.#changes.hold(name, options);
+    await this.flush();
+    return this.show(name);
+  }
+
+  /** Ends the hold of an owner. @throws NOT_FOUND */
+  async release(name: string, owner: string): Promise<VersionSummary> {
+    await this.#changes.release(name, owner);
+    return this.show(name);
+  }
+
+  /** Which snapshots go first when the store is full: -128 to 127, which never goes. @throws INVALID_ARGUMENT */
+  async setPriority(name: string, priority: number): Promise<VersionSummary> {
+    await this.#changes.setPriority(name, priority);
+    return this.show(name);
   }
 
   #checkOpen(): void {
@@ -330,63 +316,50 @@ export class Store {
 
   /** All volumes, each followed by its snapshots, oldest first. */
   list(): VersionSummary[] {
-    const volumes = this.#catalog.volumes().sort((a, b) => (a.name < b.name ? -1 : 1));
-    return volumes
-      .flatMap((volume) => [volume, ...volume.snapshots.values()])
-      .map((each) => this.#summary(each));
+    return listVersions(this.#catalog, this.#now);
   }
 
   /** A volume or `volume@snapshot`. @throws NOT_FOUND */
   show(name: string): VersionSummary {
-    return this.#summary(this.#catalog.find(name));
+    return summarize(this.#catalog, this.#catalog.find(name), this.#now);
   }
 
-  #summary(of: Volume | Snapshot): VersionSummary {
-    const above = this.#catalog.snapshotAbove(of.label);
-    return {
-      name: fullName(of),
-      kind: 'volume' in of ? 'snapshot' : 'volume',
-      uuid: of.uuid,
-      size: of.sizeBytes,
-      created: new Date(of.created).toISOString(),
-      parent: above === undefined ? null : fullName(above),
-    };
+  /** The list, with what each version takes up; with ghosts if wanted. Counts the whole index. @throws IO, CORRUPTION */
+  async listWithSpace(options: { ghosts?: boolean | undefined } = {}): Promise<VersionWithSpace[]> {
+    this.#checkOpen();
+    const { versions } = await countSpace(this.#keeper, this.#catalog, new Set());
+    const labels = labelsByName(this.#catalog);
+    const list = options.ghosts === true ? listWithGhosts(this.#catalog, this.#now) : this.list();
+    const none = { referenced: 0, exclusive: 0, shared: 0 };
+    return list.map((version) => ({ ...version, ...(versions.get(labels.get(version.name)!) ?? none) }));
   }
 
-  /** Opens a volume to read and write, or a snapshot to read; `release` it when done. @throws NOT_FOUND, CLOSED */
+  /** What versions take up, and what would come back if all of them were deleted. @throws NOT_FOUND, IO, CORRUPTION */
+  async space(
+    names: readonly string[],
+  ): Promise<{ versions: ({ name: string } & SpaceUse)[]; reclaimable: number }> {
+    this.#checkOpen();
+    const labels = names.map((name) => this.#catalog.find(name).label);
+    const counted = await countSpace(this.#keeper, this.#catalog, new Set(labels));
+    const versions = names.map((name, i) => ({ name, ...counted.versions.get(labels[i]!)! }));
+    return { versions, reclaimable: counted.reclaimableBytes };
+  }
+
+  /** Extents in which `to` differs from `from`, in order; any two versions. @throws NOT_FOUND, IO, CORRUPTION */
+  diff(from: string, to: string): AsyncGenerator<DiffExtent> {
+    this.#checkOpen();
+    return diffVersions(this.#keeper, this.#catalog, this.#catalog.find(from), this.#catalog.find(to));
+  }
+
+  /** Opens a volume to read and write, or a snapshot to read; `release` it when done. @throws NOT_FOUND, CLOSED, IN_USE */
   device(name: string): BlockDevice {
     this.#checkOpen();
-    const found = this.#catalog.find(name);
-    let disk = this.#disks.get(found.uuid);
-    if (disk === undefined) {
-      const { tree } = this.#catalog;
-      const environment = { log: this.#recovered.log, files: this.#recovered.files, keeper: this.#keeper };
-      const path = tree.path(found.label);
-      disk = new Disk(
-        environment,
-        new PageTable(this.#cache),
-        found.sizeBytes,
-        tree.get(found.label)!.tree,
-        path,
-      );
-      this.#disks.set(found.uuid, disk);
-    }
-    disk.users += 1;
-    const opened = disk;
-    return new VersionDevice(opened, fullName(found), 'volume' in found, () => {
-      opened.users -= 1;
-      this.#letGo(found.uuid, opened);
-    });
+    return this.#disks.open(this.#catalog.find(name));
   }
 
-  /** Forgets a disk that nobody uses, once its last write is in: until then its pages must follow. */
-  #letGo(uuid: string, disk: Disk): void {
-    if (disk.users > 0 || this.#disks.get(uuid) !== disk) return;
-    disk.whenIdle(() => {
-      if (disk.users > 0 || this.#disks.get(uuid) !== disk) return;
-      this.#disks.delete(uuid);
-      disk.close();
-    });
+  /** Resolves when all that was deleted has been taken out of the index, or that has failed. */
+  pruned(): Promise<void> {
+    return this.#pruner.idle();
   }
 
   /** All that was answered before this call is on the disk when it resolves. @throws IO, POISONED */
@@ -411,6 +384,7 @@ export class Store {
       owner: this.#lock.owner,
       volumes: this.#catalog.volumes().length,
       snapshots: this.#catalog.snapshotCount,
+      deleting: this.#catalog.pending.size,
       segments: supply.usedCount,
       segmentBytes: superblock.segmentBytes,
       capacityBytes: superblock.capacityBytes || null,
@@ -436,6 +410,7 @@ export class Store {
       for await (const finding of checkStore(this.#environment, checked)) findings.push(finding);
     });
     yield* findings;
+    yield* noteDeletes(this.#catalog);
   }
 
   /** Checks a store that nobody has open. @throws NOT_A_STORE, LOCKED, UNSUPPORTED_FORMAT, CORRUPTION */
@@ -455,7 +430,8 @@ export class Store {
   async #close(): Promise<void> {
     const { log, files, numbers } = this.#recovered;
     try {
-      await this.#changes.run(async () => undefined);
+      await this.#writer.close();
+      await this.#pruner.close();
       await log.idle();
       await this.#keeper.close(log.poison);
       await log.close();
@@ -465,17 +441,6 @@ export class Store {
       this.#lock.release();
     }
     if (log.poison !== undefined) throw log.poison; // not all that was answered is known to be on the disk
-  }
-}
-
-function checkGeometry(segmentBytes: number, capacityBytes: number | undefined): void {
-  const isPowerOfTwo = Number.isSafeInteger(segmentBytes) && Number.isInteger(Math.log2(segmentBytes));
-  if (!isPowerOfTwo || segmentBytes < SEGMENT_BYTES_MIN || segmentBytes > SEGMENT_BYTES_MAX) {
-    throw new StoreError('INVALID_ARGUMENT', 'the segment size must be a power of two from 1 MiB to 1 GiB');
-  }
-  if (capacityBytes === undefined) return;
-  if (!Number.isSafeInteger(capacityBytes) || capacityBytes < 4 * segmentBytes) {
-    throw new StoreError('INVALID_ARGUMENT', 'the capacity must be at least four segments');
   }
 }
 

@@ -1,16 +1,49 @@
 /** What the store tells about itself, as the doors print it. Types only. */
 
+/** A claim on a snapshot: as long as it lasts, nobody deletes it. */
+export interface HoldSummary {
+  owner: string;
+  reason: string | null;
+  /** ISO 8601; null: until it is released. */
+  until: string | null;
+  since: string;
+}
+
 export interface VersionSummary {
-  /** `volume`, or `volume@snapshot` in full. */
+  /** `volume`, or `volume@snapshot` in full; a ghost's is `#` and its label. */
   name: string;
-  kind: 'volume' | 'snapshot';
+  /** A ghost is a version that was deleted and that others still inherit from: told only to who asks for ghosts. */
+  kind: 'volume' | 'snapshot' | 'ghost';
   uuid: string;
   /** Bytes. */
   size: number;
   /** ISO 8601. */
   created: string;
-  /** Full name of the nearest snapshot that it descends from, or null. */
+  /** Full name of the nearest snapshot (or ghost, where they are told) that it descends from, or null. */
   parent: string | null;
+  /** A snapshot that a rollback made of what the volume was before. */
+  automatic: boolean;
+  /** Of a snapshot, -128 to 127; 0 for others. */
+  priority: number;
+  /** Those that have not expired. */
+  holds: HoldSummary[];
+}
+
+/** Bytes of chunks: read by a version; of those, read by no other; and by others too. */
+export interface SpaceUse {
+  referenced: number;
+  exclusive: number;
+  shared: number;
+}
+
+export type VersionWithSpace = VersionSummary & SpaceUse;
+
+/** Where two versions differ. Bytes, whole chunks but at the end of a disk. */
+export interface DiffExtent {
+  offset: number;
+  length: number;
+  /** What the second version has there: data, or a hole, which reads as zeros. */
+  type: 'data' | 'hole';
 }
 
 export interface StoreStatus {
@@ -20,6 +53,8 @@ export interface StoreStatus {
   owner: { pid: number; since: string };
   volumes: number;
   snapshots: number;
+  /** Deleted versions whose space is still being given back in the background. */
+  deleting: number;
   segments: number;
   segmentBytes: number;
   capacityBytes: number | null;

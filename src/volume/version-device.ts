@@ -1,26 +1,46 @@
 /**
- * A handle to a disk: the BlockDevice that a door holds. Refuses writes to what is frozen, and everything once it
- * has been released.
+ * A handle to a disk: the BlockDevice that a door holds. Refuses writes to what is frozen, and everything once the store
+ * has taken it back: the version may be gone then, and its pointers with it.
  */
 
-import { assert } from '../base/errors.ts';
+import { assert, StoreError } from '../base/errors.ts';
 import type { AllocationRun, BlockDevice, WriteRequest } from './device.ts';
 import type { Disk } from './disk.ts';
 
 export class VersionDevice implements BlockDevice {
   readonly name: string;
   readonly readOnly: boolean;
+  /** As it was when the device was opened: a client learns of another size when it connects again. */
   readonly sizeBytes: number;
   readonly #disk: Disk;
-  readonly #released: () => void;
+  readonly #released: (device: VersionDevice) => void;
+  #onRevoked: (() => void) | undefined;
+  #isRevoked = false;
   #isReleased = false;
 
-  constructor(disk: Disk, name: string, readOnly: boolean, released: () => void) {
+  constructor(disk: Disk, name: string, readOnly: boolean, released: (device: VersionDevice) => void) {
     this.#disk = disk;
     this.name = name;
     this.readOnly = readOnly;
     this.sizeBytes = disk.sizeBytes;
     this.#released = released;
+  }
+
+  get isAttached(): boolean {
+    return this.#onRevoked !== undefined;
+  }
+
+  attach(revoked: () => void): void {
+    assert(!this.#isReleased && !this.isAttached, 'a device is attached once');
+    this.#onRevoked = revoked;
+    if (this.#isRevoked) setImmediate(revoked);
+  }
+
+  /** Takes the device back from who holds it. */
+  revoke(): void {
+    if (this.#isRevoked) return;
+    this.#isRevoked = true;
+    this.#onRevoked?.();
   }
 
   #check(offset: number, lengthBytes: number): void {
@@ -31,25 +51,41 @@ export class VersionDevice implements BlockDevice {
     );
   }
 
+  #revocation(): StoreError | undefined {
+    return this.#isRevoked
+      ? new StoreError('CLOSED', `${this.name} was taken away: it was deleted or rolled back`)
+      : undefined;
+  }
+
+  #checkHeld(): void {
+    const revocation = this.#revocation();
+    if (revocation !== undefined) throw revocation;
+  }
+
   tryRead(target: Buffer, start: number, offset: number, lengthBytes: number): boolean {
     this.#check(offset, lengthBytes);
-    return this.#disk.tryRead(target, start, offset, lengthBytes);
+    return !this.#isRevoked && this.#disk.tryRead(target, start, offset, lengthBytes);
   }
 
   async read(target: Buffer, start: number, offset: number, lengthBytes: number): Promise<void> {
     this.#check(offset, lengthBytes);
+    this.#checkHeld();
     if (lengthBytes > 0) await this.#disk.read(target, start, offset, lengthBytes);
+    this.#checkHeld(); // what was read meanwhile may lack what the version had
   }
 
   write(request: WriteRequest): void {
     this.#check(request.offset, request.lengthBytes);
     assert(!this.readOnly, 'a snapshot is not written');
-    this.#disk.write(request);
+    const revocation = this.#revocation();
+    if (revocation === undefined) this.#disk.write(request);
+    else setImmediate(() => request.complete(revocation));
   }
 
   async zero(offset: number, lengthBytes: number, forceUnitAccess: boolean): Promise<void> {
     this.#check(offset, lengthBytes);
     assert(!this.readOnly, 'a snapshot is not written');
+    this.#checkHeld();
     await this.#disk.zero(offset, lengthBytes, forceUnitAccess);
   }
 
@@ -59,12 +95,15 @@ export class VersionDevice implements BlockDevice {
 
   async allocation(offset: number, lengthBytes: number, runsMax: number): Promise<AllocationRun[]> {
     this.#check(offset, lengthBytes);
-    return await this.#disk.allocation(offset, lengthBytes, runsMax);
+    this.#checkHeld();
+    const runs = await this.#disk.allocation(offset, lengthBytes, runsMax);
+    this.#checkHeld();
+    return runs;
   }
 
   release(): void {
     if (this.#isReleased) return;
     this.#isReleased = true;
-    this.#released();
+    this.#released(this);
   }
 }

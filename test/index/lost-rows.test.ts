@@ -6,7 +6,7 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { hasCode } from '../../src/base/errors.ts';
 import type { IndexDatabase } from '../../src/index/directory.ts';
-import { canonicalRegion } from '../../src/index/dump.ts';
+import { CanonicalForm } from '../../src/index/dump.ts';
 import { Overlay } from '../../src/index/overlay.ts';
 import { PageCache, PageTable } from '../../src/index/pages.ts';
 import { PointerIndex } from '../../src/index/pointer-index.ts';
@@ -96,9 +96,12 @@ async function look(content: Rows): Promise<{ onOpen: boolean; loads: number; no
         region = await index.nextRegion(tree, region + 1, REGIONS_END);
       }
     });
+    await count(async () => {
+      for (const window of index.extentWindows(label)) await index.readExtents(label, window);
+    });
     for (const region of REGIONS) {
       await count(async () => {
-        await canonicalRegion({ index, overlay: undefined }, rig.versions, tree, region);
+        await new CanonicalForm(rig.versions).region({ index, overlay: undefined }, tree, region);
       });
     }
   }
@@ -109,7 +112,7 @@ beforeAll(makeHistory);
 
 describe('a row of the index that is not as it was written', () => {
   it('none: nothing is noticed', async () => {
-    expect(new Set([...rows.keys()].map(kindOf))).toEqual(new Set(['c', 'd', 'l', 'p', 'u']));
+    expect(new Set([...rows.keys()].map(kindOf))).toEqual(new Set(['c', 'd', 'l', 'p', 'u', 'v', 'w']));
     expect(await look(rows)).toMatchObject({ onOpen: false, noticed: 0 });
   });
 
@@ -133,13 +136,13 @@ describe('a row of the index that is not as it was written', () => {
       const seen = await look(new Map(rows).set(key, before));
       expect(`${key} ${seen.onOpen || seen.noticed > 0}`).toBe(`${key} true`);
     }
-    // Checkpoint, leaf, middle node, root, list, usage.
+    // Checkpoint, leaf, middle node, root, list, usage, extents, their windows.
     expect(
       [...kinds]
         .map((kind) => kind.slice(0, 1))
         .sort()
         .join(''),
-    ).toMatch(/^cd+lu$/);
+    ).toMatch(/^cd+luv+w+$/);
   });
 
   it('each row that came with the last commit missing, and each that went with it back, is noticed or harmless', async () => {
@@ -176,6 +179,8 @@ describe('a row of the index that is not as it was written', () => {
         const index = await PointerIndex.open(await databaseOf(content), overlays, UUID, 1 << 20);
         for (const tree of index.directory.trees()) {
           for (const region of REGIONS) await index.regionBlocks(tree, region);
+          for (const label of rig.own.keys())
+            for (const window of index.extentWindows(label)) await index.readExtents(label, window);
         }
       } catch (error) {
         noticed = hasCode(error, 'INDEX_DAMAGED');

@@ -6,12 +6,14 @@
 import { MemoryLevel } from 'memory-level';
 import { CHUNK_BYTES } from '../../src/base/units.ts';
 import type { IndexDatabase } from '../../src/index/directory.ts';
-import { canonicalRegion, nextRegionOf, treesOf } from '../../src/index/dump.ts';
+import { destiniesOf } from '../../src/index/heirs.ts';
+import { pruneBatches } from '../../src/index/prune-batches.ts';
+import { CanonicalForm, nextRegionOf, treesOf } from '../../src/index/dump.ts';
 import { fillHoles, Overlay } from '../../src/index/overlay.ts';
 import { type Page, PageCache, PageTable } from '../../src/index/pages.ts';
 import { type CommitPosition, type Overlays, PointerIndex } from '../../src/index/pointer-index.ts';
 import { HOLE, type PointerBlock, REGION_CHUNKS } from '../../src/index/pointers.ts';
-import { VersionTree } from '../../src/index/version-tree.ts';
+import { VersionTree, VersionView } from '../../src/index/version-tree.ts';
 
 export const UUID = Buffer.from('00112233445566778899aabbccddeeff', 'hex');
 export const REGIONS_END = 2 ** 26;
@@ -30,7 +32,8 @@ export type Operation =
   | { op: 'zero'; label: number; first: number; count: number }
   | { op: 'create' }
   | { op: 'snapshot'; label: number }
-  | { op: 'clone'; label: number };
+  | { op: 'clone'; label: number }
+  | { op: 'delete'; labels: number[] };
 
 export async function memoryDatabase(): Promise<IndexDatabase> {
   const options = { keyEncoding: 'buffer', valueEncoding: 'buffer', storeEncoding: 'buffer' };
@@ -50,6 +53,12 @@ export interface Reader {
 export class IndexRig {
   readonly overlays: Overlays = { active: new Overlay(), frozen: undefined };
   readonly versions = new VersionTree();
+  /** All versions that ever were. */
+  readonly ancestry = new VersionTree();
+  /** Hidden versions that are not pruned yet. */
+  readonly pending = new Set<number>();
+  /** Regions of a batch. */
+  pruneRegions = 3;
   /** Own pointers of each version. */
   readonly own = new Map<number, Map<number, Pointer>>();
   readonly heads: number[] = [];
@@ -107,12 +116,93 @@ export class IndexRig {
       }
       case 'clone':
         this.heads.push(this.#add(operation.label));
+        return;
+      case 'delete':
+        for (const label of operation.labels) this.#hide(label);
     }
+  }
+
+  #hide(label: number): void {
+    this.versions.hide(label, this.#sequence);
+    this.pending.add(label);
+    for (const list of [this.heads, this.frozen])
+      if (list.includes(label)) list.splice(list.indexOf(label), 1);
+    this.#readers.get(label)?.table.clear();
+    this.#readers.delete(label);
+  }
+
+  /** Versions that can be named. */
+  visible(): number[] {
+    return [...this.heads, ...this.frozen].sort((a, b) => a - b);
+  }
+
+  /** Finishes deletes as the store does, `between` batches doing whatever else; then the specification follows. */
+  async prune(between: () => Promise<void> = async () => undefined): Promise<void> {
+    await this.commit();
+    const { view } = this;
+    const hidden = [...this.pending];
+    const destinies = destiniesOf(hidden, view);
+    for await (const { tree, regions } of pruneBatches(
+      this.index,
+      destinies.keys(),
+      view,
+      this.pruneRegions,
+    )) {
+      await this.index.prune(tree, regions, destinies, view);
+      await between();
+    }
+    for (const label of [...destinies.keys()].sort((a, b) => b - a))
+      if (destinies.get(label) !== label) this.versions.splice(label);
+    for (const label of hidden) this.pending.delete(label);
+  }
+
+  /** Pointers that are inherited, each under the label that has it when all deletes are finished: by brute force. */
+  inherited(): Map<number, Map<number, Pointer>> {
+    const found = new Map<number, Map<number, Pointer>>();
+    for (const label of this.visible()) {
+      for (const at of this.ancestry.path(label)) {
+        const stays = this.#standIn(at, label);
+        let pointers = found.get(stays);
+        if (pointers === undefined) {
+          pointers = new Map();
+          found.set(stays, pointers);
+        }
+        for (const [chunk, pointer] of this.own.get(at)!)
+          if (this.#ownerOf(label, chunk) === at) pointers.set(chunk, pointer);
+      }
+    }
+    return found;
+  }
+
+  #ownerOf(label: number, chunk: number): number {
+    return this.ancestry.path(label).find((at) => this.own.get(at)!.has(chunk)) ?? 0;
+  }
+
+  /** The version that has the pointers of `at` for `heir` in the end: the uppermost on the way that stays. */
+  #standIn(at: number, heir: number): number {
+    return this.ancestry
+      .path(heir)
+      .filter((label) => label >= at && this.#stays(label))
+      .at(-1)!;
+  }
+
+  /** Visible, or forked: what a tree without dead and single branches keeps. */
+  #stays(label: number): boolean {
+    if (this.visible().includes(label)) return true;
+    let branches = 0;
+    for (const child of this.ancestry.children(label)) if (this.#isAlive(child)) branches += 1;
+    return branches > 1;
+  }
+
+  #isAlive(label: number): boolean {
+    if (this.visible().includes(label)) return true;
+    return [...this.ancestry.children(label)].some((child) => this.#isAlive(child));
   }
 
   #add(parent: number): number {
     this.#label += 1;
     this.versions.add(this.#label, parent, this.#sequence);
+    this.ancestry.add(this.#label, parent, this.#sequence);
     this.own.set(this.#label, new Map());
     return this.#label;
   }
@@ -176,7 +266,7 @@ export class IndexRig {
 
   /** What a version reads at a chunk; undefined is zeros. */
   expected(label: number, chunk: number): Pointer | undefined {
-    for (const at of this.versions.path(label)) {
+    for (const at of this.ancestry.path(label)) {
       const pointer = this.own.get(at)!.get(chunk);
       if (pointer !== undefined) return pointer.segment === HOLE ? undefined : pointer;
     }
@@ -224,7 +314,7 @@ export class IndexRig {
 
   /** Reads every region of every version, past all pages. */
   async readAll(): Promise<void> {
-    for (const label of this.own.keys()) {
+    for (const label of this.visible()) {
       for (const region of this.regions()) {
         const wrong = this.wrong(await this.loadCold(label, region), label, region);
         if (wrong !== undefined) throw new Error(wrong);
@@ -245,11 +335,13 @@ export class IndexRig {
     return { segment: 1, offset: 4096 * this.#appends, append: this.#appends, at: 1_000_000 };
   }
 
-  readonly isRoot = (label: number): boolean => this.versions.get(label)?.parent === 0;
+  get view(): VersionView {
+    return new VersionView(this.versions, this.#sequence);
+  }
 
   async commit(): Promise<void> {
     this.index.freeze();
-    await this.index.commit(this.position(), this.isRoot);
+    await this.index.commit(this.position(), this.view);
   }
 
   /** The index anew over the same database. */
@@ -272,10 +364,11 @@ export class IndexRig {
   async dump(): Promise<string> {
     const view = { index: this.index, overlay: this.overlays.active };
     const lines: string[] = [];
+    const canonical = new CanonicalForm(this.versions);
     for (const tree of treesOf(view)) {
       let region = await nextRegionOf(tree, 0, REGIONS_END, view);
       while (region >= 0) {
-        const blocks = await canonicalRegion(view, this.versions, tree, region);
+        const blocks = await canonical.region(view, tree, region);
         for (const [label, block] of [...blocks].sort((a, b) => a[0] - b[0])) {
           for (let i = 0; i < REGION_CHUNKS; i++) {
             if (block.segment(i) === HOLE) lines.push(`${label} ${region * REGION_CHUNKS + i} hole`);

@@ -105,7 +105,7 @@ describe('values of the index', () => {
     const rows = [...(await everyKindOfRow())].map(([key, value]) => `${key} ${hex(value)}`);
     expect(rows).toMatchInlineSnapshot(`
       [
-        "63 d4f2291b000100112233445566778899aabbccddeeff00000001000000010000100000000000000000015bd38a6df48b6d6c00000000000f4240",
+        "63 72874d54000200112233445566778899aabbccddeeff00000001000000010000100000000000000000015bd38a6df48b6d6cdfb3e90c00000000000f4240",
         "64010000000100000000 67dbf8d08000000000000000000000000000000000000000000000000000000000000000ffffffff000000017084d072",
         "64010000000100000001 e0a066870000000000080000000000000000000000000000000000000000000000000000000000020000000107bde807",
         "64020000000100000000 0a1f8b3fc000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000067dbf8d0e0a06687",
@@ -117,6 +117,11 @@ describe('values of the index', () => {
         "7500000003 84a9b23400000003",
         "7500000005 f5f5a32b00000001",
         "7500000007 85d77c7300000001",
+        "760000000100000000 f39f443e0001000201",
+        "760000000200000000 233330b60002000002020001",
+        "760000000200000001 5d76e5a12c01000001",
+        "770000000100000000 f892db8900000001f39f443e",
+        "770000000200000000 27213285000000027e45d517",
       ]
     `);
   });
@@ -130,20 +135,21 @@ describe('values of the index', () => {
       append: 2 ** 52 + 7,
       rootsDigest: 0x0a0b0c0d,
       usageDigest: 0x0e0f1011,
+      windowsDigest: 0x12131415,
       at: 1_700_000_000_000,
     };
     const value = encodeCheckpoint(row);
     sealRow(CHECKPOINT_KEY, value);
     expect(hex(value)).toBe(
-      '0c1eaa5d0001' +
+      '7e786f610002' +
         '00112233445566778899aabbccddeeff' +
         '010203040000000500000006' +
         '0010000000000007' +
-        '0a0b0c0d0e0f1011' +
+        '0a0b0c0d0e0f101112131415' +
         '0000018bcfe56800',
     );
     expect(decodeCheckpoint(value)).toEqual(row);
-    value.writeUInt16BE(2, 4);
+    value.writeUInt16BE(3, 4);
     expect(decodeCheckpoint(value)).toBeUndefined();
     expect(decodeCheckpoint(Buffer.concat([encodeCheckpoint(row), Buffer.alloc(1)]))).toBeUndefined();
   });
@@ -159,13 +165,13 @@ describe('values of the index', () => {
   it('every flipped bit of every row is noticed, and so is a row under the key of another', async () => {
     const rows = await everyKindOfRow();
     const kinds = new Set([...rows.keys()].map((key) => key.slice(0, 4)));
-    // A checkpoint, a leaf, a middle node, a root, a list, pointers, usage.
+    // A checkpoint, a leaf, a middle node, a root, a list, pointers, usage, extents, a window.
     expect(
       [...kinds]
         .map((kind) => kind.slice(0, 2))
         .sort()
         .join(' '),
-    ).toBe('63 64 64 64 6c 70 75');
+    ).toBe('63 64 64 64 6c 70 75 76 77');
     for (const [name, value] of rows) {
       const key = Buffer.from(name, 'hex');
       const checksum = openRow(key, value);

@@ -9,7 +9,7 @@ import type { AllocationRun, BlockDevice, WriteRequest } from '../../src/volume/
 
 const BLOCK_BYTES = 4096;
 
-export class MemoryDevice implements BlockDevice {
+export class MemoryDevice implements Omit<BlockDevice, 'attach' | 'release'> {
   readonly name: string;
   readonly sizeBytes: number;
   readonly readOnly: boolean;
@@ -27,6 +27,8 @@ export class MemoryDevice implements BlockDevice {
   // What happened.
   readonly log: string[] = [];
   opens = 0;
+  /** Who works on it, each with what to call when the device is taken back. */
+  readonly attached = new Map<OpenedDevice, () => void>();
   releases = 0;
   #waiting: (() => void)[] = [];
 
@@ -140,14 +142,80 @@ export class MemoryDevice implements BlockDevice {
     return runs;
   }
 
-  release(): void {
-    this.releases += 1;
-    assert(this.releases <= this.opens, 'a device is released once for each time it was opened');
+  /** Takes the device back from all who have it, as a store does with what it deletes. */
+  revoke(): void {
+    this.error = new StoreError('CLOSED', `${this.name} was taken away: it was deleted or rolled back`);
+    for (const revoked of this.attached.values()) revoked();
   }
 
   #mark(offset: number, lengthBytes: number, value: number): void {
     const end = Math.ceil((offset + lengthBytes) / BLOCK_BYTES);
     this.allocated.fill(value, Math.floor(offset / BLOCK_BYTES), end);
+  }
+}
+
+/** The device as one client has it: attached at most once, released once, and not used afterwards. */
+class OpenedDevice implements BlockDevice {
+  readonly #device: MemoryDevice;
+  #isReleased = false;
+
+  constructor(device: MemoryDevice) {
+    this.#device = device;
+    device.opens += 1;
+  }
+
+  /** The device, for as long as it is this client's. */
+  get #held(): MemoryDevice {
+    assert(!this.#isReleased, 'a released device is not used');
+    return this.#device;
+  }
+
+  get name(): string {
+    return this.#device.name;
+  }
+
+  get sizeBytes(): number {
+    return this.#device.sizeBytes;
+  }
+
+  get readOnly(): boolean {
+    return this.#device.readOnly;
+  }
+
+  tryRead(target: Buffer, start: number, offset: number, lengthBytes: number): boolean {
+    return this.#held.tryRead(target, start, offset, lengthBytes);
+  }
+
+  read(target: Buffer, start: number, offset: number, lengthBytes: number): Promise<void> {
+    return this.#held.read(target, start, offset, lengthBytes);
+  }
+
+  write(request: WriteRequest): void {
+    this.#held.write(request);
+  }
+
+  zero(offset: number, lengthBytes: number, forceUnitAccess: boolean): Promise<void> {
+    return this.#held.zero(offset, lengthBytes, forceUnitAccess);
+  }
+
+  flush(): Promise<void> {
+    return this.#held.flush();
+  }
+
+  allocation(offset: number, lengthBytes: number, runsMax: number): Promise<AllocationRun[]> {
+    return this.#held.allocation(offset, lengthBytes, runsMax);
+  }
+
+  attach(revoked: () => void): void {
+    assert(!this.#held.attached.has(this), 'a device is attached once');
+    this.#device.attached.set(this, revoked);
+  }
+
+  release(): void {
+    assert(!this.#isReleased, 'a device is released once');
+    this.#isReleased = true;
+    this.#device.attached.delete(this);
+    this.#device.releases += 1;
   }
 }
 
@@ -166,8 +234,7 @@ export class MemoryExports implements ExportSource {
   open(name: string): BlockDevice {
     const device = this.devices.get(name);
     if (device === undefined) throw new StoreError('NOT_FOUND', `no export ${name}`);
-    device.opens += 1;
-    return device;
+    return new OpenedDevice(device);
   }
 
   /** Devices that are open now. */

@@ -9,6 +9,7 @@ import { StoreError } from '../../src/base/errors.ts';
 import { ControlClient } from '../../src/server/control-client.ts';
 import { ControlServer } from '../../src/server/control-server.ts';
 import { StoreDoor } from '../../src/server/store-door.ts';
+import { CONTROL_PROTOCOL } from '../../src/server/wire.ts';
 import { MemoryStore } from './memory-store.ts';
 import { serveMemory, type Served, silent, temporaryDirectory } from './served.ts';
 
@@ -139,14 +140,37 @@ describe('bad requests', () => {
       },
       '{}',
     ],
+    [
+      'a number as text',
+      { path: '/v1/create', method: 'POST', headers: { 'content-type': 'application/json' } },
+      '{"name":"new","size":"512"}',
+    ],
+    [
+      'nothing in the place of a number',
+      { path: '/v1/priority', method: 'POST', headers: { 'content-type': 'application/json' } },
+      '{"name":"disk@a","priority":null}',
+    ],
+    [
+      'text in the place of a list',
+      { path: '/v1/delete', method: 'POST', headers: { 'content-type': 'application/json' } },
+      '{"names":"disk"}',
+    ],
+    [
+      'text in the place of a flag',
+      { path: '/v1/delete', method: 'POST', headers: { 'content-type': 'application/json' } },
+      '{"names":["disk"],"force":"false"}',
+    ],
+    ['a flag that is none in a query', { path: '/v1/versions/space?ghosts=maybe' }, undefined],
     ['an offset that is no number', { path: '/v1/disk/bytes?name=disk&offset=x&length=1' }, undefined],
     ['a length that is not whole', { path: '/v1/disk/bytes?name=disk&offset=0&length=1.5' }, undefined],
   ])('%s is refused as INVALID_ARGUMENT', async (_what, options, body) => {
-    const { socketFile, door } = await served();
+    const { socketFile, door, store } = await served();
     await door.create('disk', MIB);
     const answer = await raw(socketFile, options, body);
     expect(answer.status).toBe(400);
     expect(JSON.parse(answer.body)).toEqual({ code: 'INVALID_ARGUMENT', message: expect.any(String) });
+    expect(store.calls).toEqual([]);
+    expect(await door.list()).toHaveLength(1);
   });
 
   it('a body without end is cut off at the limit', async () => {
@@ -274,10 +298,10 @@ describe('the end', () => {
 
   it('is no whole answer for a check without its last line', async () => {
     const socketFile = path.join(temporaryDirectory(), 'control.sock');
-    const hello = { service: 'coppice', protocol: 1, pid: 1 };
+    const hello = { service: 'coppice', protocol: CONTROL_PROTOCOL, pid: 1 };
     const finding = { severity: 'note', code: 'N', message: 'first' };
     const careless = http.createServer((request, response) => {
-      response.end(JSON.stringify(request.url === '/v1/hello' ? hello : { finding }));
+      response.end(JSON.stringify(request.url === '/v1/hello' ? hello : { item: finding }));
     });
     await new Promise<void>((resolve) => careless.listen(socketFile, resolve));
     const door = await ControlClient.connect(socketFile);
@@ -288,10 +312,10 @@ describe('the end', () => {
     careless.close();
   });
 
-  it('of a server of another version is told apart', async () => {
+  it.each([1, CONTROL_PROTOCOL + 1])('of a server of version %d is told apart', async (protocol) => {
     const socketFile = path.join(temporaryDirectory(), 'control.sock');
     const other = http.createServer((_request, response) => {
-      response.end(JSON.stringify({ service: 'coppice', protocol: 2, pid: 1 }));
+      response.end(JSON.stringify({ service: 'coppice', protocol, pid: 1 }));
     });
     await new Promise<void>((resolve) => other.listen(socketFile, resolve));
     await expect(ControlClient.connect(socketFile)).rejects.toMatchObject({ code: 'UNSUPPORTED_FORMAT' });

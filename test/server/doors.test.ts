@@ -6,32 +6,13 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { StoreError } from '../../src/base/errors.ts';
 import type { Disk, Door } from '../../src/server/door.ts';
 import { PIECE_BYTES_MAX } from '../../src/server/door.ts';
-import { StoreDoor } from '../../src/server/store-door.ts';
 import type { Finding } from '../../src/volume/summary.ts';
+import { collect, DOORS, refusal } from './both-doors.ts';
 import { MemoryStore } from './memory-store.ts';
-import { serveMemory } from './served.ts';
 
 const MIB = 2 ** 20;
 
-const KINDS = {
-  'a store door': async (store: MemoryStore) => {
-    const door = new StoreDoor(store);
-    return { door, end: () => door.close() };
-  },
-  'a control client': async (store: MemoryStore) => await serveMemory(store),
-} satisfies Record<string, (store: MemoryStore) => Promise<{ door: Door; end: () => Promise<void> }>>;
-
-async function refusal(promise: Promise<unknown>): Promise<StoreError> {
-  try {
-    await promise;
-  } catch (error) {
-    expect(error).toBeInstanceOf(StoreError);
-    return error as StoreError;
-  }
-  throw new Error('was not refused');
-}
-
-describe.each(Object.entries(KINDS))('%s', (_kind, open) => {
+describe.each(DOORS)('%s', (_kind, open) => {
   let store: MemoryStore;
   let door: Door;
   let end: () => Promise<void>;
@@ -42,12 +23,6 @@ describe.each(Object.entries(KINDS))('%s', (_kind, open) => {
   });
   afterEach(async () => await end());
 
-  async function collect(): Promise<Finding[]> {
-    const findings: Finding[] = [];
-    for await (const finding of door.check()) findings.push(finding);
-    return findings;
-  }
-
   async function withDisk<T>(name: string, body: (disk: Disk) => Promise<T>): Promise<T> {
     const disk = await door.disk(name);
     try {
@@ -57,14 +32,14 @@ describe.each(Object.entries(KINDS))('%s', (_kind, open) => {
     }
   }
 
-  it('creates, snapshots, clones, lists and shows, each change flushed', async () => {
+  it('creates, snapshots, clones, lists and shows, and flushes when it is told to', async () => {
     const disk = await door.create('disk', 8 * MIB);
     expect(disk).toMatchObject({ name: 'disk', kind: 'volume', size: 8 * MIB, parent: null });
-    expect(store.flushes).toBe(1);
     expect((await door.snapshot(['disk@a'])).map(({ name }) => name)).toEqual(['disk@a']);
-    expect(store.flushes).toBe(2);
     expect(await door.clone('disk@a', 'copy')).toMatchObject({ name: 'copy', parent: 'disk@a' });
-    expect(store.flushes).toBe(3);
+    expect(store.flushes).toBe(0);
+    await door.flush();
+    expect(store.flushes).toBe(1);
     expect((await door.list()).map(({ name }) => name)).toEqual(['disk', 'disk@a', 'copy']);
     expect(await door.show('disk@a')).toEqual(store.show('disk@a'));
     expect(await door.status()).toEqual(await store.status());
@@ -184,11 +159,11 @@ describe.each(Object.entries(KINDS))('%s', (_kind, open) => {
   it('streams findings, with what ended the check', async () => {
     const note: Finding = { severity: 'note', code: 'TORN_TAIL', message: 'a torn\ntail' };
     store.findings = Array.from({ length: 2000 }, () => note);
-    expect(await collect()).toEqual(store.findings);
+    expect(await collect(door.check())).toEqual(store.findings);
     store.findings = [];
-    expect(await collect()).toEqual([]);
+    expect(await collect(door.check())).toEqual([]);
     store.checkFailure = new StoreError('IO', 'the disk is gone');
-    expect(await refusal(collect())).toMatchObject({ code: 'IO', message: 'the disk is gone' });
+    expect(await refusal(collect(door.check()))).toMatchObject({ code: 'IO', message: 'the disk is gone' });
   });
 
   it('lets a check go that nobody reads to its end', async () => {

@@ -1,13 +1,23 @@
 /**
  * A store in memory with the surface that doors need, for tests of the doors: names, sizes and refusals as the real
- * one has them, bytes in a map of chunks. Counts what is open and flushed, and fails when told.
+ * one has them, bytes in a map of chunks. Counts what is open and flushed, notes the arguments of changes, and fails when
+ * told.
  */
 
 import { StoreError } from '../../src/base/errors.ts';
 import { CHUNK_BYTES, chunkOf, SECTOR_BYTES, VOLUME_BYTES_MAX } from '../../src/base/units.ts';
+import type { RolledBack, SpaceReport } from '../../src/server/door.ts';
 import type { OpenStore } from '../../src/server/store-door.ts';
 import type { AllocationRun, BlockDevice, WriteRequest } from '../../src/volume/device.ts';
-import type { Finding, StoreStatus, VersionSummary } from '../../src/volume/summary.ts';
+import type {
+  DiffExtent,
+  Finding,
+  StoreStatus,
+  VersionSummary,
+  VersionWithSpace,
+} from '../../src/volume/summary.ts';
+import type { HoldOptions } from '../../src/volume/version-changes.ts';
+import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../../src/volume/version-removal.ts';
 
 interface MemoryVersion {
   summary: VersionSummary;
@@ -18,6 +28,13 @@ const NAME = /^[A-Za-z0-9._-]{1,128}$/;
 
 export class MemoryStore implements OpenStore {
   readonly versions = new Map<string, MemoryVersion>();
+  /** Every change but create, snapshot and clone, and every question about space: its name and its arguments. */
+  readonly calls: unknown[][] = [];
+  /** What each of them fails with. */
+  failure: StoreError | undefined;
+  extents: DiffExtent[] = [];
+  /** Thrown by a diff after its extents. */
+  diffFailure: StoreError | undefined;
   findings: Finding[] = [];
   /** Thrown by the check after its findings. */
   checkFailure: Error | undefined;
@@ -30,6 +47,7 @@ export class MemoryStore implements OpenStore {
   requestMs = 0;
   flushes = 0;
   openDevices = 0;
+  attachedDevices = 0;
   devicesOpened = 0;
   writes: { offset: number; lengthBytes: number }[] = [];
   zeroed: { offset: number; lengthBytes: number }[] = [];
@@ -76,6 +94,87 @@ export class MemoryStore implements OpenStore {
     return this.#add(volume, 'volume', summary.size, source, new Map(chunks));
   }
 
+  async delete(names: readonly string[], options: DeleteOptions): Promise<string[]> {
+    this.#note('delete', names, options);
+    const doomed = names.map((name) => this.#find(name).summary.name);
+    for (const name of doomed) this.versions.delete(name);
+    return doomed;
+  }
+
+  async rollback(name: string, options: RollbackOptions): Promise<RolledBack> {
+    this.#note('rollback', name, options);
+    const [volume] = this.#find(name).summary.name.split('@');
+    this.#change(volume!, { parent: name });
+    return { volume: this.show(volume!), saved: `${volume}@before-rollback-20200101T000000Z` };
+  }
+
+  async rename(name: string, to: string): Promise<VersionSummary> {
+    this.#note('rename', name, to);
+    const version = this.#find(name);
+    if (this.versions.has(to)) throw new StoreError('ALREADY_EXISTS', `'${to}' exists; choose another name`);
+    this.versions.delete(name);
+    version.summary = { ...version.summary, name: to };
+    this.versions.set(to, version);
+    return version.summary;
+  }
+
+  async resize(name: string, sizeBytes: number, options: ResizeOptions): Promise<VersionSummary> {
+    this.#note('resize', name, sizeBytes, options);
+    return this.#change(name, { size: sizeBytes });
+  }
+
+  async hold(name: string, options: HoldOptions): Promise<VersionSummary> {
+    this.#note('hold', name, options);
+    const { owner, reason = null, until } = options;
+    const end = until === undefined ? null : new Date(until).toISOString();
+    return this.#change(name, { holds: [{ owner, reason, until: end, since: '2020-01-01T00:00:00.000Z' }] });
+  }
+
+  async release(name: string, owner: string): Promise<VersionSummary> {
+    this.#note('release', name, owner);
+    return this.#change(name, { holds: [] });
+  }
+
+  async setPriority(name: string, priority: number): Promise<VersionSummary> {
+    this.#note('setPriority', name, priority);
+    if (!Number.isInteger(priority)) throw new StoreError('INVALID_ARGUMENT', 'that is no priority');
+    return this.#change(name, { priority });
+  }
+
+  async listWithSpace(options: { ghosts?: boolean | undefined }): Promise<VersionWithSpace[]> {
+    this.#note('listWithSpace', options);
+    return this.list().map((version, i) => ({ ...version, referenced: i, exclusive: 2 * i, shared: 3 * i }));
+  }
+
+  async space(names: readonly string[]): Promise<SpaceReport> {
+    this.#note('space', names);
+    const versions = names.map((name) => {
+      return { name: this.show(name).name, referenced: 4096, exclusive: 1024, shared: 3072 };
+    });
+    return { versions, reclaimable: 2 ** 53 - 1 };
+  }
+
+  diff(from: string, to: string): AsyncGenerator<DiffExtent> {
+    this.#note('diff', this.show(from).name, this.show(to).name);
+    return this.#extents();
+  }
+
+  async *#extents(): AsyncGenerator<DiffExtent> {
+    yield* this.extents;
+    if (this.diffFailure !== undefined) throw this.diffFailure;
+  }
+
+  #note(call: string, ...given: unknown[]): void {
+    this.calls.push([call, ...given]);
+    if (this.failure !== undefined) throw this.failure;
+  }
+
+  #change(name: string, fields: Partial<VersionSummary>): VersionSummary {
+    const version = this.#find(name);
+    version.summary = { ...version.summary, ...fields };
+    return version.summary;
+  }
+
   list(): VersionSummary[] {
     return [...this.versions.values()].map(({ summary }) => summary);
   }
@@ -92,6 +191,7 @@ export class MemoryStore implements OpenStore {
       owner: { pid: process.pid, since: '2020-01-01T00:00:00.000Z' },
       volumes: kinds.filter((kind) => kind === 'volume').length,
       snapshots: kinds.filter((kind) => kind === 'snapshot').length,
+      deleting: 0,
       segments: 1,
       segmentBytes: 64 * 2 ** 20,
       capacityBytes: null,
@@ -147,7 +247,8 @@ export class MemoryStore implements OpenStore {
     if (this.versions.has(name))
       throw new StoreError('ALREADY_EXISTS', `'${name}' exists; choose another name`);
     const uuid = `00000000-0000-4000-8000-${String(this.versions.size).padStart(12, '0')}`;
-    const summary = { name, kind, uuid, size, created: '2020-01-01T00:00:00.000Z', parent };
+    const created = '2020-01-01T00:00:00.000Z';
+    const summary = { name, kind, uuid, size, created, parent, automatic: false, priority: 0, holds: [] };
     this.versions.set(name, { summary, chunks });
     return summary;
   }
@@ -159,21 +260,21 @@ function checkName(name: string): void {
 }
 
 class MemoryDevice implements BlockDevice {
+  /** As it was when the device was opened. */
+  readonly sizeBytes: number;
   readonly #store: MemoryStore;
   readonly #version: MemoryVersion;
+  #attached = false;
   #released = false;
 
   constructor(store: MemoryStore, version: MemoryVersion) {
     this.#store = store;
     this.#version = version;
+    this.sizeBytes = version.summary.size;
   }
 
   get name(): string {
     return this.#version.summary.name;
-  }
-
-  get sizeBytes(): number {
-    return this.#version.summary.size;
   }
 
   get readOnly(): boolean {
@@ -231,8 +332,15 @@ class MemoryDevice implements BlockDevice {
     return runs;
   }
 
+  attach(): void {
+    if (this.#attached || this.#released) throw new Error('attached twice, or too late');
+    this.#attached = true;
+    this.#store.attachedDevices++;
+  }
+
   release(): void {
     if (this.#released) throw new Error('released twice');
+    if (this.#attached) this.#store.attachedDevices--;
     this.#released = true;
     this.#store.openDevices--;
   }

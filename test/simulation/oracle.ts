@@ -14,7 +14,7 @@
 import { CHUNK_BYTES } from '../../src/base/units.ts';
 import { ENTRY_CATALOG, ENTRY_CHANGE, ENTRY_CHUNKS } from '../../src/log/entries.ts';
 import { RECORD_CLOSING, RECORD_FOOTER, type RecordHeader, segmentOfName } from '../../src/log/format.ts';
-import type { Change } from '../../src/volume/catalog.ts';
+import type { Change } from '../../src/volume/change.ts';
 import type { Witness } from './machine.ts';
 import type { Marks } from './marks.ts';
 import { recordIn, sameEntry, type SeenRecord } from './records.ts';

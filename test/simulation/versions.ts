@@ -5,7 +5,7 @@
 
 import { CHUNK_BYTES } from '../../src/base/units.ts';
 import { ENTRY_CATALOG, ENTRY_CHANGE, ENTRY_CHUNKS, ENTRY_ZEROS } from '../../src/log/entries.ts';
-import type { Change } from '../../src/volume/catalog.ts';
+import type { Change } from '../../src/volume/change.ts';
 
 /** An entry as it was handed to the disk. */
 export interface WrittenEntry {

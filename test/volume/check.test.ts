@@ -17,6 +17,7 @@ import {
 } from '../../src/index/rows.ts';
 import type { Finding } from '../../src/volume/summary.ts';
 import { openLevel, Store } from '../../src/volume/store.ts';
+import { LONE_ROOT } from '../../tools/size/index-load.ts';
 import { watched } from '../index/slow-database.ts';
 import { Random } from '../support/random.ts';
 import { damageIn, onStore, scratchDirectory, write } from '../support/stores.ts';
@@ -97,7 +98,7 @@ async function changeIndex(
   const index = await PointerIndex.open(database, overlays, row.uuid, 1 << 20);
   await change(overlays, index);
   index.freeze();
-  await index.commit(index.checkpoint, (label) => label === 1);
+  await index.commit(index.checkpoint, LONE_ROOT);
   await index.close();
 }
 

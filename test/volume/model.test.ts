@@ -1,6 +1,8 @@
 /**
  * The store against its specification: a buffer for each version. Random operations at odd offsets, some at the same
- * time; every version is read whole again and again, and the checker must be silent.
+ * time: writes, trims, snapshots of snapshots, clones, deletes that are finished in the background, rollbacks, resizes,
+ * the store opened again at any point. Every version is read whole again and again, what versions take up is counted by
+ * brute force, and the checker must be silent.
  */
 
 import fs from 'node:fs';
@@ -13,6 +15,7 @@ import { damageIn, read, scratchDirectory, write } from '../support/stores.ts';
 const STEPS = Number(process.env.MODEL_STEPS ?? 25_000);
 const SEEDS = 8;
 const DISK_BYTES = 700 * 1024 + 512;
+const CHUNK = 4096;
 const VERSIONS_MAX = 24;
 
 class Model {
@@ -55,8 +58,9 @@ class Model {
   }
 
   /** A range at an odd place: a few sectors or bytes, some chunks, or a lot. */
-  range(): [offset: number, lengthBytes: number] {
+  range(name: string): [offset: number, lengthBytes: number] {
     const { random } = this;
+    const size = this.contents.get(name)!.length;
     const lengthBytes = random.pick([
       () => random.between(1, 700),
       () => 512 * random.between(1, 16),
@@ -64,7 +68,8 @@ class Model {
       () => random.between(1, 20_000),
       () => (random.chance(10) ? random.between(1, 600_000) : 4096),
     ])();
-    const end = DISK_BYTES - lengthBytes;
+    const end = size - lengthBytes;
+    if (end < 0) return [0, size];
     const offset = random.pick([
       () => random.between(0, end),
       () => 4096 * Math.floor(random.between(0, end) / 4096),
@@ -84,8 +89,13 @@ class Model {
     else if (kind < 966) await this.store.flush();
     else if (kind < 974) await this.snapshot();
     else if (kind < 980) await this.clone();
-    else if (kind < 984) await this.store.checkpoint();
-    else if (kind < 985) await this.reopen();
+    else if (kind < 983) await this.store.checkpoint();
+    else if (kind < 984) await this.reopen();
+    else if (kind < 988) await this.delete();
+    else if (kind < 990) await this.rollback();
+    else if (kind < 993) await this.resize();
+    else if (kind < 994) await this.rename();
+    else if (kind < 995) await this.compareTwo();
     else this.release(random.pick([...this.contents.keys()]));
   }
 
@@ -96,7 +106,7 @@ class Model {
 
   async write(): Promise<void> {
     const name = this.random.pick(this.volumes());
-    const [offset, lengthBytes] = this.range();
+    const [offset, lengthBytes] = this.range(name);
     const bytes = this.random.bytes(lengthBytes);
     await write(this.device(name), offset, bytes, this.random.below(400) === 0);
     bytes.copy(this.contents.get(name)!, offset);
@@ -104,7 +114,7 @@ class Model {
 
   async zero(): Promise<void> {
     const name = this.random.pick(this.volumes());
-    const [offset, lengthBytes] = this.range();
+    const [offset, lengthBytes] = this.range(name);
     await this.device(name).zero(offset, lengthBytes, false);
     this.contents.get(name)!.fill(0, offset, offset + lengthBytes);
   }
@@ -114,7 +124,8 @@ class Model {
     const name = this.random.pick(this.volumes());
     const content = this.contents.get(name)!;
     const device = this.device(name);
-    const base = 512 * this.random.below(Math.floor((DISK_BYTES - 100_000) / 512));
+    if (content.length < 200_000) return;
+    const base = 512 * this.random.below(Math.floor((content.length - 100_000) / 512));
     const writes: Promise<void>[] = [];
     let at = base;
     for (let i = 0; i < 12; i++) {
@@ -134,7 +145,7 @@ class Model {
   }
 
   async readSome(name: string): Promise<void> {
-    const [offset, lengthBytes] = this.range();
+    const [offset, lengthBytes] = this.range(name);
     const found = await read(this.device(name), offset, lengthBytes);
     const expected = this.contents.get(name)!.subarray(offset, offset + lengthBytes);
     if (!found.equals(expected)) this.fail(name, offset, found, expected);
@@ -147,7 +158,7 @@ class Model {
 
   async readAll(): Promise<void> {
     for (const [name, expected] of this.contents) {
-      const found = await read(this.device(name), 0, DISK_BYTES);
+      const found = await read(this.device(name), 0, expected.length);
       if (!found.equals(expected)) this.fail(name, 0, found, expected);
     }
   }
@@ -170,6 +181,94 @@ class Model {
     this.contents.set(name, Buffer.from(this.contents.get(source)!));
   }
 
+  /** Lets go of devices of these versions, or leaves them to be taken away. */
+  forget(names: readonly string[]): void {
+    for (const name of names) {
+      const device = this.devices.get(name);
+      this.devices.delete(name);
+      device?.release();
+    }
+  }
+
+  async delete(): Promise<void> {
+    const names = [...this.contents.keys()].filter((name) => name.includes('@') || this.volumes().length > 2);
+    if (names.length === 0) return;
+    const count = Math.min(this.random.pick([1, 1, 2, 5]), names.length);
+    const chosen = new Set<string>();
+    while (chosen.size < count) chosen.add(this.random.pick(names));
+    if (this.volumes().every((name) => chosen.has(name))) return;
+    const gone = await this.store.delete([...chosen], { recursive: true, force: true });
+    const expected = [...this.contents.keys()].filter(
+      (name) => chosen.has(name) || chosen.has(name.split('@')[0]!),
+    );
+    expect([...gone].sort()).toEqual(expected.sort());
+    this.forget(gone);
+    for (const name of gone) this.contents.delete(name);
+    if (this.random.chance(30)) await this.store.pruned();
+  }
+
+  async rollback(): Promise<void> {
+    const snapshots = [...this.contents.keys()].filter((name) => name.includes('@'));
+    if (snapshots.length === 0 || this.contents.size >= VERSIONS_MAX) return;
+    const name = this.random.pick(snapshots);
+    const volume = name.split('@')[0]!;
+    const before = this.contents.get(volume)!;
+    const { saved } = await this.store.rollback(name, { force: true });
+    this.forget([volume]);
+    if (saved !== null) this.contents.set(saved, before);
+    else
+      expect([...this.contents].some(([each, bytes]) => each !== volume && bytes.equals(before))).toBe(true);
+    this.contents.set(volume, Buffer.from(this.contents.get(name)!));
+  }
+
+  async resize(): Promise<void> {
+    const name = this.random.pick(this.volumes());
+    const before = this.contents.get(name)!;
+    const size = 512 * this.random.between(1, Math.floor(DISK_BYTES / 512));
+    await this.store.resize(name, size, { shrink: true, force: true });
+    this.forget([name]); // it still has the old size
+    const after = Buffer.alloc(size);
+    before.copy(after);
+    this.contents.set(name, after);
+  }
+
+  async rename(): Promise<void> {
+    const name = this.random.pick([...this.contents.keys()]);
+    const isSnapshot = name.includes('@');
+    const to = `${isSnapshot ? `${name.split('@')[0]!}@` : ''}r${this.#names++}`;
+    await this.store.rename(name, to);
+    for (const [each, bytes] of [...this.contents]) {
+      if (each !== name && (isSnapshot || !each.startsWith(`${name}@`))) continue;
+      this.forget([each]);
+      this.contents.delete(each);
+      this.contents.set(`${to}${each.slice(name.length)}`, bytes);
+    }
+  }
+
+  /** What differs is in the diff, and where the diff says that there is a hole, there are zeros. */
+  async compareTwo(): Promise<void> {
+    const [from, to] = [
+      this.random.pick([...this.contents.keys()]),
+      this.random.pick([...this.contents.keys()]),
+    ];
+    const [a, b] = [this.contents.get(from)!, this.contents.get(to)!];
+    const isListed = new Uint8Array(Math.ceil(Math.max(a.length, b.length) / CHUNK));
+    let last = -1;
+    for await (const { offset, length, type } of this.store.diff(from, to)) {
+      expect(offset % CHUNK).toBe(0);
+      expect(offset).toBeGreaterThanOrEqual(last);
+      last = offset + length;
+      isListed.fill(1, offset / CHUNK, Math.ceil(last / CHUNK));
+      if (type === 'hole') expect(b.subarray(offset, last).every((byte) => byte === 0)).toBe(true);
+    }
+    for (let at = 0; at < isListed.length; at++) {
+      const same = chunkOf(a, at).equals(chunkOf(b, at));
+      if (!same && isListed[at] === 0)
+        throw new Error(`chunk ${at} differs between ${from} and ${to}, and is not listed`);
+    }
+    if (from === to && last >= 0) throw new Error(`${from} differs from itself`);
+  }
+
   async reopen(): Promise<void> {
     for (const device of this.devices.values()) device.release();
     this.devices.clear();
@@ -180,6 +279,9 @@ class Model {
 
   async end(): Promise<void> {
     await this.readAll();
+    await this.store.pruned();
+    await this.readAll();
+    expect((await this.store.status()).deleting).toBe(0);
     expect(await damageIn(this.store.check())).toEqual([]);
     await this.reopen();
     await this.readAll();
@@ -188,6 +290,13 @@ class Model {
     expect(await damageIn(Store.check(this.directory))).toEqual([]);
     fs.rmSync(this.directory, { recursive: true });
   }
+}
+
+/** A chunk of a disk, with zeros behind its end. */
+function chunkOf(bytes: Buffer, at: number): Buffer {
+  const chunk = Buffer.alloc(CHUNK);
+  bytes.copy(chunk, 0, at * CHUNK, Math.min(bytes.length, (at + 1) * CHUNK));
+  return chunk;
 }
 
 describe('a store under random operations', () => {

@@ -7,6 +7,7 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { CHUNK_BYTES } from '../../src/base/units.ts';
 import { Overlay } from '../../src/index/overlay.ts';
 import { PointerIndex, type Overlays } from '../../src/index/pointer-index.ts';
+import { VersionTree, VersionView } from '../../src/index/version-tree.ts';
 import { isCheckpointDue } from '../../src/volume/checkpoint-policy.ts';
 import { openLevel } from '../../src/volume/store.ts';
 
@@ -15,6 +16,14 @@ const SEGMENT_BYTES = 64 << 20;
 /** Log bytes of a 4 KiB write among 32 in a record: payload, entry, its share of header, padding and footer. */
 const LOG_BYTES_PER_WRITE = CHUNK_BYTES + 34 + 26 + 34;
 const CACHE_BYTES = 256 << 20;
+/** Version 1 has nothing above it; of others nothing is known. */
+export const LONE_ROOT = loneRoot();
+
+function loneRoot(): VersionView {
+  const tree = new VersionTree();
+  tree.add(1, 0, 0);
+  return new VersionView(tree, 0);
+}
 
 export interface Written {
   /** What system calls were given. */
@@ -88,7 +97,7 @@ export class IndexLoad {
     this.checkpoints += 1;
     this.index.freeze();
     const position = { segment: this.#segment, offset: this.#offset, append: this.#sequence, at: 0 };
-    await this.index.commit(position, (label) => label === 1);
+    await this.index.commit(position, LONE_ROOT);
   }
 
   close(): Promise<void> {

@@ -18,6 +18,7 @@ import { type Overlays, PointerIndex } from '../../src/index/pointer-index.ts';
 import { segmentPath, SEGMENT_BYTES_DEFAULT } from '../../src/log/format.ts';
 import { createSuperblock } from '../../src/log/superblock.ts';
 import { openLevel, Store } from '../../src/volume/store.ts';
+import { LONE_ROOT } from './index-load.ts';
 import { SparseStorage } from './sparse-storage.ts';
 
 const FIRST_CHUNK_OFFSET = CHUNK_BYTES;
@@ -104,7 +105,7 @@ export class Mapping {
   async commit(): Promise<void> {
     this.#uncommitted = 0;
     this.#index.freeze();
-    await this.#index.commit(this.#index.checkpoint, (label) => label === 1);
+    await this.#index.commit(this.#index.checkpoint, LONE_ROOT);
   }
 
   /** The segment files that pointers lead to come into being. */

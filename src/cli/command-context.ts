@@ -1,0 +1,67 @@
+/**
+ * What commands have in common: the store that the global options name, what they print to, and the door they go through.
+ */
+
+import fs from 'node:fs';
+import path from 'node:path';
+import type { Command } from 'commander';
+import { StoreError } from '../base/errors.ts';
+import type { Door } from '../server/door.ts';
+import { Output } from './output.ts';
+import { parseSize } from './size.ts';
+
+export const STORE_DEFAULT = './coppice-data';
+
+interface GlobalOptions {
+  readonly store?: string;
+  readonly json?: boolean;
+}
+
+export function directoryOf(program: Command): string {
+  const { store } = program.opts<GlobalOptions>();
+  if (store === '')
+    throw new StoreError('INVALID_ARGUMENT', '--store is empty; name the directory of a store');
+  const directory = path.resolve(store ?? (process.env.COPPICE_STORE || STORE_DEFAULT));
+  if (fs.statSync(directory, { throwIfNoEntry: false })?.isDirectory() === false) {
+    throw new StoreError('NOT_A_STORE', `${directory} is a file; name the directory of a store`);
+  }
+  return directory;
+}
+
+export function outputOf(program: Command): Output {
+  return new Output(program.opts<GlobalOptions>().json === true);
+}
+
+export async function withDoor(
+  program: Command,
+  work: (door: Door, output: Output) => Promise<void>,
+): Promise<void> {
+  const { reachStore } = await import('./reach-store.ts');
+  const door = await reachStore(directoryOf(program));
+  try {
+    await work(door, outputOf(program));
+  } catch (error) {
+    // A store that fails at its work may fail at closing too: the first failure is the one to tell.
+    await door.close().catch(() => undefined);
+    throw error;
+  }
+  await door.close();
+}
+
+/** Like `withDoor`, for a change: nothing is said before it is on the disk, unless it need not be. */
+export async function withChange(
+  program: Command,
+  { sync }: { sync: boolean },
+  work: (door: Door, output: Output) => Promise<void>,
+): Promise<void> {
+  await withDoor(program, async (door, output) => {
+    const said: string[] = [];
+    await work(door, new Output(output.json, (text) => said.push(text)));
+    if (sync) await door.flush();
+    output.raw(said.join(''));
+  });
+}
+
+export function sizeOption(text: string | undefined, option: string): number | undefined {
+  return text === undefined ? undefined : parseSize(text, option);
+}

@@ -1,0 +1,129 @@
+/**
+ * The catalog as texts for the log, and back. Pure.
+ *
+ * A catalog has one or several parts, JSON each, that follow each other in the log. Fields that are missing have the
+ * value that they had before there was such a field: what an earlier release wrote is read for ever.
+ */
+
+import { StoreError } from '../base/errors.ts';
+import type { Sequence, VersionLabel } from '../base/units.ts';
+import { Catalog, type Hold, parseJson, type Snapshot, type Volume } from './catalog.ts';
+
+/** A version: who is above it, since when there is it; and if it is hidden, since when, if its root is gone, its tree. */
+type VersionPart = [
+  label: VersionLabel,
+  parent: VersionLabel,
+  birth: Sequence,
+  hidden?: Sequence,
+  tree?: number,
+];
+
+interface VolumePart {
+  uuid: string;
+  name: string;
+  size: number;
+  created: number;
+  label: VersionLabel;
+}
+
+interface SnapshotPart extends VolumePart {
+  volume: string;
+  automatic?: true;
+  priority?: number;
+  holds?: readonly Hold[];
+}
+
+interface CatalogPart {
+  versions?: VersionPart[];
+  volumes?: VolumePart[];
+  snapshots?: SnapshotPart[];
+  /** Hidden versions whose pointers are still to be taken out. */
+  pending?: VersionLabel[];
+}
+
+/** Length of a part at which the next one is begun: well under the longest text of an entry, and made in a moment. */
+const PART_CHARACTERS = 32 << 10;
+
+/** The texts of a catalog that does not change meanwhile; at least one. */
+export function* encodeCatalog(catalog: Catalog): Generator<string> {
+  yield* inParts('versions', versionParts(catalog));
+  yield* inParts('volumes', volumeParts(catalog));
+  yield* inParts('snapshots', snapshotParts(catalog));
+  yield* inParts('pending', catalog.pending);
+  if (catalog.tree.size === 0) yield '{}';
+}
+
+function* inParts(field: keyof CatalogPart, items: Iterable<unknown>): Generator<string> {
+  let part: string[] = [];
+  let characters = 0;
+  for (const item of items) {
+    const text = JSON.stringify(item);
+    part.push(text);
+    characters += text.length;
+    if (characters < PART_CHARACTERS) continue;
+    yield `{"${field}":[${part.join(',')}]}`;
+    part = [];
+    characters = 0;
+  }
+  if (part.length > 0) yield `{"${field}":[${part.join(',')}]}`;
+}
+
+function* versionParts(catalog: Catalog): Generator<VersionPart> {
+  for (const { label, parent, birth, hidden, tree } of catalog.tree.nodes()) {
+    if (parent === 0 && tree !== label) yield [label, parent, birth, hidden, tree];
+    else if (hidden > 0) yield [label, parent, birth, hidden];
+    else yield [label, parent, birth];
+  }
+}
+
+function* volumeParts(catalog: Catalog): Generator<VolumePart> {
+  for (const volume of catalog.volumes()) yield volumePart(volume);
+}
+
+function volumePart({ uuid, name, sizeBytes: size, created, label }: Volume | Snapshot): VolumePart {
+  return { uuid, name, size, created, label };
+}
+
+function* snapshotParts(catalog: Catalog): Generator<SnapshotPart> {
+  for (const volume of catalog.volumes()) {
+    for (const snapshot of volume.snapshots.values()) {
+      const part: SnapshotPart = { ...volumePart(snapshot), volume: volume.uuid };
+      if (snapshot.isAutomatic) part.automatic = true;
+      if (snapshot.priority !== 0) part.priority = snapshot.priority;
+      if (snapshot.holds.length > 0) part.holds = snapshot.holds;
+      yield part;
+    }
+  }
+}
+
+/** A catalog from its texts, as it stood at `sequence`. @throws CORRUPTION */
+export function decodeCatalog(texts: readonly string[], sequence: Sequence): Catalog {
+  const catalog = new Catalog();
+  const parts = texts.map((text) => parseJson<CatalogPart>(text));
+  // Children come after their parents: labels only grow.
+  const versions = parts.flatMap((part) => part.versions ?? []).sort((a, b) => a[0] - b[0]);
+  for (const [label, parent, birth, hidden, tree] of versions) {
+    catalog.tree.add(label, parent, birth, tree);
+    if (hidden !== undefined && hidden > 0) catalog.tree.hide(label, hidden);
+  }
+  const volumes = new Map<string, Volume>();
+  for (const part of parts) {
+    for (const { uuid, name, size: sizeBytes, created, label } of part.volumes ?? []) {
+      const volume = { uuid, name, sizeBytes, created, label, snapshots: new Map<string, Snapshot>() };
+      volumes.set(uuid, volume);
+      catalog.addVolume(volume);
+    }
+  }
+  for (const part of parts) {
+    for (const each of part.snapshots ?? []) {
+      const volume = volumes.get(each.volume);
+      if (volume === undefined) throw new StoreError('CORRUPTION', `snapshot ${each.name} has no volume`);
+      const { uuid, name, size: sizeBytes, created, label, priority = 0, holds = [] } = each;
+      const isAutomatic = each.automatic === true;
+      catalog.addSnapshot({ uuid, volume, name, sizeBytes, created, label, isAutomatic, priority, holds });
+    }
+    for (const label of part.pending ?? []) catalog.pending.add(label);
+  }
+  catalog.sequence = sequence;
+  return catalog;
+}

@@ -1,0 +1,112 @@
+/**
+ * Changes of volumes, snapshots and versions, as the log holds them: JSON, because they are rare, are read when something
+ * is wrong, and get new kinds without a new layout. What a change needs (labels, UUIDs, times) is in it: applying it
+ * decides nothing. Types only, but for `labelsOf`.
+ */
+
+import type { VersionLabel } from '../base/units.ts';
+
+interface CreateChange {
+  op: 'create';
+  at: number;
+  volume: string;
+  name: string;
+  size: number;
+  label: VersionLabel;
+}
+
+/** The head of each volume freezes under the name, and the volume goes on in a child with the label. */
+interface SnapshotChange {
+  op: 'snapshot';
+  at: number;
+  cuts: { volume: string; snapshot: string; name: string; label: VersionLabel }[];
+}
+
+interface CloneChange {
+  op: 'clone';
+  at: number;
+  /** Label of the snapshot. */
+  from: VersionLabel;
+  volume: string;
+  name: string;
+  size: number;
+  label: VersionLabel;
+}
+
+/** Names go at once; pointers go in the background. A volume goes with all its snapshots; others go by their labels. */
+interface DeleteChange {
+  op: 'delete';
+  at: number;
+  volumes: string[];
+  snapshots: VersionLabel[];
+}
+
+/** The volume goes on in a child of `to`; its former head stays as a snapshot, or is deleted if it changed nothing. */
+interface RollbackChange {
+  op: 'rollback';
+  at: number;
+  volume: string;
+  to: VersionLabel;
+  size: number;
+  label: VersionLabel;
+  saved: { snapshot: string; name: string } | null;
+}
+
+/** `of` is the UUID of a volume or snapshot. */
+interface RenameChange {
+  op: 'rename';
+  at: number;
+  of: string;
+  name: string;
+}
+
+/** What is cut off reads as zeros from here on, for ever: `cut` chunks of the version `label`. */
+export interface ResizeChange {
+  op: 'resize';
+  at: number;
+  volume: string;
+  size: number;
+  cut: { label: VersionLabel; first: number; count: number } | null;
+}
+
+/** A hold of the same owner is replaced. */
+interface HoldChange {
+  op: 'hold';
+  at: number;
+  snapshot: string;
+  owner: string;
+  reason: string | null;
+  until: number | null;
+}
+
+interface ReleaseChange {
+  op: 'release';
+  at: number;
+  snapshot: string;
+  owner: string;
+}
+
+interface PriorityChange {
+  op: 'priority';
+  at: number;
+  snapshot: string;
+  priority: number;
+}
+
+export type Change =
+  | CreateChange
+  | SnapshotChange
+  | CloneChange
+  | DeleteChange
+  | RollbackChange
+  | RenameChange
+  | ResizeChange
+  | HoldChange
+  | ReleaseChange
+  | PriorityChange;
+
+/** Labels that a change makes. */
+export function labelsOf(change: Change): VersionLabel[] {
+  if (change.op === 'snapshot') return change.cuts.map((cut) => cut.label);
+  return 'label' in change ? [change.label] : [];
+}

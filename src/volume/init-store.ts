@@ -1,0 +1,71 @@
+/**
+ * Making a store: the superblock comes last, so that a crash in the middle leaves no store, and whoever makes one in the
+ * same place again is not refused.
+ */
+
+import { randomUUID } from 'node:crypto';
+import path from 'node:path';
+import { StoreError } from '../base/errors.ts';
+import { NodeStorage } from '../base/node-storage.ts';
+import { OwnerLock } from '../base/owner-lock.ts';
+import { SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN } from '../log/format.ts';
+import { createSuperblock } from '../log/superblock.ts';
+
+export const LOCK_PATH = 'store.lock';
+/** What only a store has. */
+const STORE_PARTS = /^(superblock|index|\d{10}\.seg)$/;
+
+export interface InitOptions {
+  /** Bytes of a segment file: a power of two from 1 MiB to 1 GiB; default 64 MiB. */
+  segmentBytes?: number | undefined;
+  /** Bytes that all segment files together may take; default unlimited. */
+  capacityBytes?: number | undefined;
+}
+
+/**
+ * Makes a store in `directory`, which is made if it is missing, and must hold nothing of a store.
+ * @throws ALREADY_EXISTS, INVALID_ARGUMENT, IO, NO_SPACE
+ */
+export async function initStore(directory: string, options: InitOptions): Promise<void> {
+  const segmentBytes = options.segmentBytes ?? SEGMENT_BYTES_DEFAULT;
+  const capacityBytes = options.capacityBytes ?? 0;
+  checkGeometry(segmentBytes, options.capacityBytes);
+  const storage = new NodeStorage(directory);
+  // What a crash in the middle of this leaves (a lock, an empty log) is no store yet.
+  const present = [...(await storage.list('.')), ...(await storage.list('log'))];
+  if (present.some((name) => STORE_PARTS.test(name))) {
+    throw new StoreError('ALREADY_EXISTS', `${directory} holds a store already`);
+  }
+  await storage.makeDirectory('.');
+  await new NodeStorage(path.dirname(path.resolve(directory))).syncDirectory('.');
+  const lock = OwnerLock.acquire(path.join(directory, LOCK_PATH), Date.now());
+  try {
+    await storage.makeDirectory('log');
+    const now = Date.now();
+    const uuid = Buffer.from(randomUUID().replaceAll('-', ''), 'hex');
+    const first = { sequences: 1, appends: 1, labels: 1, segments: 1 };
+    await createSuperblock(storage, {
+      ...first,
+      generation: 1,
+      uuid,
+      segmentBytes,
+      epoch: 0,
+      capacityBytes,
+      created: now,
+    });
+    await storage.syncDirectory('.');
+  } finally {
+    lock.release();
+  }
+}
+
+function checkGeometry(segmentBytes: number, capacityBytes: number | undefined): void {
+  const isPowerOfTwo = Number.isSafeInteger(segmentBytes) && Number.isInteger(Math.log2(segmentBytes));
+  if (!isPowerOfTwo || segmentBytes < SEGMENT_BYTES_MIN || segmentBytes > SEGMENT_BYTES_MAX) {
+    throw new StoreError('INVALID_ARGUMENT', 'the segment size must be a power of two from 1 MiB to 1 GiB');
+  }
+  if (capacityBytes === undefined) return;
+  if (!Number.isSafeInteger(capacityBytes) || capacityBytes < 4 * segmentBytes) {
+    throw new StoreError('INVALID_ARGUMENT', 'the capacity must be at least four segments');
+  }
+}

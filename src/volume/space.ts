@@ -1,0 +1,69 @@
+/**
+ * What versions take up: read by each, read by nobody else, and what would come back if some were deleted. Counted from
+ * the extents of the index when somebody asks, never while data is read or written.
+ */
+
+import { CHUNK_BYTES } from '../base/units.ts';
+import { othersFirst } from '../index/directory.ts';
+import { byRegion, type LabelledRow } from '../index/extents.ts';
+import { SpaceCount } from '../index/space-count.ts';
+import type { Catalog } from './catalog.ts';
+import type { IndexKeeper } from './index-keeper.ts';
+import type { SpaceUse } from './summary.ts';
+
+/** Regions that are counted before requests have their turn. */
+const REGIONS_AT_ONCE = 256;
+
+export interface CountedSpace {
+  /** By label. */
+  versions: Map<number, SpaceUse>;
+  /** Bytes that would come back if the versions that were asked for were all deleted. */
+  reclaimableBytes: number;
+}
+
+/** Counts all versions; `set` has the labels of those that might be deleted. @throws IO, CORRUPTION */
+export async function countSpace(
+  keeper: IndexKeeper,
+  catalog: Catalog,
+  set: ReadonlySet<number>,
+): Promise<CountedSpace> {
+  return await keeper.holding(async (index) => {
+    const trees = new Map<number, Map<number, LabelledRow[]>>();
+    for await (const each of index.extents.readAll()) {
+      const [label, row] = each;
+      const node = catalog.tree.get(label);
+      if (node === undefined) continue; // deleted, and hardly a moment ago
+      const leaves = entryOf(trees, node.tree, () => new Map<number, LabelledRow[]>());
+      entryOf(leaves, row.leaf, () => []).push(each);
+    }
+    // The tree is that of this moment: it may have become another one while rows were read.
+    const count = new SpaceCount(catalog.tree, set);
+    let regions = 0;
+    for (const leaves of trees.values()) {
+      for (const rows of leaves.values()) {
+        for (const [, there] of byRegion(rows)) {
+          count.add(there);
+          if (++regions % REGIONS_AT_ONCE === 0) await othersFirst();
+        }
+      }
+    }
+    const versions = new Map<number, SpaceUse>();
+    for (const [label, { readChunks, ownChunks }] of count.versions()) {
+      versions.set(label, {
+        referenced: readChunks * CHUNK_BYTES,
+        exclusive: ownChunks * CHUNK_BYTES,
+        shared: (readChunks - ownChunks) * CHUNK_BYTES,
+      });
+    }
+    return { versions, reclaimableBytes: count.setChunks * CHUNK_BYTES };
+  });
+}
+
+function entryOf<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+  let value = map.get(key);
+  if (value === undefined) {
+    value = make();
+    map.set(key, value);
+  }
+  return value;
+}
