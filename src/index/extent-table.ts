@@ -17,8 +17,6 @@ const WINDOW_LEAVES = 4096;
 export const WINDOW_REGIONS = WINDOW_LEAVES * LEAF_REGIONS;
 /** Leaves of a disk of 64 TiB: a label and a leaf make one number. */
 const LEAVES_MAX = 2 ** 18;
-/** Rows that a reader of all of them takes at once. */
-const ENTRIES_AT_ONCE = 512;
 /** Rows that a batch replaces before requests have their turn. */
 const ROWS_AT_ONCE = 64;
 
@@ -114,25 +112,16 @@ export class ExtentTable {
     for (const windows of this.#windows.values()) {
       for (const window of windows.values()) left.set(window, { rows: window.rows, digest: window.digest });
     }
-    const iterator = this.#database.iterator(keyRange('v'));
-    try {
-      for (;;) {
-        const entries = await iterator.nextv(ENTRIES_AT_ONCE);
-        if (entries.length === 0) break;
-        for (const [key, value] of entries) {
-          const checksum = openRow(key, value);
-          const row = new ExtentRow(key.readUInt32BE(5), value);
-          const label = key.readUInt32BE(1);
-          const counted = left.get(this.window(label, windowOf(row.leaf))!);
-          if (counted !== undefined) {
-            counted.rows -= 1;
-            counted.digest = (counted.digest ^ checksum) >>> 0;
-          }
-          yield [label, row];
-        }
+    for await (const [key, value] of this.#database.iterator(keyRange('v'))) {
+      const checksum = openRow(key, value);
+      const row = new ExtentRow(key.readUInt32BE(5), value);
+      const label = key.readUInt32BE(1);
+      const counted = left.get(this.window(label, windowOf(row.leaf))!);
+      if (counted !== undefined) {
+        counted.rows -= 1;
+        counted.digest = (counted.digest ^ checksum) >>> 0;
       }
-    } finally {
-      await iterator.close();
+      yield [label, row];
     }
     for (const { rows, digest } of left.values()) {
       if (rows !== 0 || digest !== 0)

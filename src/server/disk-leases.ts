@@ -51,7 +51,7 @@ export class DiskLeases {
 
   /** Ends all leases, each with its last request: whoever asks for a name from now on opens what has it then. */
   end(): void {
-    for (const [name, lease] of [...this.#leases]) {
+    for (const [name, lease] of this.#leases) {
       if (lease.users === 0) this.#end(name, lease);
       else this.#forget(name, lease);
     }

@@ -30,11 +30,6 @@ import type { IndexKeeper } from './index-keeper.ts';
 
 const ZERO_CHUNK = Buffer.alloc(CHUNK_BYTES);
 
-/** A client that connected before the disk was cut off still knows the old size. */
-function behindEnd(): StoreError {
-  return new StoreError('NO_SPACE', 'the volume has become smaller; connect again to see its size');
-}
-
 export interface DiskEnvironment {
   log: ChunkLog;
   files: SegmentFiles;
@@ -58,6 +53,8 @@ export class Disk implements Lineage, ChunkTarget {
   #idleWaiters: (() => void)[] = [];
   /** Set while the disk is paused: writes wait for it. */
   #pause: Promise<void> | undefined;
+  /** Set while the disk is taken back from who has it: what waited for the end of a pause is refused as well. */
+  isTakenBack = false;
 
   constructor(
     environment: DiskEnvironment,
@@ -151,11 +148,21 @@ export class Disk implements Lineage, ChunkTarget {
       void this.#pause.then(() => this.write(request));
       return;
     }
-    if (request.offset + request.lengthBytes > this.sizeBytes) {
-      setImmediate(() => request.complete(behindEnd()));
+    const refusal = this.#refusal(request.offset + request.lengthBytes);
+    if (refusal !== undefined) {
+      setImmediate(() => request.complete(refusal));
       return;
     }
     this.#write(request);
+  }
+
+  /** Why nothing is written up to `end`, if so. */
+  #refusal(end: number): StoreError | undefined {
+    if (this.isTakenBack) return new StoreError('CLOSED', 'the volume is being deleted or rolled back');
+    // A client that connected before the disk was cut off still knows the old size.
+    return end > this.sizeBytes
+      ? new StoreError('NO_SPACE', 'the volume has become smaller; connect again to see its size')
+      : undefined;
   }
 
   #write(request: WriteRequest): void {
@@ -238,7 +245,8 @@ export class Disk implements Lineage, ChunkTarget {
   /** See BlockDevice.zero. */
   async zero(offset: number, lengthBytes: number, forceUnitAccess: boolean): Promise<void> {
     while (this.#pause !== undefined) await this.#pause;
-    if (offset + lengthBytes > this.sizeBytes) throw behindEnd();
+    const refusal = this.#refusal(offset + lengthBytes);
+    if (refusal !== undefined) throw refusal;
     const atEnd = offset + lengthBytes === this.sizeBytes;
     // Nothing is behind the end of the disk: its last chunk is zeroed whole.
     const end = atEnd ? chunksFor(this.sizeBytes) * CHUNK_BYTES : offset + lengthBytes;

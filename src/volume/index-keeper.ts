@@ -376,6 +376,24 @@ export class IndexKeeper implements ExtentSource {
     return await this.#inTurn(work);
   }
 
+  /** Like `holding`, for who reads rows: if they are damaged, the index is made anew first. @throws IO, CORRUPTION */
+  async holdingWhole<T>(work: (index: PointerIndex) => Promise<T>): Promise<T> {
+    for (let attempt = 0; ; attempt++) {
+      let used: PointerIndex | undefined;
+      try {
+        return await this.holding((index) => {
+          used = index;
+          return work(index);
+        });
+      } catch (error) {
+        // A reader may have found damage first, and the index be closed and made anew since.
+        const overtaken = used !== undefined && (used !== this.#index || this.#isInRepair);
+        if ((!overtaken && !isDamage(error)) || attempt === 3) throw toReader(error);
+        if (!overtaken) this.#startRepair(error, true);
+      }
+    }
+  }
+
   /** Runs `work` while no checkpoint and no repair is under way, and none begins. */
   async #inTurn<T>(work: (index: PointerIndex) => Promise<T>): Promise<T> {
     while (this.#checkpointing !== undefined || this.#isInRepair) await this.#alone();

@@ -40,7 +40,7 @@ export class OpenDisks {
 
   /** A device of the version. @throws IN_USE while it is being deleted or rolled back */
   open(version: Version): BlockDevice {
-    if (this.#takenBack.has(version.uuid)) {
+    if (this.isTakenBack(version)) {
       throw new StoreError('IN_USE', `${fullName(version)} is being deleted or rolled back; try again`);
     }
     let open = this.#open.get(version.uuid);
@@ -63,6 +63,11 @@ export class OpenDisks {
     const path = tree.path(version.label);
     const table = new PageTable(this.#cache);
     return new Disk(this.#environment, table, version.sizeBytes, tree.get(version.label)!.tree, path);
+  }
+
+  /** True while the version is taken back: nothing may be written to it. */
+  isTakenBack({ uuid }: Version): boolean {
+    return this.#takenBack.has(uuid);
   }
 
   find(uuid: string): Disk | undefined {
@@ -105,7 +110,10 @@ export class OpenDisks {
   async takeBack(versions: readonly Version[]): Promise<() => void> {
     for (const { uuid } of versions) {
       this.#takenBack.set(uuid, (this.#takenBack.get(uuid) ?? 0) + 1);
-      for (const device of this.#open.get(uuid)?.devices ?? []) device.revoke();
+      const open = this.#open.get(uuid);
+      if (open === undefined) continue;
+      open.disk.isTakenBack = true;
+      for (const device of open.devices) device.revoke();
     }
     for (const { uuid } of versions) {
       const disk = this.find(uuid);
@@ -114,8 +122,13 @@ export class OpenDisks {
     return () => {
       for (const { uuid } of versions) {
         const others = this.#takenBack.get(uuid)! - 1;
-        if (others > 0) this.#takenBack.set(uuid, others);
-        else this.#takenBack.delete(uuid);
+        if (others > 0) {
+          this.#takenBack.set(uuid, others);
+          continue;
+        }
+        this.#takenBack.delete(uuid);
+        const disk = this.find(uuid);
+        if (disk !== undefined) disk.isTakenBack = false;
       }
     };
   }

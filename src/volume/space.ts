@@ -27,7 +27,7 @@ export async function countSpace(
   catalog: Catalog,
   set: ReadonlySet<number>,
 ): Promise<CountedSpace> {
-  return await keeper.holding(async (index) => {
+  return await keeper.holdingWhole(async (index) => {
     const trees = new Map<number, Map<number, LabelledRow[]>>();
     for await (const each of index.extents.readAll()) {
       const [label, row] = each;

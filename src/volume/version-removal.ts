@@ -159,7 +159,13 @@ export class VersionRemoval {
 
   /** What a shorter disk has left in its last chunk goes first: nobody sees it before the new size is in the log. */
   async #grow(volume: Volume, disk: Disk, sizeBytes: number): Promise<void> {
-    await disk.clearBehindEnd();
+    if (this.#disks.isTakenBack(volume)) throw overtaken(volume);
+    disk.writeBegun(); // whoever takes the volume back from here on waits for it
+    try {
+      await disk.clearBehindEnd();
+    } finally {
+      disk.writeEnded();
+    }
     await this.#writeSize(volume, disk, sizeBytes);
   }
 
@@ -176,8 +182,7 @@ export class VersionRemoval {
   async #writeSize(volume: Volume, disk: Disk, size: number): Promise<void> {
     await this.#writer.run(0, async () => {
       // A rollback or delete came first: it has a disk of its own by now, or none.
-      if (this.#disks.find(volume.uuid) !== disk)
-        throw new StoreError('IN_USE', `${volume.name} was rolled back or deleted meanwhile; try again`);
+      if (this.#disks.find(volume.uuid) !== disk) throw overtaken(volume);
       const first = chunksFor(size);
       const count = chunksFor(volume.sizeBytes) - first;
       const cut = count > 0 ? { label: volume.label, first, count } : null;
@@ -245,6 +250,10 @@ function findDoomed(catalog: Catalog, names: readonly string[], recursive: boole
     throw new StoreError('HELD', `held: ${who.join(', ')}${more}; nothing was deleted, release them first`);
   }
   return { volumes, snapshots, all };
+}
+
+function overtaken({ name }: Volume): StoreError {
+  return new StoreError('IN_USE', `${name} was rolled back or deleted meanwhile; try again`);
 }
 
 function holders(snapshot: Snapshot, now: number): string {

@@ -18,6 +18,7 @@ beforeAll(async () => {
   await ok(store, ['init']);
   await ok(store, ['create', 'disk', '--size', '1M']);
   await ok(store, ['snapshot', 'disk@a']);
+  await ok(store, ['hold', 'disk@a', '--owner', 'backup']);
   fs.writeFileSync(path.join(directory, 'small.raw'), Buffer.alloc(512, 1));
   fs.writeFileSync(path.join(directory, 'large.raw'), Buffer.alloc(2 ** 20 + 1, 1));
   fs.writeFileSync(path.join(directory, 'empty.raw'), '');
@@ -66,6 +67,43 @@ const REFUSED: [args: string[], code: number, words: RegExp][] = [
   [['snapshot', 'disk@a'], 1, /already/],
   [['clone', 'disk@a', 'disk'], 1, /already/],
   [['import', 'disk', 'small.raw'], 1, /--force/],
+  [['rename', 'disk@a', 'disk@a@b'], 2, /A-Z a-z 0-9/],
+  // What is protected, or not there to be taken away.
+  [['delete', 'nobody'], 1, /nobody.*coppice list/],
+  [['delete', 'disk@nothing'], 1, /disk@nothing/],
+  [['delete', 'disk'], 1, /disk@a; .*--recursive/],
+  [['delete', 'disk@a'], 1, /disk@a by backup; nothing was deleted/],
+  [['delete', 'disk', '--recursive', '--force'], 1, /disk@a by backup; nothing was deleted/],
+  [['rollback', 'disk'], 2, /VOLUME@NAME/],
+  [['rollback', 'disk@nothing'], 1, /disk@nothing/],
+  [['resize', 'disk'], 2, /resize VOLUME SIZE/],
+  [['resize', 'disk', '1M', '--size', '1M'], 2, /once/],
+  [['resize', 'disk', 'large'], 2, /20G, 512MiB/],
+  [['resize', 'disk', '1000'], 2, /multiple of 512/],
+  [['resize', 'disk', '-1G'], 2, /-1G.*--help/],
+  [['resize', 'disk', '512K'], 2, /--shrink/],
+  [['resize', 'disk@a', '2M'], 2, /snapshot/],
+  // Holds and priorities.
+  [['hold', 'disk', '--owner', 'me'], 2, /VOLUME@NAME/],
+  [['hold', 'disk@nothing', '--owner', 'me'], 1, /disk@nothing/],
+  [['hold', 'disk@a'], 2, /--owner.*--help/],
+  [['hold', 'disk@a', '--owner', ''], 2, /1 to 128 printable/],
+  [['hold', 'disk@a', '--owner', 'me', '--reason', 'two\nlines'], 2, /printable/],
+  [['hold', 'disk@a', '--owner', 'me', '--until', '2020-01-01'], 2, /in the future/],
+  [['hold', 'disk@a', '--owner', 'me', '--until', '0s'], 2, /in the future/],
+  [['hold', 'disk@a', '--owner', 'me', '--until', 'soon'], 2, /2027-01-31.*12h/],
+  [['release', 'disk@a', '--owner', 'me'], 1, /"me" does not hold disk@a; held by "backup"/],
+  [['release', 'disk@a'], 2, /--owner.*--help/],
+  [['priority', 'disk@a', '-129'], 2, /-128 to 127/],
+  [['priority', 'disk@a', '128'], 2, /-128 to 127/],
+  [['priority', 'disk@a', 'high'], 2, /-128 to 127/],
+  [['priority', 'disk@a', '1.5'], 2, /-128 to 127/],
+  [['priority', 'disk', '5'], 2, /VOLUME@NAME/],
+  // Questions about versions.
+  [['diff', 'disk@a', 'nobody'], 1, /nobody/],
+  [['diff', 'disk@nothing', 'disk'], 1, /nothing/],
+  [['diff', 'disk'], 2, /to.*--help/],
+  [['du', 'disk', 'nobody'], 1, /nobody/],
   // Images.
   [['import', 'new', 'missing.raw'], 1, /missing\.raw.*check/],
   [['import', 'new', 'empty.raw'], 2, /empty/],

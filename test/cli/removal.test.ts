@@ -5,6 +5,7 @@ import path from 'node:path';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
 import { reachStore } from '../../src/cli/reach-store.ts';
 import * as nbd from '../../src/nbd/protocol.ts';
+import type { Door } from '../../src/server/door.ts';
 import type { VersionWithSpace } from '../../src/volume/summary.ts';
 import { RawClient } from '../nbd/raw-client.ts';
 import { temporaryDirectory } from '../server/served.ts';
@@ -34,13 +35,29 @@ async function newStore(owner = 'a server'): Promise<string> {
   return store;
 }
 
-/** Makes `disk` of 1 MiB full of `text`. */
-async function importDisk(store: string, text: string): Promise<void> {
-  await ok(store, ['import', 'disk', '-', '--force', '--size', '1M'], { input: Buffer.alloc(MIB, text) });
+/** `disk`, of 1 MiB, is full of `text`; made if it is missing. */
+async function fillDisk(store: string, text: string): Promise<void> {
+  await through(store, async (door) => {
+    const has = (await door.list()).some(({ name }) => name === 'disk');
+    if (!has) await door.create('disk', MIB);
+    const disk = await door.disk('disk');
+    await disk.write(0, [Buffer.alloc(MIB, text)]);
+    disk.release();
+  });
+}
+
+/** Through a door of this process: what is tested are the commands between. */
+async function through<T>(store: string, work: (door: Door) => Promise<T>): Promise<T> {
+  const door = await reachStore(store);
+  try {
+    return await work(door);
+  } finally {
+    await door.close();
+  }
 }
 
 async function list(store: string): Promise<VersionWithSpace[]> {
-  return JSON.parse(await ok(store, ['list', '--json'])) as VersionWithSpace[];
+  return await through(store, (door) => door.listWithSpace({}));
 }
 
 async function names(store: string): Promise<string[]> {
@@ -48,9 +65,14 @@ async function names(store: string): Promise<string[]> {
 }
 
 async function bytesOf(store: string, name: string): Promise<Buffer> {
-  const { code, bytes, err } = await run(['--store', store, 'export', name, '-']);
-  expect({ code, err }).toEqual({ code: 0, err: '' });
-  return bytes;
+  return await through(store, async (door) => {
+    const disk = await door.disk(name);
+    try {
+      return await disk.read(0, disk.sizeBytes);
+    } finally {
+      disk.release();
+    }
+  });
 }
 
 /** Runs what must be refused with one sentence, and with nothing changed. */
@@ -87,12 +109,12 @@ async function writeDisk(client: RawClient, offset: number, bytes: Buffer): Prom
 describe.each(['nobody', 'a server'])('when %s has the store', (owner) => {
   it('snapshots, clones and volumes are deleted, and others keep what they inherit', async () => {
     const store = await newStore(owner);
-    await importDisk(store, 'first');
+    await fillDisk(store, 'first');
     await ok(store, ['snapshot', 'disk@a']);
-    await importDisk(store, 'second');
+    await fillDisk(store, 'second');
     await ok(store, ['snapshot', 'disk@b']);
     await ok(store, ['clone', 'disk@a', 'copy']);
-    await importDisk(store, 'third');
+    await fillDisk(store, 'third');
     expect(await ok(store, ['delete', 'disk@a'])).toBe('deleted disk@a\n');
     expect(await names(store)).toEqual(['copy', 'disk', 'disk@b']);
     await refused(store, ['delete', 'disk'], 1, /disk has snapshots: disk@b; .*--recursive/);
@@ -113,7 +135,7 @@ describe.each(['nobody', 'a server'])('when %s has the store', (owner) => {
 
   it('all that is named with a volume is enough: no --recursive is asked for', async () => {
     const store = await newStore(owner);
-    await importDisk(store, 'x');
+    await fillDisk(store, 'x');
     await ok(store, ['snapshot', 'disk@a']);
     await ok(store, ['snapshot', 'disk@b']);
     expect(await ok(store, ['delete', 'disk@b', 'disk', 'disk@a'])).toBe(
@@ -124,7 +146,7 @@ describe.each(['nobody', 'a server'])('when %s has the store', (owner) => {
 
   it('a name can be used again at once, for an empty disk', async () => {
     const store = await newStore(owner);
-    await importDisk(store, 'old');
+    await fillDisk(store, 'old');
     expect((await bytesOf(store, 'disk')).includes('old')).toBe(true);
     await ok(store, ['delete', 'disk']);
     await ok(store, ['create', 'disk', '--size', '64K']);
@@ -133,12 +155,12 @@ describe.each(['nobody', 'a server'])('when %s has the store', (owner) => {
 
   it('a volume goes back to a snapshot and forward again, and nothing is lost on the way', async () => {
     const store = await newStore(owner);
-    await importDisk(store, 'first');
+    await fillDisk(store, 'first');
     await ok(store, ['snapshot', 'disk@a']);
     expect(await ok(store, ['rollback', 'disk@a'])).toBe(
       'rolled disk back to disk@a; it had not changed since a snapshot\n',
     );
-    await importDisk(store, 'second');
+    await fillDisk(store, 'second');
     const said = await ok(store, ['rollback', 'disk@a']);
     const saved = /what it was before is (disk@before-rollback-\d{8}T\d{6}Z)\n$/.exec(said)?.[1];
     expect(saved).toBeDefined();
@@ -166,7 +188,7 @@ describe.each(['nobody', 'a server'])('when %s has the store', (owner) => {
 
   it('what has another name is found under that, and no longer under the old one', async () => {
     const store = await newStore(owner);
-    await importDisk(store, 'kept');
+    await fillDisk(store, 'kept');
     await ok(store, ['snapshot', 'disk@a']);
     await ok(store, ['snapshot', 'disk@b']);
     expect(await ok(store, ['rename', 'disk@a', 'first'])).toBe('renamed disk@a to disk@first\n');
@@ -190,7 +212,7 @@ describe.each(['nobody', 'a server'])('when %s has the store', (owner) => {
 
   it('a volume grows and shrinks, and what was cut off reads as zeros for ever', async () => {
     const store = await newStore(owner);
-    await importDisk(store, 'x');
+    await fillDisk(store, 'x');
     await ok(store, ['snapshot', 'disk@a']);
     expect(await ok(store, ['resize', 'disk', '2M'])).toMatch(/^disk has 2 MiB now; .*reconnect\n$/);
     await refused(store, ['resize', 'disk', '1M'], 2, /2097152 bytes.*--shrink/);
@@ -217,7 +239,7 @@ describe.each(['nobody', 'a server'])('when %s has the store', (owner) => {
 describe('a volume that a client works on', () => {
   it('is not deleted or rolled back, but with --force, which disconnects the client', async () => {
     const store = await newStore();
-    await importDisk(store, 'first');
+    await fillDisk(store, 'first');
     await ok(store, ['snapshot', 'disk@a']);
     const client = await attach(store, 'disk');
     expect(await writeDisk(client, 0, Buffer.alloc(4096, 'second'))).toBe(0);
@@ -270,7 +292,7 @@ describe('a volume that a client works on', () => {
 
   it('keeps its size for clients until they connect again', async () => {
     const store = await newStore();
-    await importDisk(store, 'x');
+    await fillDisk(store, 'x');
     const client = await attach(store, 'disk');
     await ok(store, ['resize', 'disk', '2M']);
     const behind = { type: nbd.NBD_CMD_READ, offset: MIB, length: 4096 };

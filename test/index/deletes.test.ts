@@ -7,7 +7,9 @@ import fs from 'node:fs';
 import { afterAll, describe, expect, it } from 'vitest';
 import { nextRegionOf, treesOf } from '../../src/index/dump.ts';
 import { ExtentRecount } from '../../src/index/extent-recount.ts';
+import { byRegion, type LabelledRow } from '../../src/index/extents.ts';
 import { HOLE, REGION_CHUNKS } from '../../src/index/pointers.ts';
+import { SpaceCount } from '../../src/index/space-count.ts';
 import { openLevel } from '../../src/volume/store.ts';
 import { Random, seeds } from '../support/random.ts';
 import { scratchDirectory } from '../support/stores.ts';
@@ -89,6 +91,54 @@ async function checkInvariants(rig: IndexRig): Promise<void> {
   expect([...rig.index.usage.entries()].sort()).toEqual([...usage].sort());
 }
 
+/** What versions take up, counted by brute force: who reads each pointer. */
+function countedSpace(
+  rig: IndexRig,
+  set: ReadonlySet<number>,
+): { versions: Map<number, number[]>; set: number } {
+  const readers = new Map<string, number[]>();
+  const versions = new Map(rig.visible().map((label) => [label, [0, 0]]));
+  const chunks = new Set([...rig.own.values()].flatMap((own) => [...own.keys()]));
+  for (const label of rig.visible()) {
+    for (const chunk of chunks) {
+      const pointer = rig.expected(label, chunk);
+      if (pointer === undefined) continue;
+      const key = `${chunk} ${pointer.sequence}`;
+      const others = readers.get(key) ?? [];
+      others.push(label);
+      readers.set(key, others);
+      versions.get(label)![0]! += 1;
+    }
+  }
+  let inSet = 0;
+  for (const labels of readers.values()) {
+    if (labels.length === 1) versions.get(labels[0]!)![1]! += 1;
+    if (labels.every((label) => set.has(label))) inSet += 1;
+  }
+  return { versions, set: inSet };
+}
+
+/** Requires: all is in rows. */
+async function checkSpace(rig: IndexRig, random: Random): Promise<void> {
+  const set = new Set(rig.visible().filter(() => random.chance(40)));
+  const count = new SpaceCount(rig.versions, set);
+  const leaves = new Map<string, LabelledRow[]>();
+  for await (const [label, row] of rig.index.extents.readAll()) {
+    const node = rig.versions.get(label);
+    if (node === undefined) continue;
+    const key = `${node.tree} ${row.leaf}`;
+    leaves.set(key, [...(leaves.get(key) ?? []), [label, row]]);
+  }
+  for (const rows of leaves.values()) for (const [, there] of byRegion(rows)) count.add(there);
+  const counted = countedSpace(rig, set);
+  const found = new Map(
+    [...count.versions()].map(([label, { readChunks, ownChunks }]) => [label, [readChunks, ownChunks]]),
+  );
+  for (const [label, figures] of counted.versions)
+    expect([label, found.get(label)]).toEqual([label, figures]);
+  expect(count.setChunks).toBe(counted.set);
+}
+
 async function runHistory(rig: IndexRig, random: Random, steps: number): Promise<void> {
   for (let i = 0; i < steps; i++) {
     step(random, rig);
@@ -105,8 +155,9 @@ async function runHistory(rig: IndexRig, random: Random, steps: number): Promise
       if (random.chance(20)) await rig.commit();
       if (random.chance(5)) await rig.readAll();
     });
-    if (rig.pending.size > 0) continue;
     await rig.commit();
+    await checkSpace(rig, random);
+    if (rig.pending.size > 0) continue;
     await checkInvariants(rig);
     await rig.readAll();
   }

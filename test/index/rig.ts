@@ -335,6 +335,11 @@ export class IndexRig {
     return { segment: 1, offset: 4096 * this.#appends, append: this.#appends, at: 1_000_000 };
   }
 
+  /** Of the last operation. */
+  get sequence(): number {
+    return this.#sequence;
+  }
+
   get view(): VersionView {
     return new VersionView(this.versions, this.#sequence);
   }

@@ -5,7 +5,7 @@
  * Invariant: an error is one that a fault of this life explains; a client that is told of a poisoned store stops.
  */
 
-import { AssertionError, StoreError } from '../../src/base/errors.ts';
+import { AssertionError, hasCode, StoreError } from '../../src/base/errors.ts';
 import { CHUNK_BYTES } from '../../src/base/units.ts';
 import type { BlockDevice } from '../../src/volume/device.ts';
 import type { Store } from '../../src/volume/store.ts';
@@ -93,6 +93,12 @@ export class Clients {
         return await this.#clone();
       case 'create':
         return await this.#create();
+      case 'delete':
+        return await this.#delete();
+      case 'rollback':
+        return await this.#rollback();
+      case 'resize':
+        return await this.#resize();
       case 'checkpoint':
         marks.hit('checkpoint');
         await this.#try(() => this.#of.store.checkpoint());
@@ -130,10 +136,16 @@ export class Clients {
         this.isPoisoned = true;
         marks.hit('poisoned');
       }
+      // Deleted, rolled back or made smaller by another client meanwhile.
+      const isTaken = code === 'CLOSED' || code === 'NOT_FOUND' || code === 'IN_USE';
+      if (isTaken && this.#mayTakeAway) {
+        marks.hit('request of a version that was taken away');
+        return false;
+      }
       const isUsual = code === 'IO' || code === 'NO_SPACE' || code === 'POISONED';
       if (error instanceof AssertionError || !isUsual)
         oracle.fail(`a client was told ${code}: ${(error as Error).message}`);
-      else if (faults.injected === 0 && !isFull)
+      else if (faults.injected === 0 && !isFull && !(code === 'NO_SPACE' && this.#mayTakeAway))
         oracle.fail(`nothing failed, and a client was told ${code}: ${(error as Error).stack}`);
       return false;
     }
@@ -146,13 +158,18 @@ export class Clients {
 
   async #use<T>(name: string, work: (device: BlockDevice) => Promise<T>): Promise<T> {
     let device = this.#devices.get(name);
-    if (device === undefined) {
+    // One that was opened before a resize has the old size.
+    if (device === undefined || device.sizeBytes !== this.#of.store.show(name).size) {
       device = this.#of.store.device(name);
       this.#devices.set(name, device);
     }
     this.#uses.set(name, (this.#uses.get(name) ?? 0) + 1);
     try {
       return await work(device);
+    } catch (error) {
+      // Whoever comes next opens what has the name then.
+      if (hasCode(error, 'CLOSED') && this.#devices.get(name) === device) this.#devices.delete(name);
+      throw error;
     } finally {
       this.#uses.set(name, this.#uses.get(name)! - 1);
     }
@@ -172,20 +189,17 @@ export class Clients {
   }
 
   /** Bytes of a volume: at any place, or whole chunks; mostly where others write as well. */
-  #range(version: Version): [offset: number, lengthBytes: number] {
+  #range(sizeBytes: number): [offset: number, lengthBytes: number] {
     const { random, profile } = this.#of;
-    const chunks = Math.ceil(version.sizeBytes / CHUNK_BYTES);
+    const chunks = Math.ceil(sizeBytes / CHUNK_BYTES);
     const count = random.between(1, Math.min(chunks, profile.writeChunksMax));
     const first = this.#hotChunk(chunks);
     if (!random.chance(profile.oddPercent)) {
       const offset = first * CHUNK_BYTES;
-      return [offset, Math.min(count * CHUNK_BYTES, version.sizeBytes - offset)];
+      return [offset, Math.min(count * CHUNK_BYTES, sizeBytes - offset)];
     }
-    const offset = Math.min(
-      first * CHUNK_BYTES + random.below(CHUNK_BYTES),
-      version.sizeBytes - WRITE_BYTES_MIN,
-    );
-    const longest = Math.min(count * CHUNK_BYTES, version.sizeBytes - offset);
+    const offset = Math.min(first * CHUNK_BYTES + random.below(CHUNK_BYTES), sizeBytes - WRITE_BYTES_MIN);
+    const longest = Math.min(count * CHUNK_BYTES, sizeBytes - offset);
     return [offset, random.between(WRITE_BYTES_MIN, Math.max(WRITE_BYTES_MIN, longest))];
   }
 
@@ -197,6 +211,11 @@ export class Clients {
     return chunks > 256 && random.chance(50)
       ? Math.min(chunks - 1, 256 - Math.floor(hot / 2) + chunk)
       : chunk;
+  }
+
+  /** As the store knows it: a change on its way to the log has not happened yet. */
+  #sizeOf({ name }: Version): number {
+    return this.#of.store.show(name).size;
   }
 
   #head(): Version | undefined {
@@ -214,7 +233,8 @@ export class Clients {
     const { random, profile, oracle, marks } = this.#of;
     const version = this.#head();
     if (version === undefined) return;
-    const [offset, lengthBytes] = isZero && random.chance(10) ? [0, version.sizeBytes] : this.#range(version);
+    const size = this.#sizeOf(version);
+    const [offset, lengthBytes] = isZero && random.chance(10) ? [0, size] : this.#range(size);
     const [first, last] = [offset, offset + lengthBytes - 1].map((at) => Math.floor(at / CHUNK_BYTES));
     if (isZero && oracle.isZeroing(version.volume!, first!, last!)) return;
     if (offset % CHUNK_BYTES !== 0 || lengthBytes % CHUNK_BYTES !== 0) marks.hit('write of part of a chunk');
@@ -241,7 +261,8 @@ export class Clients {
     const version = random.chance(60) ? this.#head() : random.pick(this.#known(oracle.live.all));
     if (version === undefined) return;
     const { name } = version;
-    const [offset, lengthBytes] = random.chance(20) ? [0, version.sizeBytes] : this.#range(version);
+    const size = this.#sizeOf(version);
+    const [offset, lengthBytes] = random.chance(20) ? [0, size] : this.#range(size);
     const target = Buffer.alloc(lengthBytes, 0xee);
     const reading = oracle.beginRead(version, offset, lengthBytes);
     const ok = await this.#try(() =>
@@ -276,7 +297,8 @@ export class Clients {
     if (oracle.hasWrites) marks.hit('snapshot while writes were under way');
     const snapshot = `s${Clients.#names++}`;
     const names = chosen.map((head) => `${head.name}@${snapshot}`);
-    if (await this.#try(() => store.snapshot(names))) oracle.changed(names);
+    if (await this.#try(() => store.snapshot(names)))
+      oracle.changed((change) => change.op === 'snapshot' && change.cuts[0]!.name === snapshot, snapshot);
   }
 
   async #clone(): Promise<void> {
@@ -286,7 +308,8 @@ export class Clients {
     if (sources.length === 0 || live.byLabel.size >= profile.versionsMax) return;
     const name = `v${Clients.#names++}`;
     marks.hit('clone');
-    if (await this.#try(() => store.clone(random.pick(sources).name, name))) oracle.changed([name]);
+    if (await this.#try(() => store.clone(random.pick(sources).name, name)))
+      oracle.changed((change) => change.op === 'clone' && change.name === name, name);
   }
 
   async #create(): Promise<void> {
@@ -294,7 +317,72 @@ export class Clients {
     if (oracle.live.heads.size >= profile.volumesMax) return;
     const name = `v${Clients.#names++}`;
     const sizeBytes = profile.volumeChunks * CHUNK_BYTES - 512 * random.below(8);
-    if (await this.#try(() => store.createVolume(name, sizeBytes))) oracle.changed([name]);
+    if (await this.#try(() => store.createVolume(name, sizeBytes)))
+      oracle.changed((change) => change.op === 'create' && change.name === name, name);
+  }
+
+  get #mayTakeAway(): boolean {
+    const takes: Action[] = ['delete', 'rollback', 'resize'];
+    return this.#of.profile.weights.some(([action, weight]) => weight > 0 && takes.includes(action));
+  }
+
+  async #delete(): Promise<void> {
+    const { random, oracle, marks, store } = this.#of;
+    const known = this.#known(oracle.live.all);
+    const chosen = new Set<Version>();
+    for (let i = random.pick([1, 1, 2, 4]); i > 0 && known.length > 0; i--) chosen.add(random.pick(known));
+    if (chosen.size === 0) return;
+    marks.hit('delete');
+    const labels = [...chosen].filter(({ volume }) => volume === undefined).map(({ label }) => label);
+    const volumes = [...chosen].flatMap(({ volume }) => volume ?? []);
+    for (const { name } of chosen) {
+      if (known.some((other) => other.name.startsWith(`${name}@`)))
+        marks.hit('delete of a volume with its snapshots');
+      if (store.list().some(({ parent, kind }) => parent === name && kind === 'volume'))
+        marks.hit('delete of what clones inherit from');
+    }
+    const names = [...chosen].map(({ name }) => name);
+    const ok = await this.#try(() => store.delete(names, { recursive: true, force: true }));
+    if (!ok) return;
+    oracle.changed(
+      (change) =>
+        change.op === 'delete' &&
+        volumes.every((volume) => change.volumes.includes(volume)) &&
+        (volumes.length > 0 || labels.every((label) => change.snapshots.includes(label))),
+      names.join(' '),
+    );
+  }
+
+  async #rollback(): Promise<void> {
+    const { random, profile, oracle, marks, store } = this.#of;
+    const snapshots = this.#known(oracle.live.snapshots);
+    if (snapshots.length === 0 || oracle.live.byLabel.size >= profile.versionsMax) return;
+    const snapshot = random.pick(snapshots);
+    marks.hit('rollback');
+    let saved: string | null = '';
+    const ok = await this.#try(async () => {
+      ({ saved } = await store.rollback(snapshot.name, { force: true }));
+    });
+    if (!ok) return;
+    if (saved === null) marks.hit('rollback of what had not changed');
+    oracle.changed((change) => change.op === 'rollback' && change.to === snapshot.label, snapshot.name);
+  }
+
+  /** To whole chunks: what stands behind the end of a chunk that is used in part is no part of the specification. */
+  async #resize(): Promise<void> {
+    const { random, profile, oracle, marks, store } = this.#of;
+    const head = this.#head();
+    if (head === undefined || head.sizeBytes % CHUNK_BYTES !== 0) return;
+    const { volume, name } = head;
+    const size = CHUNK_BYTES * random.between(1, profile.volumeChunks);
+    if (size === head.sizeBytes) return;
+    marks.hit(size < head.sizeBytes ? 'shrink' : 'growth');
+    if (!(await this.#try(() => store.resize(name, size, { shrink: true, force: true })))) return;
+    this.#devices.delete(name); // knows the old size
+    oracle.changed(
+      (change) => change.op === 'resize' && change.volume === volume && change.size === size,
+      name,
+    );
   }
 
   async #check(): Promise<void> {

@@ -14,7 +14,7 @@
 import { CHUNK_BYTES } from '../../src/base/units.ts';
 import { ENTRY_CATALOG, ENTRY_CHANGE, ENTRY_CHUNKS } from '../../src/log/entries.ts';
 import { RECORD_CLOSING, RECORD_FOOTER, type RecordHeader, segmentOfName } from '../../src/log/format.ts';
-import type { Change } from '../../src/volume/change.ts';
+import { type Change, labelsOf } from '../../src/volume/change.ts';
 import type { Witness } from './machine.ts';
 import type { Marks } from './marks.ts';
 import { recordIn, sameEntry, type SeenRecord } from './records.ts';
@@ -186,10 +186,13 @@ export class Oracle implements Witness {
     if (entry.kind === ENTRY_CATALOG) return;
     if (entry.kind === ENTRY_CHANGE) {
       const change = JSON.parse(entry.text) as Change;
-      const labels = change.op === 'snapshot' ? change.cuts.map((cut) => cut.label) : [change.label];
-      for (const label of labels) {
+      for (const label of labelsOf(change)) {
         this.#check(label > this.#highest.label, `label ${label} is used a second time`);
         this.#highest.label = Math.max(this.#highest.label, label);
+      }
+      if (change.op === 'resize' && change.cut !== null) {
+        const { first, count } = change.cut;
+        for (const reading of this.#readings) reading.addZeros(change.volume, first, first + count);
       }
       this.live.apply(entry);
       return;
@@ -284,16 +287,16 @@ export class Oracle implements Witness {
   }
 
   /** A change of the catalog that was answered: the disk must have it. */
-  changed(names: readonly string[]): void {
+  changed(isIt: (change: Change) => boolean, what: string): void {
     for (const record of this.#journal) {
       if (record.state !== 'written') continue;
       for (const { kind, text, sequence } of record.entries) {
-        if (kind !== ENTRY_CHANGE || !namesOf(text, this.live).includes(names[0]!)) continue;
+        if (kind !== ENTRY_CHANGE || !isIt(JSON.parse(text) as Change)) continue;
         this.answered = Math.max(this.answered, sequence);
         return;
       }
     }
-    this.fail(`${names[0]} was answered and is not in the log`);
+    this.fail(`${what} was answered and is not in the log`);
   }
 
   get hasWrites(): boolean {
@@ -443,11 +446,4 @@ function isMerged(
   // Nothing is behind the end of the disk: there may be zeros in the place of what was.
   const isLast = end === sizeBytes && after.subarray(to).equals(ZEROS.subarray(to));
   return to === CHUNK_BYTES || isLast || after.compare(before, to, CHUNK_BYTES, to, CHUNK_BYTES) === 0;
-}
-
-/** The versions that a change has made, by name. */
-function namesOf(text: string, versions: Versions): string[] {
-  const change = JSON.parse(text) as Change;
-  if (change.op !== 'snapshot') return [change.name];
-  return change.cuts.map((cut) => `${versions.heads.get(cut.volume)!.name}@${cut.name}`);
 }

@@ -2,6 +2,8 @@
 
 import { CHUNK_BYTES } from '../../src/base/units.ts';
 
+const ZEROS = Buffer.alloc(CHUNK_BYTES);
+
 export class Reading {
   readonly #version: string | number;
   readonly #offset: number;
@@ -29,6 +31,12 @@ export class Reading {
     if (candidates === undefined) return;
     candidates.push(bytes);
     this.wasChanged = true;
+  }
+
+  /** Chunks [first, end) read as zeros from now on. */
+  addZeros(volume: string, first: number, end: number): void {
+    for (const chunk of this.#candidates.keys())
+      if (chunk >= first && chunk < end) this.add(volume, chunk, ZEROS);
   }
 
   /** What is wrong with what was read, if anything. */

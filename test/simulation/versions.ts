@@ -86,7 +86,38 @@ export class Versions {
           this.#addHead(cut.volume, volumeName, head.sizeBytes, cut.label, new Map(head.chunks));
         }
         return;
+      case 'delete':
+        for (const volume of change.volumes) this.#removeVolume(volume);
+        for (const label of change.snapshots) this.byLabel.delete(label);
+        return;
+      case 'rollback': {
+        const head = this.heads.get(change.volume)!;
+        const { name } = head;
+        if (change.saved === null) this.byLabel.delete(head.label);
+        else head.name = `${name}@${change.saved.name}`;
+        head.volume = undefined;
+        const { chunks } = this.byLabel.get(change.to)!;
+        this.#addHead(change.volume, name, change.size, change.label, new Map(chunks));
+        return;
+      }
+      case 'resize': {
+        const head = this.heads.get(change.volume)!;
+        head.sizeBytes = change.size;
+        const end = Math.ceil(change.size / CHUNK_BYTES);
+        for (const chunk of [...head.chunks.keys()]) if (chunk >= end) head.chunks.delete(chunk);
+        return;
+      }
+      default:
+        throw new Error(`the specification does not know ${change.op}`);
     }
+  }
+
+  /** With all its snapshots. */
+  #removeVolume(volume: string): void {
+    const head = this.heads.get(volume)!;
+    this.heads.delete(volume);
+    for (const { label, name } of this.all)
+      if (label === head.label || name.startsWith(`${head.name}@`)) this.byLabel.delete(label);
   }
 
   #addHead(

@@ -295,7 +295,7 @@ class Model {
 /** A chunk of a disk, with zeros behind its end. */
 function chunkOf(bytes: Buffer, at: number): Buffer {
   const chunk = Buffer.alloc(CHUNK);
-  bytes.copy(chunk, 0, at * CHUNK, Math.min(bytes.length, (at + 1) * CHUNK));
+  bytes.subarray(at * CHUNK, (at + 1) * CHUNK).copy(chunk);
   return chunk;
 }
 
