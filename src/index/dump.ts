@@ -76,9 +76,11 @@ export class CanonicalForm {
   }
 
   #finishDeletes(blocks: Map<number, PointerBlock>): void {
-    for (const [label, block] of [...blocks]) {
+    const labels = [...blocks.keys()];
+    for (const label of labels) {
       const destiny = this.#destinies.get(label);
       if (destiny === undefined) continue;
+      const block = blocks.get(label)!;
       const orphans = orphansOf(label, block, (each) => blocks.get(each) ?? null, this.#view);
       let heir: PointerBlock | undefined;
       if (destiny !== label && orphans.count < block.count()) {

@@ -138,7 +138,7 @@ export function replaceEntries(
   row: Buffer | undefined,
   changed: ReadonlyMap<number, Buffer>,
 ): Buffer | undefined {
-  const slots: (Buffer | undefined)[] = new Array<Buffer | undefined>(LEAF_REGIONS);
+  const slots = Array.from<Buffer | undefined>({ length: LEAF_REGIONS });
   if (row !== undefined) {
     for (let at = CHECKSUM_BYTES; at < row.length; ) {
       const end = at + 1 + entryBytes(row, at + 1);

@@ -209,7 +209,7 @@ export class Catalog {
   }
 
   #removeVolume(volume: Volume, sequence: Sequence): void {
-    for (const snapshot of [...volume.snapshots.values()]) this.#removeSnapshot(snapshot, sequence);
+    for (const snapshot of volume.snapshots.values()) this.#removeSnapshot(snapshot, sequence);
     this.#volumes.delete(volume.name);
     this.#byUuid.delete(volume.uuid);
     this.#hide(volume.label, sequence);

@@ -5,6 +5,7 @@
 
 import { randomUUID } from 'node:crypto';
 import path from 'node:path';
+import { systemClock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
 import { NodeStorage } from '../base/node-storage.ts';
 import { OwnerLock } from '../base/owner-lock.ts';
@@ -30,6 +31,7 @@ export async function initStore(directory: string, options: InitOptions): Promis
   const segmentBytes = options.segmentBytes ?? SEGMENT_BYTES_DEFAULT;
   const capacityBytes = options.capacityBytes ?? 0;
   checkGeometry(segmentBytes, options.capacityBytes);
+  const now = systemClock.now();
   const storage = new NodeStorage(directory);
   // What a crash in the middle of this leaves (a lock, an empty log) is no store yet.
   const present = [...(await storage.list('.')), ...(await storage.list('log'))];
@@ -38,10 +40,9 @@ export async function initStore(directory: string, options: InitOptions): Promis
   }
   await storage.makeDirectory('.');
   await new NodeStorage(path.dirname(path.resolve(directory))).syncDirectory('.');
-  const lock = OwnerLock.acquire(path.join(directory, LOCK_PATH), Date.now());
+  const lock = OwnerLock.acquire(path.join(directory, LOCK_PATH), now);
   try {
     await storage.makeDirectory('log');
-    const now = Date.now();
     const uuid = Buffer.from(randomUUID().replaceAll('-', ''), 'hex');
     const first = { sequences: 1, appends: 1, labels: 1, segments: 1 };
     await createSuperblock(storage, {

@@ -104,10 +104,13 @@ export class Versions {
         const head = this.heads.get(change.volume)!;
         head.sizeBytes = change.size;
         const end = Math.ceil(change.size / CHUNK_BYTES);
-        for (const chunk of [...head.chunks.keys()]) if (chunk >= end) head.chunks.delete(chunk);
+        for (const chunk of head.chunks.keys()) if (chunk >= end) head.chunks.delete(chunk);
         return;
       }
-      default:
+      case 'rename':
+      case 'hold':
+      case 'release':
+      case 'priority':
         throw new Error(`the specification does not know ${change.op}`);
     }
   }

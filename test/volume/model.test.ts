@@ -237,7 +237,8 @@ class Model {
     const isSnapshot = name.includes('@');
     const to = `${isSnapshot ? `${name.split('@')[0]!}@` : ''}r${this.#names++}`;
     await this.store.rename(name, to);
-    for (const [each, bytes] of [...this.contents]) {
+    const before = [...this.contents];
+    for (const [each, bytes] of before) {
       if (each !== name && (isSnapshot || !each.startsWith(`${name}@`))) continue;
       this.forget([each]);
       this.contents.delete(each);
