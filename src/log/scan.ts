@@ -40,6 +40,14 @@ const COPY_SEARCH_BYTES = 5 << 20;
 /** The window of a scanner that was closed, for the next one: fresh memory is dear. */
 let spareWindow: Buffer | undefined;
 
+/** The log in use removes segments that it could not begin: what was listed may be gone. */
+async function openIfThere(storage: Storage, segment: number): Promise<StorageFile | undefined> {
+  return await storage.open(segmentPath(segment), 'read').catch((error: unknown) => {
+    if (hasCode(error, 'NOT_FOUND')) return undefined;
+    throw error;
+  });
+}
+
 /** A record whose header and table are whole; its payload has not been looked at. */
 export interface ScannedRecord {
   header: RecordHeader;
@@ -82,13 +90,8 @@ export class SegmentScanner {
 
   /** undefined if the file is missing or does not begin with the header of this segment of this store. */
   static async open(storage: Storage, uuid: Buffer, segment: number): Promise<SegmentScanner | undefined> {
-    let file: StorageFile;
-    try {
-      file = await storage.open(segmentPath(segment), 'read');
-    } catch (error) {
-      if (hasCode(error, 'NOT_FOUND')) return undefined;
-      throw error;
-    }
+    const file = await openIfThere(storage, segment);
+    if (file === undefined) return undefined;
     const bytes = Buffer.alloc(FIRST_RECORD_OFFSET);
     try {
       await file.read(bytes, 0, bytes.length, 0);
@@ -105,11 +108,16 @@ export class SegmentScanner {
     return undefined;
   }
 
-  /** A segment file whatever it begins with: only `allRecords` makes sense without a header. */
-  static async openAnyway(storage: Storage, uuid: Buffer, segment: number): Promise<SegmentScanner> {
+  /** A segment file whatever it begins with: without a header only `allRecords` makes sense. undefined if it is missing. */
+  static async openAnyway(
+    storage: Storage,
+    uuid: Buffer,
+    segment: number,
+  ): Promise<SegmentScanner | undefined> {
     const whole = await SegmentScanner.open(storage, uuid, segment);
     if (whole !== undefined) return whole;
-    const file = await storage.open(segmentPath(segment), 'read');
+    const file = await openIfThere(storage, segment);
+    if (file === undefined) return undefined;
     const header: SegmentHeader = {
       flags: 0,
       uuid,

@@ -126,6 +126,7 @@ export class LogTail {
   /** The highest watermark that anything in this file states. */
   async #highestWatermark(segment: number): Promise<number> {
     const scanner = await SegmentScanner.openAnyway(this.#storage, this.#uuid, segment);
+    if (scanner === undefined) return 0;
     try {
       let highest = scanner.header.durable;
       for await (const { header } of scanner.allRecords()) highest = Math.max(highest, header.durable);
@@ -171,6 +172,7 @@ export class LogTail {
     const segments = [first.segment];
     for (const segment of segments) {
       const scanner = await SegmentScanner.openAnyway(this.#storage, this.#uuid, segment);
+      if (scanner === undefined) continue;
       try {
         for await (const { header } of scanner.allRecords()) {
           if ((header.flags & RECORD_TAIL_REWRITTEN) !== 0 || header.durable >= first.firstAppend)

@@ -28,8 +28,13 @@ export function isOfDatabase(error: unknown): boolean {
   return (error as CodedError | undefined)?.code?.startsWith('LEVEL_') ?? false;
 }
 
-/** What a caller gets for an error of the index; a programmer's mistake stays one. */
+/**
+ * What a caller gets for an error of the index; a programmer's mistake stays one. That rows are damaged or a file of
+ * the index is missing is nobody's business outside: whoever gets that far has found no way to mend it.
+ */
 export function ofIndex(error: unknown, doing: string): unknown {
+  if (hasCode(error, 'INDEX_DAMAGED') || hasCode(error, 'NOT_FOUND'))
+    return new StoreError('IO', `${doing}: ${(error as Error).message}`, error);
   if (error instanceof AssertionError || error instanceof StoreError) return error;
   if (!isOfDatabase(error)) return fromSystemError(error, doing);
   const { message, cause } = error as Error;

@@ -34,6 +34,8 @@ import { isDamage, isOfDatabase, isTemporary, ofIndex, toReader } from './index-
 
 /** Room that LevelDB gets for a commit: the changes, once in its log and once in a table, and what it compacts with them. */
 const COMMIT_ROOM_BYTES = 32 << 20;
+/** How often an index is made anew that is in doubt again as soon as it is there. */
+const REBUILDS_MAX = 3;
 /** How long nothing that failed is tried again. */
 const RETRY_MS = 1000;
 /** Live chunks in a segment below which its memory is of more use elsewhere. */
@@ -331,13 +333,28 @@ export class IndexKeeper implements ExtentSource {
     await this.#rebuild();
   }
 
+  /** What damages an index may damage the new one as well, before it is opened. */
+  async #rebuild(): Promise<void> {
+    await this.#index.close().catch(() => undefined);
+    const { checkpoint } = this.#index;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        this.#index = await this.#makeAnew(checkpoint);
+        break;
+      } catch (error) {
+        if (!isDamage(error) || attempt === REBUILDS_MAX) throw error;
+        this.#environment.logger.warn({ err: error }, 'the index that was made anew is in doubt');
+      }
+    }
+    const { generation } = this.#index.checkpoint;
+    this.#environment.logger.info({ generation }, 'the index is whole again');
+  }
+
   /**
    * Makes the index anew as of its last commit; the overlays have what is behind that. Writes go on meanwhile, loads
    * wait. Nothing is appended, so that a full or poisoned store goes on being read.
    */
-  async #rebuild(): Promise<void> {
-    await this.#index.close().catch(() => undefined);
-    const { checkpoint } = this.#index;
+  async #makeAnew(checkpoint: CommitPosition): Promise<PointerIndex> {
     // A commit that was reported as failed may have been made.
     const until = Math.max(this.#indexedAppend, checkpoint.append);
     const overlays: Overlays = { active: new Overlay(), frozen: undefined };
@@ -363,9 +380,9 @@ export class IndexKeeper implements ExtentSource {
       throw error;
     }
     const reopened = await openIndex(this.#environment, this.overlays);
-    if (reopened === undefined) throw new StoreError('IO', 'the index that was made anew cannot be opened');
-    this.#index = reopened;
-    this.#environment.logger.info({ generation: reopened.checkpoint.generation }, 'the index is whole again');
+    if (reopened === undefined)
+      throw new StoreError('INDEX_DAMAGED', 'the index that was made anew cannot be opened');
+    return reopened;
   }
 
   /** Runs `work` right after a checkpoint, with no other before it ends; without one if the store is full. */

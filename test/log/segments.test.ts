@@ -6,7 +6,9 @@ import type { Storage, StorageFile } from '../../src/base/storage.ts';
 import {
   encodeEmptyRecord,
   encodeRecordHeader,
+  encodeSegmentHeader,
   RECORD_HEADER_BYTES,
+  SEGMENT_REWRITES_TAIL,
   segmentPath,
 } from '../../src/log/format.ts';
 import { recordEnd } from '../../src/log/scan.ts';
@@ -208,4 +210,44 @@ describe('open files of segments', () => {
     await expect(rig.files.read(9, target, 0, CHUNK, 4096)).rejects.toEqual(damaged);
     await rig.files.read(1, target, 0, CHUNK, MIB - CHUNK);
   });
+});
+
+describe('a file that is removed while the log is read', () => {
+  // As the log in use does with a segment that it could not make or begin.
+  const GONE = segmentPath(2);
+
+  async function withNext(flags: number | undefined): Promise<LogRig> {
+    const rig = await LogRig.begin();
+    await rig.write(0);
+    await rig.log.flush();
+    const end = (await readLog(rig.storage)).tail.end!;
+    const file = await rig.storage.open(GONE, 'create');
+    await file.allocate(MIB);
+    const { segment: predecessor, offset: predecessorEnd, checksum: predecessorChecksum } = end;
+    const chain = { predecessor, predecessorEnd, predecessorChecksum, firstAppend: end.append + 1 };
+    const rest = { uuid: UUID, segment: 2, segmentBytes: MIB, epoch: 0, durable: 0 };
+    if (flags !== undefined) await file.write([encodeSegmentHeader({ flags, ...chain, ...rest })], 0);
+    await file.close();
+    return rig;
+  }
+
+  for (const [what, flags] of [
+    ['nothing yet', undefined],
+    ['its header', 0],
+    ['the header of a tail that is written again', SEGMENT_REWRITES_TAIL],
+  ] as const) {
+    it(`and held ${what} is no part of it, and no error`, async () => {
+      for (let opens = 0; opens < 4; opens++) {
+        const rig = await withNext(flags);
+        const open = rig.storage.open.bind(rig.storage);
+        let left = opens;
+        rig.storage.open = async (path, mode) => {
+          if (path === GONE && left-- === 0) await rig.storage.remove(path);
+          return await open(path, mode);
+        };
+        const read = await readLog(rig.storage);
+        expect([read.entries.length, read.tail.damage], `gone after ${opens}`).toEqual([1, []]);
+      }
+    });
+  }
 });

@@ -3,6 +3,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
+import { CHECKPOINT_KEY } from '../../src/index/rows.ts';
 import { Store } from '../../src/volume/store.ts';
 import { ticks } from '../index/slow-database.ts';
 import { Random, seeds } from '../support/random.ts';
@@ -183,6 +185,55 @@ describe('damage that is found while the store is in use', () => {
     expect(isHeld).toBe(false);
     await fixture.readAll();
     await fixture.reopen();
+    await fixture.end();
+  });
+
+  /** Takes a row from the next indexes that are opened; answers how many there were. */
+  function spoilOpened(fixture: StoreFixture, count: number): () => number {
+    let spoiled = 0;
+    fixture.handles.watch = {
+      async before(call, [key]) {
+        if (call !== 'get' || !CHECKPOINT_KEY.equals(key as Buffer) || spoiled === count) return;
+        spoiled += 1;
+        const [usage] = await fixture.handles.rows('u');
+        await fixture.handles.current.del(usage![0]);
+      },
+    };
+    return () => spoiled;
+  }
+
+  it('and again in the index that was made anew: it is made once more, and nobody hears of it', async () => {
+    const fixture = await StoreFixture.make();
+    await fixture.reopen();
+    for (const [key] of await fixture.handles.rows('p')) await fixture.handles.current.del(key);
+    const spoiled = spoilOpened(fixture, 2);
+    await fixture.readAll();
+    expect(spoiled()).toBe(2);
+    await fixture.end();
+  });
+
+  it('and in every index that is made anew: errors that have a code of the outside, and it heals', async () => {
+    const fixture = await StoreFixture.make();
+    let now = 0;
+    await fixture.store.close();
+    await fixture.open({ ...systemClock, now: () => now });
+    for (const [key] of await fixture.handles.rows('p')) await fixture.handles.current.del(key);
+    const spoiled = spoilOpened(fixture, Number.POSITIVE_INFINITY);
+    for (let i = 0; i < 3; i++) {
+      await expect(fixture.readOne('a@1')).rejects.toMatchObject({ code: 'IO' });
+      await fixture.writeSome('b', 5).catch(() => undefined);
+      await expect(fixture.store.checkpoint()).rejects.toMatchObject({ code: 'IO' });
+    }
+    expect(spoiled()).toBe(3); // not three times for each request
+    fixture.handles.watch = {};
+    now = 10_000;
+    await fixture.readAll();
+    // Nor does one that opens the store hear of rows.
+    await fixture.store.close();
+    fs.rmSync(fixture.index, { recursive: true });
+    spoilOpened(fixture, 1);
+    await expect(fixture.open()).rejects.toMatchObject({ code: 'IO' });
+    await fixture.open();
     await fixture.end();
   });
 

@@ -209,4 +209,18 @@ export const INDEX_FAULTS: readonly Fault[] = [
     replacement: 'if (reached < 0)',
     tests: [KEEPER],
   },
+  {
+    name: 'an index that is damaged again as soon as it was made anew is not made once more',
+    file: 'src/volume/index-keeper.ts',
+    text: 'if (!isDamage(error) || attempt === REBUILDS_MAX) throw error;',
+    replacement: 'if (attempt > 0) throw error;',
+    tests: [KEEPER],
+  },
+  {
+    name: 'clients are told of damaged rows',
+    file: 'src/volume/index-errors.ts',
+    text: "if (hasCode(error, 'INDEX_DAMAGED') || hasCode(error, 'NOT_FOUND'))",
+    replacement: "if (hasCode(error, 'NOT_FOUND'))",
+    tests: [KEEPER],
+  },
 ];

@@ -292,6 +292,13 @@ export const LOG_FAULTS: readonly Fault[] = [
     tests: [TAIL],
   },
   {
+    name: 'a segment that is removed while the log is read is an error',
+    file: 'src/log/scan.ts',
+    text: "if (hasCode(error, 'NOT_FOUND')) return undefined;",
+    replacement: '',
+    tests: [SEGMENTS],
+  },
+  {
     name: 'a record is taken whatever it is chained to',
     file: 'src/log/scan.ts',
     text: 'if (record?.header.previousChecksum === previousChecksum) return record;',
