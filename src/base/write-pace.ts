@@ -8,7 +8,7 @@
 
 /** A write that takes longer has slept. */
 const SLOW_MS = 5;
-const PAUSE_MS_MIN = 1000;
+const PAUSE_MS_MIN = 100;
 const PAUSE_MS_MAX = 60_000;
 
 export class WritePace {

@@ -63,6 +63,7 @@ export class Transmission implements RequestOwner {
   /** Replies are flushed when what is being done is done. */
   #isServing = false;
   #isTurnScheduled = false;
+  #isFlushScheduled = false;
   /** Counted since the last turn that was scheduled: a quiet connection needs none. */
   #turnRequests = 0;
   #turnBytes = 0;
@@ -278,6 +279,7 @@ export class Transmission implements RequestOwner {
 
   finishWrite(request: WriteCommand, error: StoreError | undefined): void {
     this.#budget.give(request.lengthBytes);
+    this.#flushAfterStep();
     this.#finish(nbd.NBD_CMD_WRITE, request, error);
   }
 
@@ -393,8 +395,22 @@ export class Transmission implements RequestOwner {
 
   /** Requests that the device finishes together are answered together. */
   #scheduleFlush(): void {
-    if (!this.#isServing) this.#scheduleTurn();
+    if (!this.#isServing && !this.#isFlushScheduled) this.#scheduleTurn();
   }
+
+  /** Writes of one record finish in one step: behind it the client gets its answers, while the next batch is read. */
+  #flushAfterStep(): void {
+    if (this.#isFlushScheduled || this.#isServing) return;
+    this.#isFlushScheduled = true;
+    queueMicrotask(this.#flushStep);
+  }
+
+  readonly #flushStep = (): void => {
+    this.#isFlushScheduled = false;
+    if (this.#isClosed) return;
+    this.#replies.flush();
+    if (this.#isHeld) this.#scheduleTurn();
+  };
 
   #scheduleTurn(): void {
     if (this.#isTurnScheduled) return;

@@ -6,6 +6,9 @@ import { Budget } from '../../src/nbd/budget.ts';
 import * as nbd from '../../src/nbd/protocol.ts';
 import { HEADROOM_BYTES, ReplyBufferPool } from '../../src/nbd/reply-buffer.ts';
 import { ReplyWriter } from '../../src/nbd/reply-writer.ts';
+import { Transmission } from '../../src/nbd/transmission.ts';
+import { MemoryDevice } from './memory-device.ts';
+import { encodeRequest } from './raw-client.ts';
 
 /** A socket that copies what it is given only when the test says that it was sent, as a real one does. */
 class SlowSocket {
@@ -114,5 +117,26 @@ describe('replies', () => {
     expect(other.reserve(16).bytes.buffer).not.toBe(bytes.buffer);
     socket.takeAll();
     expect(budget.takenBytes).toBe(0);
+  });
+});
+
+describe('replies to writes', () => {
+  it('that finish in one step go out together, right behind it', async () => {
+    const { socket, budget, pool } = make();
+    const device = new MemoryDevice('disk', 2 ** 20);
+    device.holds = true;
+    const agreement = { device, structured: false, allocationContext: false, readOnly: false };
+    const logger = { warn: () => undefined, debug: () => undefined };
+    const transmission = new Transmission(socket as unknown as Socket, agreement, budget, pool, logger);
+    for (let cookie = 0; cookie < 3; cookie++) {
+      const header = encodeRequest({ type: nbd.NBD_CMD_WRITE, offset: cookie, length: 1, cookie });
+      transmission.receive(Buffer.from([...header, cookie]), undefined);
+    }
+    device.letGo();
+    expect(socket.pending.length).toBe(0);
+    await Promise.resolve();
+    expect(socket.pending.length).toBe(1);
+    socket.takeAll();
+    expect(socket.cookies).toEqual([0, 1, 2]);
   });
 });
