@@ -102,6 +102,15 @@ export class ExtentRow {
     }
   }
 
+  /** True if the version has no holes in the region at the front. */
+  hasDataOnly(): boolean {
+    let hasHoles = false;
+    this.forEachRun((_first, _count, kind) => {
+      if (kind === HOLE_POINTER) hasHoles = true;
+    });
+    return !hasHoles;
+  }
+
   /** Sets what the version has in the region at the front; what it has not, stays. */
   kindsInto(kinds: Uint8Array): void {
     this.forEachRun((first, count, kind) => kinds.fill(kind, first, first + count));
@@ -117,14 +126,17 @@ export type LabelledRow = readonly [label: number, row: ExtentRow];
 
 /** Regions of a leaf in order, each with the rows that stand there; they go on when the next region is asked for. */
 export function* byRegion(rows: Iterable<LabelledRow>): Generator<[region: number, rows: LabelledRow[]]> {
-  const slots: LabelledRow[][] = Array.from({ length: LEAF_REGIONS }, () => []);
+  const slots = Array.from<LabelledRow[] | undefined>({ length: LEAF_REGIONS });
   const place = (each: LabelledRow): void => {
     const { region } = each[1];
-    if (region >= 0) slots[region % LEAF_REGIONS]!.push(each);
+    if (region < 0) return;
+    const others = slots[region % LEAF_REGIONS];
+    if (others === undefined) slots[region % LEAF_REGIONS] = [each];
+    else others.push(each);
   };
   for (const each of rows) place(each);
   for (const there of slots) {
-    if (there.length === 0) continue;
+    if (there === undefined) continue;
     yield [there[0]![1].region, there];
     for (const each of there) {
       each[1].next();

@@ -33,26 +33,67 @@ export async function* diffVersions(
   const labels = [...a.own, ...b.own];
   if (labels.some((label) => keeper.isBehind(label))) await keeper.checkpoint();
   const end = Math.max(from.sizeBytes, to.sizeBytes);
-  let last: DiffExtent | undefined;
+  const extents = new ExtentList(end);
   for (const window of windowsOf(keeper, labels)) {
     for (const rows of await leavesOf(keeper, labels, window)) {
       for (const [region, there] of byRegion(rows)) {
-        for (const extent of extentsOf(await differenceIn(keeper, region, there, a, b), region, end)) {
-          if (
-            last !== undefined &&
-            last.type === extent.type &&
-            last.offset + last.length === extent.offset
-          ) {
-            last.length += extent.length;
-            continue;
-          }
-          if (last !== undefined) yield last;
-          last = extent;
-        }
+        if (!addWritten(extents, region, there, b))
+          extents.addKinds(region, await differenceIn(keeper, region, there, a, b));
       }
+      yield* extents.takeComplete();
     }
   }
-  if (last !== undefined) yield last;
+  yield* extents.takeAll();
+}
+
+/** Extents in order, merged; the last one may still grow. */
+class ExtentList {
+  readonly #end: number;
+  #extents: DiffExtent[] = [];
+
+  /** `end` is that of the larger disk, in bytes. */
+  constructor(end: number) {
+    this.#end = end;
+  }
+
+  add(first: number, count: number, type: DiffExtent['type']): void {
+    const offset = first * CHUNK_BYTES;
+    const length = Math.min(this.#end, offset + count * CHUNK_BYTES) - offset;
+    if (length <= 0) return;
+    const last = this.#extents.at(-1);
+    if (last?.type === type && last.offset + last.length === offset) last.length += length;
+    else this.#extents.push({ offset, length, type });
+  }
+
+  addKinds(region: number, kinds: Uint8Array): void {
+    for (let first = 0; first < REGION_CHUNKS; ) {
+      let next = first + 1;
+      while (next < REGION_CHUNKS && kinds[next] === kinds[first]) next += 1;
+      if (kinds[first] !== NO_POINTER)
+        this.add(
+          region * REGION_CHUNKS + first,
+          next - first,
+          kinds[first] === HOLE_POINTER ? 'hole' : 'data',
+        );
+      first = next;
+    }
+  }
+
+  takeComplete(): DiffExtent[] {
+    return this.#extents.splice(0, this.#extents.length - 1);
+  }
+
+  takeAll(): DiffExtent[] {
+    return this.#extents.splice(0);
+  }
+}
+
+/** Adds what the second version wrote in a region where nothing else happened; false if there is more to it. */
+function addWritten(extents: ExtentList, region: number, rows: readonly LabelledRow[], b: Side): boolean {
+  const [label, row] = rows[0]!;
+  if (rows.length > 1 || !b.own.has(label) || !row.hasDataOnly()) return false;
+  row.forEachRun((first, count) => extents.add(region * REGION_CHUNKS + first, count, 'data'));
+  return true;
 }
 
 function sidesOf(catalog: Catalog, from: Volume | Snapshot, to: Volume | Snapshot): [Side, Side] {
@@ -100,17 +141,4 @@ function readsZeros(block: PointerBlock, index: number): boolean {
 function isSame(a: PointerBlock, b: PointerBlock, index: number): boolean {
   if (readsZeros(a, index) || readsZeros(b, index)) return readsZeros(a, index) && readsZeros(b, index);
   return a.sequence(index) === b.sequence(index);
-}
-
-function* extentsOf(kinds: Uint8Array, region: number, end: number): Generator<DiffExtent> {
-  const start = region * REGION_CHUNKS * CHUNK_BYTES;
-  for (let first = 0; first < REGION_CHUNKS; ) {
-    let next = first + 1;
-    while (next < REGION_CHUNKS && kinds[next] === kinds[first]) next += 1;
-    const offset = start + first * CHUNK_BYTES;
-    const length = Math.min(end, start + next * CHUNK_BYTES) - offset;
-    if (kinds[first] !== NO_POINTER && length > 0)
-      yield { offset, length, type: kinds[first] === HOLE_POINTER ? 'hole' : 'data' };
-    first = next;
-  }
 }

@@ -1,15 +1,12 @@
-/** Holds, priorities, groups, and what versions hold and share, as users ask for them; and when a change is flushed. */
+/** Holds, priorities, groups, and what versions hold and share, as users ask for them. */
 
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, afterEach, describe, expect, it, vi } from 'vitest';
-import { StoreError } from '../../src/base/errors.ts';
 import { reachStore } from '../../src/cli/reach-store.ts';
-import { parseTime } from '../../src/cli/removal-commands.ts';
 import type { Door } from '../../src/server/door.ts';
-import { MemoryStore } from '../server/memory-store.ts';
-import { serveMemory, temporaryDirectory } from '../server/served.ts';
-import { MAIN, ok, run, Running, serve, stop } from './command.ts';
+import { temporaryDirectory } from '../server/served.ts';
+import { ok, run, type Running, serve, stop } from './command.ts';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 60_000 });
 
@@ -189,105 +186,5 @@ describe.each(['nobody', 'a server'])('when %s has the store', (owner) => {
     const taken = (await json(store, ['snapshot', ...group])) as { name: string; created: string }[];
     expect(taken.map(({ name }) => name)).toEqual(group);
     expect(new Set(taken.map(({ created }) => created)).size).toBe(1);
-  });
-});
-
-describe('a long comparison', () => {
-  it('is read to its end, however slowly, and let go by a reader that leaves', async () => {
-    const store = path.join(root, `store-${stores++}`);
-    const memory = new MemoryStore();
-    fs.mkdirSync(store);
-    const { door, end } = await serveMemory(memory, store);
-    await door.create('disk', MIB);
-    await door.snapshot(['disk@a']);
-    memory.extents = Array.from({ length: 50_000 }, (_, i) => {
-      return { offset: i * CHUNK, length: CHUNK, type: 'data' };
-    });
-    const lines = (await ok(store, ['diff', 'disk@a', 'disk', '--json'])).trimEnd().split('\n');
-    expect(lines.map((line) => JSON.parse(line) as object)).toEqual(memory.extents);
-    const leaving = new Running(MAIN, ['--store', store, 'diff', 'disk@a', 'disk']);
-    leaving.child.stdout!.once('data', () => leaving.child.stdout!.destroy());
-    expect(await leaving.ended).toMatchObject({ code: 0, err: '' });
-    await end();
-  });
-});
-
-describe('a change', () => {
-  const CHANGES = [
-    ['create', 'new', '--size', '1M'],
-    ['snapshot', 'disk@b'],
-    ['clone', 'disk@a', 'copy'],
-    ['rename', 'copy', 'renamed'],
-    ['resize', 'disk', '2M'],
-    ['priority', 'disk@a', '5'],
-    ['release', 'disk@a', '--owner', 'me'],
-    ['rollback', 'disk@a'],
-    ['delete', 'renamed'],
-  ];
-
-  it('is on the disk before it is reported, unless --no-sync says that it need not be', async () => {
-    const store = path.join(root, `store-${stores++}`);
-    fs.mkdirSync(store);
-    const memory = new MemoryStore();
-    const { door, end } = await serveMemory(memory, store);
-    await door.create('disk', MIB);
-    await door.snapshot(['disk@a']);
-    for (const args of CHANGES) {
-      const { flushes } = memory;
-      await ok(store, args);
-      expect(memory.flushes, args.join(' ')).toBe(flushes + 1);
-    }
-    const { flushes } = memory;
-    await ok(store, ['snapshot', 'disk@c', '--no-sync']);
-    await ok(store, ['delete', 'disk@c', '--no-sync']);
-    await ok(store, ['list']);
-    expect(memory.flushes).toBe(flushes);
-    // What the disk refuses is not reported as done.
-    memory.flush = async () => {
-      throw new StoreError('POISONED', 'a sync failed');
-    };
-    const ended = await run(['--store', store, 'snapshot', 'disk@d']);
-    expect(ended).toMatchObject({ code: 1, out: '', err: expect.stringContaining('a sync failed') });
-    await end();
-  });
-});
-
-describe('the end of a hold', () => {
-  const now = Date.parse('2026-06-15T12:00:00Z');
-
-  it.each([
-    ['2027-01-31', '2027-01-31T00:00:00.000Z'],
-    ['2028-02-29', '2028-02-29T00:00:00.000Z'],
-    ['2027-01-31T12:30Z', '2027-01-31T12:30:00.000Z'],
-    ['2027-01-31T12:30:15.5Z', '2027-01-31T12:30:15.500Z'],
-    ['2027-01-31T12:30:00+02:00', '2027-01-31T10:30:00.000Z'],
-    ['90s', '2026-06-15T12:01:30.000Z'],
-    ['90m', '2026-06-15T13:30:00.000Z'],
-    ['+12h', '2026-06-16T00:00:00.000Z'],
-    ['7d', '2026-06-22T12:00:00.000Z'],
-    ['2w', '2026-06-29T12:00:00.000Z'],
-  ])('%s is %s', (text, expected) => {
-    expect(new Date(parseTime(text, now)).toISOString()).toBe(expected);
-  });
-
-  it.each([
-    '',
-    'tomorrow',
-    '2027',
-    '2027-13-01',
-    '2027-02-29',
-    '2027-02-31',
-    '2027-01-31 12:00',
-    '2027-01-31T25:00Z',
-    '2027-01-31T12',
-    '2027-01-31 (or so)',
-    '31.1.2027',
-    '-1d',
-    '1.5h',
-    '9999999d',
-    '7y',
-    '7 d',
-  ])('is not %j', (text) => {
-    expect(() => parseTime(text, now)).toThrow(/is no time; write/);
   });
 });

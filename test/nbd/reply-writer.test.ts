@@ -7,7 +7,7 @@ import * as nbd from '../../src/nbd/protocol.ts';
 import { HEADROOM_BYTES, ReplyBufferPool } from '../../src/nbd/reply-buffer.ts';
 import { ReplyWriter } from '../../src/nbd/reply-writer.ts';
 import { Transmission } from '../../src/nbd/transmission.ts';
-import { MemoryDevice } from './memory-device.ts';
+import { MemoryDevice, MemoryExports } from './memory-device.ts';
 import { encodeRequest } from './raw-client.ts';
 
 /** A socket that copies what it is given only when the test says that it was sent, as a real one does. */
@@ -123,16 +123,22 @@ describe('replies', () => {
 describe('replies to writes', () => {
   it('that finish in one step go out together, right behind it', async () => {
     const { socket, budget, pool } = make();
-    const device = new MemoryDevice('disk', 2 ** 20);
-    device.holds = true;
-    const agreement = { device, structured: false, allocationContext: false, readOnly: false };
+    const exports = new MemoryExports();
+    const disk = exports.add(new MemoryDevice('disk', 2 ** 20));
+    disk.holds = true;
+    const agreement = {
+      device: exports.open('disk'),
+      structured: false,
+      allocationContext: false,
+      readOnly: false,
+    };
     const logger = { warn: () => undefined, debug: () => undefined };
     const transmission = new Transmission(socket as unknown as Socket, agreement, budget, pool, logger);
     for (let cookie = 0; cookie < 3; cookie++) {
       const header = encodeRequest({ type: nbd.NBD_CMD_WRITE, offset: cookie, length: 1, cookie });
       transmission.receive(Buffer.from([...header, cookie]), undefined);
     }
-    device.letGo();
+    disk.letGo();
     expect(socket.pending.length).toBe(0);
     await Promise.resolve();
     expect(socket.pending.length).toBe(1);

@@ -65,4 +65,32 @@ describe('a disk of a store door', () => {
     expect(await door.delete(['disk'], {})).toEqual(['disk']);
     await rig.close();
   });
+
+  it('gets a moment to be released: its client may have just hung up', async () => {
+    const { rig, door } = await withSnapshot();
+    const disk = await door.disk('disk@a');
+    const deleted = door.delete(['disk@a'], {});
+    await rig.rest();
+    rig.clock.advance(500);
+    disk.release();
+    expect(await deleted).toEqual(['disk@a']);
+    await rig.close();
+  });
+
+  it('is not the only one: whoever has attached is told when it is taken back', async () => {
+    const { rig, door } = await withSnapshot();
+    const told: string[] = [];
+    for (const name of ['disk', 'disk@a']) {
+      const device = rig.store.device(name);
+      device.attach(() => {
+        told.push(name);
+        device.release();
+      });
+    }
+    await door.rollback('disk@a', { force: true });
+    expect(told).toEqual(['disk']);
+    await door.delete(['disk'], { recursive: true, force: true });
+    expect(told).toEqual(['disk', 'disk@a']);
+    await rig.close();
+  });
 });
