@@ -66,8 +66,8 @@ export const INDEX_FAULTS: readonly Fault[] = [
   {
     name: 'usage rows of an earlier checkpoint are believed',
     file: 'src/index/pointer-index.ts',
-    text: 'check(index.#usage.digest === checkpoint!.usageDigest,',
-    replacement: 'check(index.#usage.digest >= 0,',
+    text: 'check(index.usage.digest === checkpoint!.usageDigest,',
+    replacement: 'check(index.usage.digest >= 0,',
     tests: [LOST_ROWS],
   },
   {
@@ -80,8 +80,8 @@ export const INDEX_FAULTS: readonly Fault[] = [
   {
     name: 'the rows of a region with one version are dropped by a commit',
     file: 'src/index/region-merge.ts',
-    text: 'sink.put(key, value);',
-    replacement: 'if (rows.length > 1) sink.put(key, value);',
+    text: 'if (row !== undefined) rows = [...rows, row];',
+    replacement: 'if (row !== undefined && rows.length > 0) rows = [...rows, row];',
     tests: [POINTER_INDEX],
   },
   {
@@ -143,16 +143,15 @@ export const INDEX_FAULTS: readonly Fault[] = [
   {
     name: "a checkpoint's frozen overlay is lost when its batch fails",
     file: 'src/index/pointer-index.ts',
-    text: 'await batch.write({ sync: true } as AbstractChainedBatchWriteOptions);',
-    replacement:
-      'this.#overlays.frozen = undefined;\n    await batch.write({ sync: true } as AbstractChainedBatchWriteOptions);',
+    text: 'const overlay = this.#overlays.frozen!;',
+    replacement: 'const overlay = this.#overlays.frozen!;\n      this.#overlays.frozen = undefined;',
     tests: [REPAIR],
   },
   {
     name: 'a commit of the index is not synced',
-    file: 'src/index/pointer-index.ts',
-    text: 'await batch.write({ sync: true } as AbstractChainedBatchWriteOptions);',
-    replacement: 'await batch.write({} as AbstractChainedBatchWriteOptions);',
+    file: 'src/index/index-batch.ts',
+    text: 'await this.#batch.write({ sync: true } as AbstractChainedBatchWriteOptions);',
+    replacement: 'await this.#batch.write({} as AbstractChainedBatchWriteOptions);',
     tests: [POINTER_INDEX],
   },
   {
@@ -191,7 +190,8 @@ export const INDEX_FAULTS: readonly Fault[] = [
   {
     name: 'after a failed batch the index is used on without being opened again',
     file: 'src/volume/index-keeper.ts',
-    text: 'if (index === this.#index) this.#startRepair(error, isDamage(error));',
+    text: `if (index === this.#index) this.#startRepair(error, isDamage(error));
+        await this.#repairing;`,
     replacement: '',
     tests: [REPAIR],
   },

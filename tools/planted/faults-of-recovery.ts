@@ -279,9 +279,9 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
   },
   {
     name: 'the path to the ancestors is lost when a catalog is read back',
-    file: 'src/volume/catalog.ts',
-    text: 'catalog.tree.add(label, parent, birth);',
-    replacement: 'catalog.tree.add(label, parent * 0, birth);',
+    file: 'src/volume/catalog-parts.ts',
+    text: 'catalog.tree.add(label, parent, birth, tree);',
+    replacement: 'catalog.tree.add(label, parent * 0, birth, tree);',
     tests: [inVolume('index-keeper'), RECOVERY],
   },
   {

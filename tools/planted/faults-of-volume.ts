@@ -153,23 +153,15 @@ export const VOLUME_FAULTS: readonly Fault[] = [
   },
   {
     name: 'a snapshot takes effect when it is on the disk, not in the step in which it is written',
-    file: 'src/volume/store.ts',
-    text: `const owner = new AppendPromise((append) => {
-        catalog.apply(change, append.sequence);
-        if (change.op === 'snapshot') {
-          for (const cut of change.cuts) this.#disks.get(cut.volume)?.moveTo(cut.label);
-        }
-      });
-      log.submit(Append.change(owner, JSON.stringify(change)));
-      await owner.promise;`,
+    file: 'src/volume/change-writer.ts',
+    text: `const owner = new AppendPromise((append) => this.#apply(change, append.sequence));
+    this.#log.submit(Append.change(owner, text));
+    await owner.promise;`,
     replacement: `const owner = new AppendPromise();
-      log.submit(Append.change(owner, JSON.stringify(change)));
-      const append = await owner.promise;
-      await log.flush();
-      catalog.apply(change, append.sequence);
-      if (change.op === 'snapshot') {
-        for (const cut of change.cuts) this.#disks.get(cut.volume)?.moveTo(cut.label);
-      }`,
+    this.#log.submit(Append.change(owner, text));
+    const append = await owner.promise;
+    await this.#log.flush();
+    this.#apply(change, append.sequence);`,
     tests: [DISK, MODEL],
   },
   {
@@ -182,21 +174,21 @@ export const VOLUME_FAULTS: readonly Fault[] = [
   },
   {
     name: 'a disk is forgotten while a write to it is under way',
-    file: 'src/volume/store.ts',
-    text: 'disk.whenIdle(() => {',
+    file: 'src/volume/open-disks.ts',
+    text: 'open.disk.whenIdle(() => {',
     replacement: '((now: () => void) => now())(() => {',
     tests: [DISK, MODEL],
   },
   {
     name: 'the directory of a new store is not synced in its parent',
-    file: 'src/volume/store.ts',
+    file: 'src/volume/init-store.ts',
     text: "await new NodeStorage(path.dirname(path.resolve(directory))).syncDirectory('.');",
     replacement: '',
     tests: [inVolume('init')],
   },
   {
     name: 'the directory of a new store is not synced itself',
-    file: 'src/volume/store.ts',
+    file: 'src/volume/init-store.ts',
     text: "await storage.syncDirectory('.');",
     replacement: '',
     tests: [inVolume('init')],

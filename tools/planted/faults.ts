@@ -5,12 +5,14 @@ import { DOOR_FAULTS } from './faults-of-doors.ts';
 import { INDEX_FAULTS } from './faults-of-index.ts';
 import { LOG_FAULTS } from './faults-of-log.ts';
 import { RECOVERY_FAULTS } from './faults-of-recovery.ts';
+import { VERSION_FAULTS } from './faults-of-versions.ts';
 import { VOLUME_FAULTS } from './faults-of-volume.ts';
 
 export const FAULTS: readonly Fault[] = [
   ...LOG_FAULTS,
   ...RECOVERY_FAULTS,
   ...INDEX_FAULTS,
+  ...VERSION_FAULTS,
   ...VOLUME_FAULTS,
   ...DOOR_FAULTS,
 ];
