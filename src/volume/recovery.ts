@@ -149,7 +149,10 @@ async function beginEpoch(
     throw new StoreError('CORRUPTION', `the log is damaged: ${lost.message}; run \`coppice fsck\``);
   }
   for (const damage of tail.damage) logger.error({ damage }, 'part of the log is damaged');
-  const resume = tail.closedCleanly ? await resumeSegment(storage, uuid, superblock, tail.end!) : undefined;
+  // Only behind a record that is proven: the header of a segment without one, and headers of empty segments before it,
+  // may be in the page cache only, and a link of the chain be lost when the power goes.
+  const goesOn = tail.closedCleanly && tail.provenEnd?.segment === tail.end?.segment;
+  const resume = goesOn ? await resumeSegment(storage, uuid, superblock, tail.end!) : undefined;
   const rewrite = resume === undefined && unproven.length > 0;
   const end = resume === undefined ? tail.provenEnd : tail.end;
   const numbers = await Numbers.begin(storage, superblock, {

@@ -341,7 +341,12 @@ export class Store {
     this.#checkOpen();
     const labels = names.map((name) => this.#catalog.find(name).label);
     const counted = await countSpace(this.#keeper, this.#catalog, new Set(labels));
-    const versions = names.map((name, i) => ({ name, ...counted.versions.get(labels[i]!)! }));
+    const versions = names.map((name, i) => {
+      const space = counted.versions.get(labels[i]!);
+      // Deleted while it was counted.
+      if (space === undefined) throw new StoreError('NOT_FOUND', `there is no ${name} any more`);
+      return { name, ...space };
+    });
     return { versions, reclaimable: counted.reclaimableBytes };
   }
 

@@ -17,6 +17,8 @@ export const PRIORITY_MAX = 127;
 const HOLDS_MAX = 64;
 const OWNER_CHARACTERS_MAX = 128;
 const REASON_CHARACTERS_MAX = 512;
+/** The last moment that a date can be. */
+const TIME_MS_MAX = 8.64e15;
 
 export interface HoldOptions {
   owner: string;
@@ -99,7 +101,7 @@ export class VersionChanges {
     checkText('owner of a hold', owner, OWNER_CHARACTERS_MAX);
     if (reason !== null) checkText('reason of a hold', reason, REASON_CHARACTERS_MAX);
     const now = this.#clock.now();
-    if (until !== null && !(Number.isSafeInteger(until) && until > now))
+    if (until !== null && !(Number.isSafeInteger(until) && until > now && until <= TIME_MS_MAX))
       throw new StoreError('INVALID_ARGUMENT', 'a hold must end in the future; choose a later time');
     await this.#writer.run(0, async () => {
       const snapshot = this.#catalog.find(name) as Snapshot;

@@ -55,6 +55,31 @@ describe('a cut', () => {
   });
 });
 
+describe('a segment without records', () => {
+  it('is a link that nothing hangs on once the store was opened: it may be in the page cache only', async () => {
+    const rig = await withVolume();
+    // Its first record fails, and so does its sync, which calls it clean; the next segment has the closing record.
+    for (const position of [undefined, 4096] as const) {
+      rig.storage.fail('write', { lands: false, ...(position === undefined ? {} : { position }) });
+      await rig.write('disk', CHUNK, chunk('failed')).catch(() => undefined);
+    }
+    const empty = rig.segments()[1]!;
+    rig.storage.fail('datasync', { path: new RegExp(segmentPath(empty)), sticky: true });
+    rig.storage.fail('write', { position: 4096, lands: false }); // the catalog of the last checkpoint
+    await rig.close().catch(() => undefined);
+    expect(rig.segments().length).toBe(4);
+    rig.kill();
+    await rig.open();
+    await rig.write('disk', CHUNK, chunk('later'));
+    await rig.store.flush();
+    rig.crash();
+    await rig.open();
+    const found = await rig.read('disk', 0, 2 * CHUNK);
+    expect(found.equals(Buffer.concat([chunk('flushed'), chunk('later')]))).toBe(true);
+    await rig.close();
+  });
+});
+
 describe('recovery that loses its power', () => {
   it('at any moment, with any one sector, keeps what was flushed', { timeout: 60_000 }, async () => {
     const rig = await withVolume();

@@ -13,7 +13,9 @@ import { ControlClient } from '../../src/server/control-client.ts';
 import { Store } from '../../src/volume/store.ts';
 import { fillVolume, measureLoad, type Measurement } from '../bench/fio.ts';
 
-const SERVED = path.resolve(import.meta.dirname, 'served.js');
+const COPPICE = path.resolve(import.meta.dirname, '../../src/cli/main.js');
+/** Loaded into the server: it prints how long its event loop is kept from its timers when it is asked. */
+const WATCH = path.resolve(import.meta.dirname, 'loop-watch.js');
 const RANDOM_WRITES = {
   name: 'randwrite',
   title: 'random 4 KiB writes, QD 32',
@@ -50,13 +52,13 @@ class Served {
   }
 
   static async start(store: string): Promise<Served> {
-    const child = spawn(process.execPath, [SERVED, store], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const child = spawn(process.execPath, ['--import', WATCH, COPPICE, '--store', store, 'serve'], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
     const lines = createInterface(child.stdout!)[Symbol.asyncIterator]();
-    let uri = '';
-    for (let line = await lines.next(); line.value !== 'ready'; line = await lines.next()) {
-      if (line.done === true) throw new Error('the server ended before it served');
-      uri ||= line.value;
-    }
+    const first = await lines.next();
+    if (first.done === true) throw new Error('the server ended before it served');
+    const uri = first.value;
     const control = await ControlClient.connect(path.join(store, 'control.sock'));
     return new Served(child, lines, uri, control!);
   }
@@ -64,7 +66,10 @@ class Served {
   /** Since it was asked last. */
   async loopDelay(): Promise<LoopDelay> {
     this.#child.kill('SIGUSR2');
-    return JSON.parse((await this.#lines.next()).value as string) as LoopDelay;
+    for (;;) {
+      const { value } = await this.#lines.next();
+      if ((value as string).startsWith('{')) return JSON.parse(value as string) as LoopDelay;
+    }
   }
 
   async stop(): Promise<void> {
