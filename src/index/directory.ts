@@ -91,7 +91,7 @@ const LEAF = 1;
 const MIDDLE = 2;
 const ROOT = 3;
 /** Nodes that are written before requests have their turn. */
-const NODES_AT_ONCE = 64;
+const NODES_AT_ONCE = 8;
 const LEAF_NODE_BYTES = 3 * 4 * LEAF_REGIONS;
 
 /** A commit is long: it stops again and again for whatever else there is to do. */

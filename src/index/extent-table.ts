@@ -18,7 +18,7 @@ export const WINDOW_REGIONS = WINDOW_LEAVES * LEAF_REGIONS;
 /** Leaves of a disk of 64 TiB: a label and a leaf make one number. */
 const LEAVES_MAX = 2 ** 18;
 /** Rows that a batch replaces before requests have their turn. */
-const ROWS_AT_ONCE = 64;
+const ROWS_AT_ONCE = 8;
 
 /** What is known of a version's rows in a window. */
 interface Window {

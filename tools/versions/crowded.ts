@@ -33,12 +33,13 @@ function* chunksBelow(count: number, seed: number): Generator<number> {
 }
 
 /** Requests in a second at a queue depth. */
-async function rate(ms: number, request: () => Promise<void>): Promise<number> {
+async function rate(ms: number, request: (target: Buffer) => Promise<void>): Promise<number> {
   let done = 0;
   const started = performance.now();
   const client = async (): Promise<void> => {
+    const target = Buffer.alloc(CHUNK_BYTES); // its own: what is read is verified where it lies
     while (performance.now() - started < ms) {
-      await request();
+      await request(target);
       done += 1;
     }
   };
@@ -53,9 +54,8 @@ async function readWriteRates(
   seed: number,
 ): Promise<{ read: number; write: number }> {
   const at = chunksBelow(chunks, seed);
-  const target = Buffer.alloc(CHUNK_BYTES);
   const bytes = Buffer.alloc(CHUNK_BYTES, seed);
-  const read = await rate(ms, async () => {
+  const read = await rate(ms, async (target) => {
     const offset = (at.next().value as number) * CHUNK_BYTES;
     if (!device.tryRead(target, 0, offset, CHUNK_BYTES)) await device.read(target, 0, offset, CHUNK_BYTES);
     else await Promise.resolve();
