@@ -133,6 +133,11 @@ export class Append {
   }
 }
 
+/** True if what is behind this entry depends on it: on labels that it makes, on the checkpoint that it begins. */
+export function takesEffect({ kind }: Append): boolean {
+  return kind === ENTRY_CHANGE || kind === ENTRY_CATALOG;
+}
+
 export interface AppendOwner {
   /** The entry is in the kernel's hands, or failed. Called in the order of the log; must not throw. */
   appended(append: Append, error: StoreError | undefined): void;

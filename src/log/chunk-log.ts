@@ -14,8 +14,7 @@
 
 import type { Clock } from '../base/clock.ts';
 import { fromSystemError, hasCode, StoreError } from '../base/errors.ts';
-import type { Append } from './append.ts';
-import { ENTRY_CATALOG, ENTRY_CHANGE } from './entries.ts';
+import { type Append, takesEffect } from './append.ts';
 import {
   RECORD_CLOSING,
   RECORD_TAIL_REWRITTEN,
@@ -32,6 +31,8 @@ import type { LogEnd, LogPosition } from './tail.ts';
 
 /** Unsynced bytes at which the log syncs by itself: bounds what recovery must write again. */
 const UNSYNCED_BYTES_MAX = 64 << 20;
+/** Unsynced bytes at which writes wait for the sync under way: bounds what a flush has to wait for. */
+const UNSYNCED_BYTES_LIMIT = 256 << 20;
 /** Bytes between two flushes below which the next segment is worth filling ahead: writing it twice costs less. */
 const FILL_FLUSH_BYTES = 256 << 10;
 /** Quiet after a flush before the watermark itself is put on the disk. */
@@ -94,6 +95,9 @@ export class ChunkLog {
   /** The last record closes the log: it states the watermark of all before it, and holds nothing itself. */
   #closing: boolean;
   #unsyncedBytes = 0;
+  /** Bytes that the sync under way covers, and its end. */
+  #syncingBytes = 0;
+  #dataSync: Promise<unknown> = Promise.resolve();
 
   #waiters: FlushWaiter[] = [];
   /** Set while a sync waits for its moment between two records: none is packed then. */
@@ -224,6 +228,10 @@ export class ChunkLog {
       await this.#syncGate;
       return undefined;
     }
+    if (this.#unsyncedBytes + this.#syncingBytes > UNSYNCED_BYTES_LIMIT) {
+      await this.#dataSync.catch(() => undefined);
+      return undefined;
+    }
     const issued = this.#issueAtOnce();
     if (issued === undefined) {
       // Without a next one this segment stays open: what is small still fits, the closing record above all.
@@ -238,6 +246,7 @@ export class ChunkLog {
     const segment = this.#segment;
     const waits = this.#queueHead < this.#queue.length;
     if (!waits || segment === undefined || this.#syncGate || this.#poison || this.#closed) return undefined;
+    if (this.#unsyncedBytes + this.#syncingBytes > UNSYNCED_BYTES_LIMIT) return undefined;
     const appends = this.#packer.choose(this.#queue, this.#queueHead, segment.roomBytes);
     if (!segment.fits(this.#packer.tableBytes, this.#packer.payloadBytes)) return undefined;
     return { appends, written: this.#issueRecord(segment, 0) };
@@ -281,7 +290,7 @@ export class ChunkLog {
     this.#unsyncedBytes += recordBytes;
     this.#cancelQuiet?.();
     this.#cancelQuiet = undefined;
-    if (this.#unsyncedBytes > UNSYNCED_BYTES_MAX && this.#syncing === undefined) this.#startSync();
+    if (this.#unsyncedBytes > UNSYNCED_BYTES_MAX && this.#syncing === undefined) this.#syncing = this.#sync();
   }
 
   async #begin(): Promise<SegmentWriter> {
@@ -349,12 +358,8 @@ export class ChunkLog {
     if (this.#durableAppend === this.#writtenAppend && this.#syncing === undefined) return Promise.resolve();
     return new Promise((resolve, reject) => {
       this.#waiters.push({ resolve, reject });
-      if (this.#syncing === undefined) this.#startSync();
+      if (this.#syncing === undefined) this.#syncing = this.#sync();
     });
-  }
-
-  #startSync(): void {
-    this.#syncing = this.#sync();
   }
 
   /** Ends in the step that finds no waiter: one that comes later, even in the same turn, starts a sync of its own. */
@@ -372,10 +377,12 @@ export class ChunkLog {
       const upTo = this.#writtenAppend;
       const sealed = this.#unsyncedSealed;
       this.#unsyncedSealed = [];
+      this.#syncingBytes = this.#unsyncedBytes;
       this.#unsyncedBytes = 0;
       const targets = this.#segment?.isDirty ? [...sealed, this.#segment] : sealed;
       for (const target of targets) target.syncIssued();
       const syncs = Promise.all(targets.map((target) => target.file.datasync()));
+      this.#dataSync = syncs;
       this.#syncGate = undefined;
       openGate();
       try {
@@ -386,6 +393,7 @@ export class ChunkLog {
         this.#syncing = undefined;
         return;
       }
+      this.#syncingBytes = 0;
       for (const segment of sealed) this.#files.unpin(segment.segment);
       this.#durableAppend = Math.max(this.#durableAppend, upTo);
       for (const waiter of served) waiter.resolve();
@@ -427,7 +435,7 @@ export class ChunkLog {
     while (this.#queue.length === 0 && this.#segment?.isFilled === false && !this.#closed) {
       await this.#segment.fillPiece();
       // By the one way that all syncs go: a second one beside a flush could take the report of its error away.
-      if (this.#segment?.isFilled && this.#syncing === undefined) this.#startSync();
+      if (this.#segment?.isFilled && this.#syncing === undefined) this.#syncing = this.#sync();
     }
   }
 
@@ -489,9 +497,4 @@ export class ChunkLog {
       await this.#supply.close();
     }
   }
-}
-
-/** True if what is behind this entry depends on it: on labels that it makes, on the checkpoint that it begins. */
-function takesEffect({ kind }: Append): boolean {
-  return kind === ENTRY_CHANGE || kind === ENTRY_CATALOG;
 }
