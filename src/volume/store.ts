@@ -65,6 +65,7 @@ import {
 export type { InitOptions } from './init-store.ts';
 
 export const CACHE_BYTES_DEFAULT = 256 << 20;
+
 /** Held by whoever has the store open. */
 export interface StoreLock {
   readonly owner: Owner;

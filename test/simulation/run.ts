@@ -26,6 +26,7 @@ import { hashOf, Scheduler } from './scheduler.ts';
 
 const UUID = Buffer.from('00112233445566778899aabbccddeeff', 'hex');
 const OPENINGS_MAX = 6;
+const REPAIR_RETRY_MS = 1001;
 const CACHE_BYTES = 1 << 20;
 /** Read at once where all is read. */
 const READ_BYTES = 256 << 10;
@@ -218,6 +219,8 @@ class Run {
     const store = this.#store!;
     faults.isOn = false;
     this.#machine.isServing = true;
+    // Deletes go on as soon as the store is open: a repair of the index that failed for them is tried again in a second.
+    if (faults.injected > 0) await scheduler.sleep(REPAIR_RETRY_MS);
     const found = new Map<string, Found>();
     for (const { name, size } of store.list()) {
       const device = store.device(name);
