@@ -111,20 +111,21 @@ export class PointerIndex {
     const value = await database.get(CHECKPOINT_KEY);
     openRow(CHECKPOINT_KEY, value);
     const checkpoint = decodeCheckpoint(value!);
-    check(checkpoint !== undefined, 'the index is of another revision');
-    check(checkpoint!.uuid.equals(uuid), 'the index belongs to another store');
-    const index = new PointerIndex(database, overlays, checkpoint!, cacheBytes);
+    if (checkpoint === undefined)
+      throw new StoreError('UNSUPPORTED_FORMAT', 'the index is of another revision');
+    check(checkpoint.uuid.equals(uuid), 'the index belongs to another store');
+    const index = new PointerIndex(database, overlays, checkpoint, cacheBytes);
     const digest = await index.directory.open();
-    check(digest === checkpoint!.rootsDigest, 'the roots are not those of the checkpoint');
+    check(digest === checkpoint.rootsDigest, 'the roots are not those of the checkpoint');
     for await (const [key, row] of database.iterator(keyRange('u'))) {
       const checksum = openRow(key, row);
       const { segment, liveChunks } = decodeUsage(key, row);
       index.usage.load(segment, liveChunks, checksum);
     }
-    check(index.usage.digest === checkpoint!.usageDigest, 'the usage rows are not those of the checkpoint');
+    check(index.usage.digest === checkpoint.usageDigest, 'the usage rows are not those of the checkpoint');
     await index.extents.open();
     check(
-      index.extents.digest === checkpoint!.windowsDigest,
+      index.extents.digest === checkpoint.windowsDigest,
       'the window rows are not those of the checkpoint',
     );
     return index;

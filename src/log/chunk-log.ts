@@ -29,9 +29,8 @@ import type { SegmentSupply } from './segment-supply.ts';
 import type { SegmentWriter } from './segment-writer.ts';
 import type { LogEnd, LogPosition } from './tail.ts';
 
-/** Unsynced bytes at which the log syncs by itself: bounds what recovery must write again. */
+/** Unsynced bytes at which the log syncs by itself, and those at which writes wait for that: a flush is never long. */
 const UNSYNCED_BYTES_MAX = 64 << 20;
-/** Unsynced bytes at which writes wait for the sync under way: bounds what a flush has to wait for. */
 const UNSYNCED_BYTES_LIMIT = 256 << 20;
 /** Bytes between two flushes below which the next segment is worth filling ahead: writing it twice costs less. */
 const FILL_FLUSH_BYTES = 256 << 10;

@@ -71,8 +71,15 @@ export async function* checkClosedStore(environment: CheckEnvironment): AsyncGen
         );
       } catch (error) {
         if (isTemporary(error)) throw ofIndex(error, 'opening the index');
-        const reason = hasCode(error, 'INDEX_DAMAGED') ? (error as Error).message : 'LevelDB cannot open it';
-        yield damage('INDEX_DAMAGED', `${reason}; it is made anew from the log when the store is opened`);
+        if (hasCode(error, 'UNSUPPORTED_FORMAT')) {
+          const message = (error as Error).message;
+          yield note('OTHER_INDEX', `${message}; it is made anew from the log when the store is opened`);
+        } else {
+          const reason = hasCode(error, 'INDEX_DAMAGED')
+            ? (error as Error).message
+            : 'LevelDB cannot open it';
+          yield damage('INDEX_DAMAGED', `${reason}; it is made anew from the log when the store is opened`);
+        }
       }
     }
     const from = index?.checkpoint;

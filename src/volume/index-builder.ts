@@ -3,6 +3,7 @@
  */
 
 import type { Clock } from '../base/clock.ts';
+import { hasCode } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Storage } from '../base/storage.ts';
 import type { IndexDatabase } from '../index/directory.ts';
@@ -46,7 +47,9 @@ export async function openIndex(
     await database?.close();
     // Not a reason to rebuild: the index is whole, and somebody holds it, or descriptors or room are short.
     if (isTemporary(error)) throw ofIndex(error, 'opening the index');
-    logger.warn({ err: error }, 'the index cannot be trusted and is made anew from the log');
+    if (hasCode(error, 'UNSUPPORTED_FORMAT'))
+      logger.info({ err: error }, 'the index is of another revision and is made anew from the log');
+    else logger.warn({ err: error }, 'the index cannot be trusted and is made anew from the log');
     return undefined;
   }
 }

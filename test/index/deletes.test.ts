@@ -200,4 +200,20 @@ describe('versions that are deleted', () => {
       await rig.index.close();
     });
   }
+
+  it('count as they were when the overlay froze: a delete that came later may still be lost', async () => {
+    const rig = await IndexRig.begin();
+    rig.apply({ op: 'create' });
+    rig.apply({ op: 'write', label: 1, first: 0, count: 4 });
+    await rig.commit();
+    rig.apply({ op: 'snapshot', label: 1 });
+    rig.apply({ op: 'write', label: 2, first: 0, count: 4 });
+    rig.index.freeze();
+    const { view } = rig;
+    rig.apply({ op: 'delete', labels: [1] });
+    await rig.index.commit(rig.position(), view);
+    expect((await rig.index.regionBlocks(1, 0)).get(1)?.count()).toBe(4);
+    await rig.prune();
+    expect((await rig.index.regionBlocks(1, 0)).get(1)).toBeUndefined();
+  });
 });

@@ -56,7 +56,9 @@ describe('the frozen store of format revision 1', () => {
       expect(store.show('copy').parent).toBe('copy@mid');
       expect(store.show('copy@mid').parent).toBe('disk@seed');
       await store.close();
-      expect(warnings).toEqual(withIndex ? [] : ['the index was made anew from the log']);
+      // The index is of an earlier revision.
+      const other = 'the index is of another revision and is made anew from the log';
+      expect(warnings).toEqual([...(withIndex ? [other] : []), 'the index was made anew from the log']);
       expect(await damageIn(Store.check(directory))).toEqual([]);
     });
   }

@@ -321,9 +321,12 @@ describe('resize', () => {
       const writes = Array.from({ length: 8 }, (_, i) =>
         write(other, 512 * i + 7, Buffer.alloc(300, 9)).catch(() => undefined),
       );
-      await store.rollback('a@1', { force: true });
+      const { saved } = await store.rollback('a@1', { force: true });
+      const whole = (): Promise<Buffer> => onStore(store, saved!, (each) => read(each, 0, CHUNK));
+      const kept = saved === null ? undefined : await whole();
       await Promise.all([resizing, ...writes]);
       other.release();
+      if (kept !== undefined) expect((await whole()).equals(kept)).toBe(true); // it never changes
       const bytes = await onStore(store, 'a', (each) => read(each, 0, CHUNK));
       expect(bytes.every((byte) => byte === 1)).toBe(true);
     }

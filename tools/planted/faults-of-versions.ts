@@ -5,6 +5,7 @@ import { type Fault, inIndex, inVolume } from './fault.ts';
 const DELETES = inIndex('deletes');
 const ORACLE = inIndex('oracle');
 const LOST_ROWS = inIndex('lost-rows');
+const CATALOG = inVolume('catalog');
 const MODEL = inVolume('model');
 const VERSIONS = inVolume('versions');
 
@@ -60,7 +61,7 @@ export const VERSION_FAULTS: readonly Fault[] = [
     file: 'src/index/version-tree.ts',
     text: 'return hidden > 0 && hidden <= this.#asOf;',
     replacement: 'return hidden > 0;',
-    tests: [VERSIONS],
+    tests: [DELETES],
   },
   {
     name: 'a prune forgets what a segment lost',
@@ -93,7 +94,7 @@ export const VERSION_FAULTS: readonly Fault[] = [
   {
     name: 'window rows of an earlier checkpoint are believed',
     file: 'src/index/pointer-index.ts',
-    text: 'index.extents.digest === checkpoint!.windowsDigest,',
+    text: 'index.extents.digest === checkpoint.windowsDigest,',
     replacement: 'index.extents.digest >= 0,',
     tests: [LOST_ROWS],
   },
@@ -116,7 +117,7 @@ export const VERSION_FAULTS: readonly Fault[] = [
     file: 'src/volume/catalog-parts.ts',
     text: "yield* inParts('pending', catalog.pending);",
     replacement: '',
-    tests: [VERSIONS],
+    tests: [CATALOG],
   },
   {
     name: 'a hidden version is named again after the store was opened',
