@@ -193,6 +193,9 @@ export class Oracle implements Witness {
       if (change.op === 'resize' && change.cut !== null) {
         const { first, count } = change.cut;
         for (const reading of this.#readings) reading.addZeros(change.volume, first, first + count);
+        // Until it has taken effect, what is cut off may still be read.
+        for (const [chunk, bytes] of this.live.heads.get(change.volume)!.chunks)
+          if (chunk >= first) record.replaced.push({ volume: change.volume, chunk, bytes });
       }
       this.live.apply(entry);
       return;

@@ -309,6 +309,30 @@ describe('resize', () => {
     await rig.close();
   });
 
+  it('that is under way when the volume is rolled back lets no write that waited for it through', async () => {
+    const rig = await CrashRig.begin();
+    await rig.open();
+    await rig.store.createVolume('a', SIZE);
+    await rig.store.snapshot(['a@1']);
+    let open: () => void = () => undefined;
+    const gate = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    rig.storage.gate = () => gate;
+    const resizing = rig.store.resize('a', CHUNK, { shrink: true });
+    await rig.rest();
+    const waiting = rig.write('a', 0, Buffer.alloc(CHUNK, 1)).then(
+      () => 'written',
+      ({ code }: StoreError) => code,
+    );
+    const rollback = rig.store.rollback('a@1', { force: true });
+    await rig.rest();
+    open();
+    await Promise.all([resizing, rollback]);
+    expect(await waiting).toBe('CLOSED');
+    await rig.close();
+  });
+
   it('and a rollback at the same time leave no write of before behind it', async () => {
     await put('a', 0, 1, 64);
     await store.snapshot(['a@1']);
