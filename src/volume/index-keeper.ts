@@ -105,6 +105,14 @@ export class IndexKeeper implements ExtentSource {
     return this.#index;
   }
 
+  /**
+   * The record that rows go up to: that of the checkpoint, or a later one, where a checkpoint was written whose catalog
+   * did not get into a full log whole.
+   */
+  get indexedAppend(): number {
+    return this.#index.checkpoint.segment === 0 ? this.#index.checkpoint.append : this.#indexedAppend;
+  }
+
   /** Resolves a region. Waits for a repair, or starts one, where the index is in doubt. @throws IO, CORRUPTION */
   async load(table: PageTable, lineage: Lineage, region: number): Promise<Page> {
     return await this.#trusting((index) => index.load(table, lineage, region));

@@ -411,7 +411,7 @@ export class Store {
     yield* checkSuperblock(this.#environment.storage);
     const findings: Finding[] = [];
     await this.#keeper.holding(async (index) => {
-      const until = index.checkpoint.append;
+      const until = this.#keeper.indexedAppend;
       const checked = { view: { index, overlay: undefined }, until, follow: () => undefined };
       for await (const finding of checkStore(this.#environment, checked)) findings.push(finding);
     });
