@@ -22,6 +22,13 @@ import { directoryKey, listKey, openRow, openStatedRow, sealRow } from './rows.t
 
 export type IndexDatabase = AbstractLevel<string | Buffer | Uint8Array, Buffer, Buffer>;
 
+/** What rows are read from: the database, or a snapshot of it. */
+export interface RowSource {
+  get(key: Buffer): Promise<Buffer | undefined>;
+  getMany(keys: Buffer[]): Promise<(Buffer | undefined)[]>;
+  iterator(range: { gte: Buffer; lt: Buffer }): AsyncIterable<[Buffer, Buffer]>;
+}
+
 /** A pointer row: its key has label and generation. */
 export interface RowReference {
   label: number;
@@ -194,16 +201,22 @@ const leafKey = (tree: number, leaf: number): number => tree * FANOUT * FANOUT +
 const middleKey = (tree: number, middle: number): number => tree * FANOUT + middle;
 
 export class Directory {
-  readonly #database: IndexDatabase;
+  readonly #database: RowSource;
   readonly #boundBytes: number;
-  readonly #roots = new Map<number, Root>();
+  readonly #roots: Map<number, Root>;
   readonly #middles = new Map<number, UpperNode>();
   /** In order of last use. */
   readonly #leaves = new Map<number, LeafNode>();
 
-  constructor(database: IndexDatabase, boundBytes: number) {
+  constructor(database: RowSource, boundBytes: number, roots: ReadonlyMap<number, Root> = new Map()) {
     this.#database = database;
     this.#boundBytes = boundBytes;
+    this.#roots = new Map(roots);
+  }
+
+  /** The directory as it is now, read from a source that stays as it is now. */
+  pinned(source: RowSource, boundBytes: number): Directory {
+    return new Directory(source, boundBytes, this.#roots);
   }
 
   get usedBytes(): number {

@@ -7,7 +7,7 @@
  */
 
 import { StoreError } from '../base/errors.ts';
-import { type IndexDatabase, othersFirst, type RowSink } from './directory.ts';
+import { othersFirst, type RowSink, type RowSource } from './directory.ts';
 import { encodeExtents, ExtentRow, LEAF_REGIONS, replaceEntries } from './extents.ts';
 import type { PointerBlock } from './pointers.ts';
 import { decodeWindow, encodeWindow, extentKey, keyRange, openRow, sealRow, windowKey } from './rows.ts';
@@ -31,13 +31,19 @@ interface Window {
 const windowOf = (leaf: number): number => Math.floor(leaf / WINDOW_LEAVES);
 
 export class ExtentTable {
-  readonly #database: IndexDatabase;
-  /** By label, then by number. */
-  readonly #windows = new Map<number, Map<number, Window>>();
+  readonly #database: RowSource;
+  /** By label, then by number. What is there for a label is replaced, never changed. */
+  readonly #windows: Map<number, ReadonlyMap<number, Window>>;
   #digest = 0;
 
-  constructor(database: IndexDatabase) {
+  constructor(database: RowSource, windows: ReadonlyMap<number, ReadonlyMap<number, Window>> = new Map()) {
     this.#database = database;
+    this.#windows = new Map(windows);
+  }
+
+  /** The table as it is now, to be read from a source that stays as it is now. */
+  pinned(source: RowSource): ExtentTable {
+    return new ExtentTable(source, this.#windows);
   }
 
   /** Reads every window row. @throws INDEX_DAMAGED */
@@ -71,19 +77,13 @@ export class ExtentTable {
   }
 
   set(label: number, number: number, window: Window | undefined): void {
-    let windows = this.#windows.get(label);
-    this.#digest ^= windows?.get(number)?.checksum ?? 0;
+    const windows = new Map(this.#windows.get(label));
+    this.#digest ^= windows.get(number)?.checksum ?? 0;
     this.#digest ^= window?.checksum ?? 0;
-    if (window === undefined) {
-      windows?.delete(number);
-      if (windows?.size === 0) this.#windows.delete(label);
-      return;
-    }
-    if (windows === undefined) {
-      windows = new Map();
-      this.#windows.set(label, windows);
-    }
-    windows.set(number, window);
+    if (window === undefined) windows.delete(number);
+    else windows.set(number, window);
+    if (windows.size === 0) this.#windows.delete(label);
+    else this.#windows.set(label, windows);
   }
 
   /** A version's rows in a window, in order. @throws INDEX_DAMAGED */

@@ -18,8 +18,10 @@ import type { Destinies } from './heirs.ts';
 import { type CommitPosition, IndexBatch } from './index-batch.ts';
 import { Overlay } from './overlay.ts';
 import { Page, type PageTable } from './pages.ts';
+import { PinnedIndex } from './pinned-index.ts';
 import { PointerBlock } from './pointers.ts';
 import { mergeRegion, type RegionRows } from './region-merge.ts';
+import { type Lineage, mergeRows, readBlocks } from './region-read.ts';
 import { pruneRegion } from './region-prune.ts';
 import {
   CHECKPOINT_KEY,
@@ -27,7 +29,6 @@ import {
   decodeCheckpoint,
   decodeUsage,
   keyRange,
-  mergePointerRow,
   openRow,
   openStatedRow,
   pointerKey,
@@ -36,21 +37,13 @@ import { UsageTable } from './usage.ts';
 import type { VersionView } from './version-tree.ts';
 
 export type { CommitPosition } from './index-batch.ts';
+export type { Lineage } from './region-read.ts';
 
-/** Rows that a load reads at once behind the first, and regions whose rows a commit reads at once. */
-const LOAD_ROWS = 32;
+/** Regions whose rows a commit reads at once. */
 const COMMIT_REGIONS = 32;
 /** Regions that a batch changes before requests have their turn: a quarter of a millisecond. */
 const REGIONS_AT_ONCE = 4;
 const NO_DESTINIES: Destinies = new Map();
-
-/** Where a version stands: which rows it reads. */
-export interface Lineage {
-  readonly tree: number;
-  /** The version itself: the newest of its path. */
-  readonly label: number;
-  readonly path: ReadonlySet<number>;
-}
 
 /** Changes since the checkpoint; `frozen` is what a commit is writing. They outlive a rebuild of the index. */
 export interface Overlays {
@@ -159,7 +152,7 @@ export class PointerIndex {
   async #resolve<R>(block: PointerBlock, lineage: Lineage, region: number, done: () => R): Promise<R> {
     const read = async (): Promise<void> => {
       block.reset();
-      await this.#mergeRows(block, lineage, region);
+      await mergeRows(this.#database, this.directory, block, lineage, region);
     };
     return await this.#overRows(read, (_, overlays) => {
       for (const overlay of overlays) overlay.mergeInto(block, lineage.tree, region, lineage.path);
@@ -200,6 +193,12 @@ export class PointerIndex {
     }
   }
 
+  /** The index as it is between two batches. Close what this answers. */
+  async pin(): Promise<PinnedIndex> {
+    while (this.#writing !== undefined) await this.#writing.catch(() => undefined);
+    return new PinnedIndex(this.#database, this.directory, this.extents);
+  }
+
   extentWindows(label: number): number[] {
     return this.extents.windows(label);
   }
@@ -209,30 +208,11 @@ export class PointerIndex {
     return this.#undisturbed(() => this.extents.read(label, window));
   }
 
-  /** Newest rows first, until every chunk has its pointer. */
-  async #mergeRows(block: PointerBlock, lineage: Lineage, region: number): Promise<void> {
-    const { tree, path } = lineage;
-    const list = await this.directory.rowList(tree, region);
-    list.passNewer(lineage.label);
-    // What a version wrote over as a whole hides all above it: its one row is often all there is to read.
-    let rows = list.next(1, path);
-    while (rows.length > 0) {
-      const keys = rows.map((row) => pointerKey(tree, region, row.label, row.generation));
-      const values = await this.#database.getMany(keys);
-      for (let i = 0; i < rows.length; i++) {
-        mergePointerRow(openStatedRow(keys[i]!, values[i], rows[i]!.checksum), block);
-      }
-      const following = list.next(LOAD_ROWS, path);
-      if (following.length > 0 && block.isFull()) return;
-      rows = following;
-    }
-  }
-
   /** Every version's own pointers in a region, as LevelDB has them. @throws INDEX_DAMAGED */
   async regionBlocks(tree: number, region: number): Promise<Map<number, PointerBlock>> {
     const rows = await this.directory.rows(tree, region);
     const labels = [...new Set(rows.map((row) => row.label))];
-    const blocks = await this.#readBlocks(tree, region, rows, labels);
+    const blocks = await readBlocks(this.#database, tree, region, rows, labels);
     return new Map(labels.map((label, i) => [label, blocks[i]!]));
   }
 
@@ -300,7 +280,7 @@ export class PointerIndex {
           region,
           rows,
           has: (label: number) => own.has(label),
-          read: (wanted: readonly number[]) => this.#readBlocks(tree, region, rows, wanted),
+          read: (wanted: readonly number[]) => readBlocks(this.#database, tree, region, rows, wanted),
         };
         const left = await pruneRegion(content, hidden, destinies, view, batch);
         if (left !== rows) await batch.directory.set(tree, region, rows.length, left);
@@ -341,29 +321,12 @@ export class PointerIndex {
       has: (label: number) => now.has(label),
       // Rows of this batch cannot be read yet: what they say is what was there before, and the overlay.
       read: async (wanted: readonly number[]) => {
-        const blocks = await this.#readBlocks(region.tree, region.region, region.rows, wanted);
+        const blocks = await readBlocks(this.#database, region.tree, region.region, region.rows, wanted);
         wanted.forEach((label, i) => overlay.mergeVersionInto(blocks[i]!, region.tree, region.region, label));
         return blocks;
       },
     };
     return await pruneRegion(content, [...ghosts], NO_DESTINIES, view, batch);
-  }
-
-  /** Own pointers of versions in a region, from those of `rows` that are theirs. @throws INDEX_DAMAGED */
-  async #readBlocks(
-    tree: number,
-    region: number,
-    rows: readonly RowReference[],
-    labels: readonly number[],
-  ): Promise<PointerBlock[]> {
-    const blocks = new Map(labels.map((label) => [label, new PointerBlock()]));
-    const own = rows.filter((row) => blocks.has(row.label));
-    const keys = own.map((row) => pointerKey(tree, region, row.label, row.generation));
-    const values = keys.length > 0 ? await this.#database.getMany(keys) : [];
-    own.forEach((row, i) => {
-      mergePointerRow(openStatedRow(keys[i]!, values[i], row.checksum), blocks.get(row.label)!);
-    });
-    return [...blocks.values()];
   }
 
   /** Regions with pointers in the overlay, and those with rows where a version was zeroed. */

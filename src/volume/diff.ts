@@ -4,15 +4,18 @@
  * Versions below the nearest common ancestor, on the two paths, have all pointers that make a difference: a chunk for
  * which none of them has one is read from the same pointer by both. Where they have data and only one side has any, that
  * is the answer; where there are holes, or pointers on both sides, both versions are resolved. Chunks that were written
- * again with the same bytes count as different. Source: versioned pointers (Phillips 2008).
+ * again with the same bytes count as different. All is read from the index of one moment: a delete that is finished
+ * meanwhile hands pointers from one version of a path to another. Source: versioned pointers (Phillips 2008).
  */
 
+import { StoreError } from '../base/errors.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import { byRegion, DATA_POINTER, HOLE_POINTER, type LabelledRow, NO_POINTER } from '../index/extents.ts';
+import type { PinnedIndex } from '../index/pinned-index.ts';
 import type { Lineage } from '../index/pointer-index.ts';
 import { HOLE, type PointerBlock, REGION_CHUNKS } from '../index/pointers.ts';
 import { leavesOf, windowsOf } from '../index/prune-batches.ts';
-import type { Catalog, Snapshot, Volume } from './catalog.ts';
+import { type Catalog, fullName, type Snapshot, type Volume } from './catalog.ts';
 import type { IndexKeeper } from './index-keeper.ts';
 import type { DiffExtent } from './summary.ts';
 
@@ -22,27 +25,35 @@ interface Side {
   own: Set<number>;
 }
 
-/** Extents that differ, in order, merged; as of this moment. @throws IO, CORRUPTION */
+/**
+ * Extents that differ, in order, merged; as of a moment between this call and the first answer.
+ * @throws NOT_FOUND (deleted before that moment), IO, CORRUPTION
+ */
 export async function* diffVersions(
   keeper: IndexKeeper,
   catalog: Catalog,
   from: Volume | Snapshot,
   to: Volume | Snapshot,
 ): AsyncGenerator<DiffExtent> {
-  const [a, b] = sidesOf(catalog, from, to);
-  const labels = [...a.own, ...b.own];
-  if (labels.some((label) => keeper.isBehind(label))) await keeper.checkpoint();
-  const end = Math.max(from.sizeBytes, to.sizeBytes);
-  const extents = new ExtentList(end);
-  for (const window of windowsOf(keeper, labels)) {
-    for (const rows of await leavesOf(keeper, labels, window)) {
-      for (const [region, there] of byRegion(rows)) {
-        if (!addWritten(extents, region, there, b))
-          extents.addKinds(region, await differenceIn(keeper, region, there, a, b));
+  const isBehind = ({ lineage }: Side): boolean => [...lineage.path].some((label) => keeper.isBehind(label));
+  if (sidesOf(catalog, from, to).some(isBehind)) await keeper.checkpoint();
+  const extents = new ExtentList(Math.max(from.sizeBytes, to.sizeBytes));
+  let done = 0;
+  yield* keeper.reading(async function* (index) {
+    const [a, b] = sidesOf(catalog, from, to);
+    const labels = [...a.own, ...b.own];
+    for (const window of windowsOf(index, labels)) {
+      for (const rows of await leavesOf(index, labels, window)) {
+        for (const [region, there] of byRegion(rows)) {
+          if (region < done) continue;
+          if (!addWritten(extents, region, there, b))
+            extents.addKinds(region, await differenceIn(index, region, there, a, b));
+          done = region + 1;
+        }
+        yield* extents.takeComplete();
       }
-      yield* extents.takeComplete();
     }
-  }
+  });
   yield* extents.takeAll();
 }
 
@@ -97,7 +108,10 @@ function addWritten(extents: ExtentList, region: number, rows: readonly Labelled
 }
 
 function sidesOf(catalog: Catalog, from: Volume | Snapshot, to: Volume | Snapshot): [Side, Side] {
-  const side = ({ label }: Volume | Snapshot): Side => {
+  const side = (version: Volume | Snapshot): Side => {
+    const { label } = version;
+    if (catalog.at(label) !== version)
+      throw new StoreError('NOT_FOUND', `there is no ${fullName(version)} any more`);
     const path = new Set(catalog.tree.path(label));
     return { lineage: { tree: catalog.tree.get(label)!.tree, label, path }, own: new Set(path) };
   };
@@ -112,7 +126,7 @@ function sidesOf(catalog: Catalog, from: Volume | Snapshot, to: Volume | Snapsho
 
 /** What the second version has in chunks that differ; NO_POINTER in others. */
 async function differenceIn(
-  keeper: IndexKeeper,
+  index: PinnedIndex,
   region: number,
   rows: LabelledRow[],
   a: Side,
@@ -124,7 +138,7 @@ async function differenceIn(
   for (const [label, row] of rows) if (b.own.has(label)) row.kindsInto(kinds);
   if (!kinds.includes(HOLE_POINTER) && rows.every(([label]) => b.own.has(label))) return kinds;
   for (const [label, row] of rows) if (a.own.has(label)) row.kindsInto(kinds);
-  const [before, after] = [await keeper.resolve(a.lineage, region), await keeper.resolve(b.lineage, region)];
+  const [before, after] = [await index.resolve(a.lineage, region), await index.resolve(b.lineage, region)];
   for (let i = 0; i < REGION_CHUNKS; i++) {
     if (kinds[i] === NO_POINTER) continue;
     if (isSame(before, after, i)) kinds[i] = NO_POINTER;

@@ -17,8 +17,8 @@ import type { ExtentRow } from '../index/extents.ts';
 import type { Destinies } from '../index/heirs.ts';
 import { Overlay } from '../index/overlay.ts';
 import type { Page, PageTable } from '../index/pages.ts';
+import type { PinnedIndex } from '../index/pinned-index.ts';
 import type { CommitPosition, Lineage, Overlays, PointerIndex } from '../index/pointer-index.ts';
-import type { PointerBlock } from '../index/pointers.ts';
 import type { ExtentSource, PruneBatch } from '../index/prune-batches.ts';
 import type { VersionView } from '../index/version-tree.ts';
 import { Append, AppendPromise } from '../log/append.ts';
@@ -118,11 +118,6 @@ export class IndexKeeper implements ExtentSource {
     return await this.#trusting((index) => index.load(table, lineage, region));
   }
 
-  /** What a version reads in a region. @throws IO, CORRUPTION */
-  async resolve(lineage: Lineage, region: number): Promise<PointerBlock> {
-    return await this.#trusting((index) => index.resolve(lineage, region));
-  }
-
   async nextRegion(tree: number, from: number, end: number): Promise<number> {
     return await this.#trusting((index) => index.nextRegion(tree, from, end));
   }
@@ -159,10 +154,38 @@ export class IndexKeeper implements ExtentSource {
       try {
         return await use(index);
       } catch (error) {
-        const overtaken = index !== this.#index || this.#isInRepair;
-        const inDoubt = isDamage(error) || (isOfDatabase(error) && !isTemporary(error));
-        if ((!overtaken && !inDoubt) || attempt === 3) throw toReader(error);
-        if (!overtaken) this.#startRepair(error, attempt > 0 || isDamage(error));
+        this.#failedToRead(error, index, attempt);
+      }
+    }
+  }
+
+  /** Returns if reading may be tried again, from an index that a repair has mended. @throws IO, CORRUPTION */
+  #failedToRead(error: unknown, index: PointerIndex, attempt: number): void {
+    const overtaken = index !== this.#index || this.#isInRepair;
+    const inDoubt = isDamage(error) || (isOfDatabase(error) && !isTemporary(error));
+    if ((!overtaken && !inDoubt) || attempt === 3) throw toReader(error);
+    if (!overtaken) this.#startRepair(error, attempt > 0 || isDamage(error));
+  }
+
+  /**
+   * Gives out what `read` gives out of the index of one moment; where the index has to be mended, `read` is begun again
+   * with that of another moment, and has to know how far it came. @throws IO, CORRUPTION
+   */
+  async *reading<T>(read: (index: PinnedIndex) => AsyncGenerator<T>): AsyncGenerator<T> {
+    for (let attempt = 0; ; attempt++) {
+      let index = this.#index;
+      const pinned = await this.#trusting((each) => {
+        index = each;
+        return each.pin();
+      });
+      try {
+        yield* read(pinned);
+        return;
+      } catch (error) {
+        if (hasCode(error, 'NOT_FOUND')) throw error; // the reader's own: what it reads for is gone
+        this.#failedToRead(error, index, attempt);
+      } finally {
+        await pinned.close();
       }
     }
   }
@@ -411,10 +434,8 @@ export class IndexKeeper implements ExtentSource {
           return work(index);
         });
       } catch (error) {
-        // A reader may have found damage first, and the index be closed and made anew since.
-        const overtaken = used !== undefined && (used !== this.#index || this.#isInRepair);
-        if ((!overtaken && !isDamage(error)) || attempt === 3) throw toReader(error);
-        if (!overtaken) this.#startRepair(error, true);
+        if (used === undefined) throw toReader(error);
+        this.#failedToRead(error, used, attempt);
       }
     }
   }

@@ -15,16 +15,24 @@ export function ticks(count: number): Promise<void> {
 
 type Call = (...args: unknown[]) => unknown;
 
+type WatchedCall = 'get' | 'getMany' | 'iterator' | 'write';
+
 /** What a test watches and holds up. */
 export interface Watch {
   /** Before a call reaches the database; `write` is that of a batch. */
-  before?(call: 'get' | 'getMany' | 'write', args: unknown[]): Promise<void> | void;
-  /** Before its answer is given back. */
-  after?(call: 'get' | 'getMany' | 'write', args: unknown[]): Promise<void> | void;
+  before?(call: WatchedCall, args: unknown[]): Promise<void> | void;
+  /** Before its answer is given back; of an iterator, behind its last row. */
+  after?(call: WatchedCall, args: unknown[]): Promise<void> | void;
 }
 
 export function watched(database: IndexDatabase, watch: Watch): IndexDatabase {
-  const wrap = (name: 'get' | 'getMany' | 'write', call: Call): Call => {
+  const wrapIterator = (call: Call) =>
+    async function* rows(...args: unknown[]): AsyncGenerator<unknown> {
+      await watch.before?.('iterator', args);
+      yield* call(...args) as AsyncIterable<unknown>;
+      await watch.after?.('iterator', args);
+    };
+  const wrap = (name: WatchedCall, call: Call): Call => {
     return async (...args: unknown[]): Promise<unknown> => {
       await watch.before?.(name, args);
       const answer = await call(...args);
@@ -40,6 +48,7 @@ export function watched(database: IndexDatabase, watch: Watch): IndexDatabase {
     get(target, property) {
       const value = bound(target, property);
       if (property === 'get' || property === 'getMany') return wrap(property, value as Call);
+      if (property === 'iterator') return wrapIterator(value as Call);
       if (property !== 'batch') return value;
       return (...args: unknown[]): unknown => {
         const batch = (value as Call)(...args) as object;

@@ -16,7 +16,7 @@ import type { Marks } from './marks.ts';
 import type { ClientWrite, Oracle } from './oracle.ts';
 import type { Action, Profile } from './profile.ts';
 import type { Scheduler } from './scheduler.ts';
-import type { Version } from './versions.ts';
+import { type Version, ZEROS } from './versions.ts';
 
 const WRITE_BYTES_MIN = 8;
 
@@ -99,6 +99,8 @@ export class Clients {
         return await this.#rollback();
       case 'resize':
         return await this.#resize();
+      case 'diff':
+        return await this.#diff();
       case 'checkpoint':
         marks.hit('checkpoint');
         await this.#try(() => this.#of.store.checkpoint());
@@ -385,9 +387,30 @@ export class Clients {
     );
   }
 
+  /** Of two snapshots: nothing writes to them, whatever else goes on. */
+  async #diff(): Promise<void> {
+    const { oracle, marks, store, random } = this.#of;
+    const snapshots = this.#known(oracle.live.snapshots);
+    if (snapshots.length < 2) return;
+    const [from, to] = [random.pick(snapshots), random.pick(snapshots)];
+    const [a, b] = [new Map(from.chunks), new Map(to.chunks)];
+    const listed = new Set<number>();
+    marks.hit('diff');
+    const ok = await this.#try(async () => {
+      for await (const { offset, length } of store.diff(from.name, to.name)) {
+        for (let at = offset; at < offset + length; at += CHUNK_BYTES) listed.add(at / CHUNK_BYTES);
+      }
+    });
+    if (!ok) return;
+    for (const chunk of new Set([...a.keys(), ...b.keys()])) {
+      const isSame = (a.get(chunk) ?? ZEROS).equals(b.get(chunk) ?? ZEROS);
+      if (!isSame && !listed.has(chunk))
+        oracle.fail(`chunk ${chunk} differs between ${from.name} and ${to.name}, and the diff has it not`);
+    }
+  }
+
   async #check(): Promise<void> {
     const { oracle, marks, store } = this.#of;
-
     marks.hit('check while in use');
     await this.#try(async () => {
       for await (const { severity, code, message } of store.check()) {

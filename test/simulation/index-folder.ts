@@ -207,6 +207,16 @@ class ChainedBatch {
   }
 }
 
+/** Rows of a moment. */
+interface RowsOfThen {
+  rows: Rows;
+  close(): Promise<void>;
+}
+
+interface ReadOptions {
+  snapshot?: RowsOfThen;
+}
+
 /** As one process has it open. */
 class OpenIndex {
   readonly #folder: IndexFolder;
@@ -240,16 +250,20 @@ class OpenIndex {
     });
   }
 
-  get(key: Buffer): Promise<Buffer | undefined> {
-    return this.#read(() => this.rows.get(textOf(key)));
+  get(key: Buffer, { snapshot }: ReadOptions = {}): Promise<Buffer | undefined> {
+    return this.#read(() => (snapshot ?? this).rows.get(textOf(key)));
   }
 
-  getMany(keys: readonly Buffer[]): Promise<(Buffer | undefined)[]> {
-    return this.#read(() => keys.map((key) => this.rows.get(textOf(key))));
+  getMany(keys: readonly Buffer[], { snapshot }: ReadOptions = {}): Promise<(Buffer | undefined)[]> {
+    return this.#read(() => keys.map((key) => (snapshot ?? this).rows.get(textOf(key))));
   }
 
-  async *iterator(range: KeyRange): AsyncGenerator<[Buffer, Buffer]> {
-    yield* await this.#read(() => inRange(this.rows, range));
+  async *iterator(range: KeyRange & ReadOptions): AsyncGenerator<[Buffer, Buffer]> {
+    yield* await this.#read(() => inRange((range.snapshot ?? this).rows, range));
+  }
+
+  snapshot(): RowsOfThen {
+    return { rows: new Map(this.rows), close: async () => undefined };
   }
 
   batch(): ChainedBatch {

@@ -82,6 +82,7 @@ export const MARKS = [
   'request of a version that was taken away',
   'shrink',
   'growth',
+  'diff',
   'write of part of a chunk',
   'two writes to one chunk at once',
   'zeros',

@@ -303,7 +303,7 @@ function chunkOf(bytes: Buffer, at: number): Buffer {
 describe('a store under random operations', () => {
   for (const seed of seeds(SEEDS)) {
     it(`reads in every version what was written there (SEED=${seed}, ${STEPS} steps)`, {
-      timeout: 600_000,
+      timeout: Math.max(600_000, 5 * STEPS),
     }, async () => {
       const model = new Model(seed);
       await model.begin();

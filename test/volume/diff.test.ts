@@ -1,0 +1,103 @@
+/** A diff while what lies between its versions is deleted: over a database whose answers come late. */
+
+import { afterEach, describe, expect, it } from 'vitest';
+import { openLevel, Store } from '../../src/volume/store.ts';
+import { slow, watched } from '../index/slow-database.ts';
+import { Random, seeds } from '../support/random.ts';
+import { onStore, write } from '../support/stores.ts';
+import { CHUNK, directoryOf } from './store-fixture.ts';
+
+const CHUNKS = 600;
+const ROUNDS = 12;
+
+const open: Store[] = [];
+afterEach(async () => {
+  for (const store of open.splice(0)) await store.close();
+});
+
+/** Chunks that a diff lists. */
+async function listed(store: Store, from: string, to: string): Promise<Set<number>> {
+  const chunks = new Set<number>();
+  for await (const { offset, length } of store.diff(from, to))
+    for (let at = offset; at < offset + length; at += CHUNK) chunks.add(at / CHUNK);
+  return chunks;
+}
+
+async function makeStore(openDatabase: typeof openLevel): Promise<Store> {
+  const directory = directoryOf('store');
+  await Store.init(directory, { segmentBytes: 1 << 20 });
+  const store = await Store.open(directory, { openDatabase });
+  open.push(store);
+  await store.createVolume('disk', CHUNKS * CHUNK);
+  return store;
+}
+
+const put = (store: Store, chunk: number, value: number): Promise<void> =>
+  onStore(store, 'disk', (device) => write(device, chunk * CHUNK, Buffer.alloc(CHUNK, value)));
+
+describe('a diff', () => {
+  for (const seed of seeds(2)) {
+    it(`has what a delete that is finished meanwhile hands on (SEED=${seed})`, async () => {
+      const random = new Random(seed);
+      const store = await makeStore(async (location) => slow(await openLevel(location), random));
+      for (let round = 0; round < ROUNDS; round++) {
+        const base = `disk@base${round}`;
+        await store.snapshot([base]);
+        const changed = new Set<number>();
+        const middle: string[] = [];
+        for (let i = 0; i < 4; i++) {
+          for (let n = 0; n < 3; n++) {
+            const chunk = random.below(CHUNKS);
+            await put(store, chunk, 1 + random.below(255));
+            changed.add(chunk);
+          }
+          middle.push(`disk@m${round}-${i}`);
+          await store.snapshot([middle[i]!]);
+        }
+        const to = random.pick([middle.pop()!, 'disk']);
+        await store.delete(middle);
+        let isPruned = false;
+        const pruned = store.pruned().then(() => {
+          isPruned = true;
+        });
+        while (!isPruned) expect(await listed(store, base, to)).toEqual(changed);
+        await pruned;
+        expect(await listed(store, base, to)).toEqual(changed);
+      }
+    });
+  }
+
+  it('of a volume whose newest snapshot is deleted while somebody reads it ends as it began', async () => {
+    const store = await makeStore(openLevel);
+    await store.snapshot(['disk@base']);
+    for (let chunk = 0; chunk < CHUNKS; chunk += 2) await put(store, chunk, 1);
+    const found: number[] = [];
+    for await (const { offset } of store.diff('disk@base', 'disk')) {
+      found.push(offset / CHUNK);
+      if (found.length > 1) continue;
+      await store.snapshot(['disk@newest']);
+      await put(store, 1, 2);
+      await store.delete(['disk@newest', 'disk@base']);
+      await store.pruned();
+    }
+    expect(found).toEqual(Array.from({ length: CHUNKS / 2 }, (_, i) => 2 * i));
+  });
+
+  it('of a version that is deleted before it begins says that there is none', async () => {
+    let wait: Promise<void> | undefined;
+    const store = await makeStore(async (location) =>
+      watched(await openLevel(location), { before: (call) => (call === 'write' ? wait : undefined) }),
+    );
+    await store.snapshot(['disk@a']);
+    await put(store, 1, 1);
+    let go = (): void => undefined;
+    wait = new Promise((resolve) => {
+      go = resolve;
+    });
+    const first = store.diff('disk@a', 'disk').next(); // waits for a checkpoint
+    await store.delete(['disk@a']);
+    wait = undefined;
+    go();
+    await expect(first).rejects.toMatchObject({ code: 'NOT_FOUND', message: 'there is no disk@a any more' });
+  });
+});
