@@ -33,7 +33,7 @@ export const INDEX_FAULTS: readonly Fault[] = [
   },
   {
     name: 'a pointer row that is missing reads as zeros',
-    file: 'src/index/pointer-index.ts',
+    file: 'src/index/region-read.ts',
     text: `mergePointerRow(openStatedRow(keys[i]!, values[i], rows[i]!.checksum), block);`,
     replacement: `if (values[i] === undefined) continue;
         mergePointerRow(openStatedRow(keys[i]!, values[i], rows[i]!.checksum), block);`,
