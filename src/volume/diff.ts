@@ -4,7 +4,7 @@
  * Versions below the nearest common ancestor, on the two paths, have all pointers that make a difference: a chunk for
  * which none of them has one is read from the same pointer by both. Where they have data and only one side has any, that
  * is the answer; where there are holes, or pointers on both sides, both versions are resolved. Chunks that were written
- * again with the same bytes count as different. All is read from the index of one moment: a delete that is finished
+ * again with the same bytes count as different, and so does a chunk in which only one of the disks ends. All is read from the index of one moment: a delete that is finished
  * meanwhile hands pointers from one version of a path to another. Source: versioned pointers (Phillips 2008).
  */
 
@@ -38,23 +38,36 @@ export async function* diffVersions(
   const isBehind = ({ lineage }: Side): boolean => [...lineage.path].some((label) => keeper.isBehind(label));
   if (sidesOf(catalog, from, to).some(isBehind)) await keeper.checkpoint();
   const extents = new ExtentList(Math.max(from.sizeBytes, to.sizeBytes));
+  const edge = edgeOf(from, to);
+  const edgeRegion = Math.floor(edge / REGION_CHUNKS);
   let done = 0;
   yield* keeper.reading(async function* (index) {
     const [a, b] = sidesOf(catalog, from, to);
     const labels = [...a.own, ...b.own];
+    const add = async (region: number, there: LabelledRow[]): Promise<void> => {
+      const edgeThere = region === edgeRegion ? edge % REGION_CHUNKS : -1;
+      if (edgeThere >= 0 || !addWritten(extents, region, there, b))
+        extents.addKinds(region, await differenceIn(index, region, there, a, b, edgeThere));
+      done = region + 1;
+    };
     for (const window of windowsOf(index, labels)) {
       for (const rows of await leavesOf(index, labels, window)) {
         for (const [region, there] of byRegion(rows)) {
-          if (region < done) continue;
-          if (!addWritten(extents, region, there, b))
-            extents.addKinds(region, await differenceIn(index, region, there, a, b));
-          done = region + 1;
+          if (edgeRegion >= done && edgeRegion < region) await add(edgeRegion, []);
+          if (region >= done) await add(region, there);
         }
         yield* extents.takeComplete();
       }
     }
+    if (edgeRegion >= done) await add(edgeRegion, []);
   });
   yield* extents.takeAll();
+}
+
+/** The chunk in which only the smaller of two disks ends: both may read it from one pointer, and differ. Or -1. */
+function edgeOf(from: Volume | Snapshot, to: Volume | Snapshot): number {
+  const end = Math.min(from.sizeBytes, to.sizeBytes);
+  return from.sizeBytes === to.sizeBytes || end % CHUNK_BYTES === 0 ? -1 : Math.floor(end / CHUNK_BYTES);
 }
 
 /** Extents in order, merged; the last one may still grow. */
@@ -124,24 +137,26 @@ function sidesOf(catalog: Catalog, from: Volume | Snapshot, to: Volume | Snapsho
   return [a, b];
 }
 
-/** What the second version has in chunks that differ; NO_POINTER in others. */
+/** What the second version has in chunks that differ; NO_POINTER in others. `edge` differs unless it reads as zeros. */
 async function differenceIn(
   index: PinnedIndex,
   region: number,
   rows: LabelledRow[],
   a: Side,
   b: Side,
+  edge: number,
 ): Promise<Uint8Array> {
   const kinds = new Uint8Array(REGION_CHUNKS);
   // Nearer versions hide farther ones: their labels are larger.
   rows.sort(([one], [other]) => one - other);
   for (const [label, row] of rows) if (b.own.has(label)) row.kindsInto(kinds);
-  if (!kinds.includes(HOLE_POINTER) && rows.every(([label]) => b.own.has(label))) return kinds;
+  if (edge >= 0) kinds[edge] = DATA_POINTER;
+  else if (!kinds.includes(HOLE_POINTER) && rows.every(([label]) => b.own.has(label))) return kinds;
   for (const [label, row] of rows) if (a.own.has(label)) row.kindsInto(kinds);
   const [before, after] = [await index.resolve(a.lineage, region), await index.resolve(b.lineage, region)];
   for (let i = 0; i < REGION_CHUNKS; i++) {
     if (kinds[i] === NO_POINTER) continue;
-    if (isSame(before, after, i)) kinds[i] = NO_POINTER;
+    if (isSame(before, after, i) && (i !== edge || readsZeros(after, i))) kinds[i] = NO_POINTER;
     else kinds[i] = readsZeros(after, i) ? HOLE_POINTER : DATA_POINTER;
   }
   return kinds;

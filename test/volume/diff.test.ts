@@ -83,6 +83,23 @@ describe('a diff', () => {
     expect(found).toEqual(Array.from({ length: CHUNKS / 2 }, (_, i) => 2 * i));
   });
 
+  it('has the chunk in which only one of the disks ends, though both read it from one pointer', async () => {
+    const store = await makeStore(openLevel);
+    for (const chunk of [3, 300, 301]) await put(store, chunk, 1);
+    await store.snapshot(['disk@whole']);
+    await store.resize('disk', 300 * CHUNK + 512, { shrink: true, force: true });
+    const cut = new Set([300, 301]);
+    expect(await listed(store, 'disk@whole', 'disk')).toEqual(cut);
+    expect(await listed(store, 'disk', 'disk@whole')).toEqual(cut);
+    await store.resize('disk', 302 * CHUNK); // zeros behind the old end are written now
+    expect(await listed(store, 'disk@whole', 'disk')).toEqual(cut);
+    await store.resize('disk', 10 * CHUNK + 512, { shrink: true, force: true });
+    expect(await listed(store, 'disk@whole', 'disk')).toEqual(cut); // nothing where it ends
+    await store.resize('disk', 3 * CHUNK + 512, { shrink: true, force: true });
+    await put(store, 0, 1);
+    expect(await listed(store, 'disk@whole', 'disk')).toEqual(new Set([0, 3, 300, 301]));
+  });
+
   it('of a version that is deleted before it begins says that there is none', async () => {
     let wait: Promise<void> | undefined;
     const store = await makeStore(async (location) =>
