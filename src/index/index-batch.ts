@@ -80,16 +80,17 @@ export class IndexBatch {
   async write(uuid: Buffer, position: CommitPosition): Promise<CheckpointRow> {
     const windowsDigest = await this.extents.finish(this.sink);
     const rootsDigest = await this.directory.finish();
-    this.#usageTable.apply(this.usage, this.sink);
+    const usage = this.#usageTable.edit(this.usage, this.sink);
     const { segment, offset, append, at } = position;
     const { generation } = this;
-    const usageDigest = this.#usageTable.digest;
+    const usageDigest = usage.digest;
     const row = { uuid, generation, segment, offset, append, rootsDigest, usageDigest, windowsDigest, at };
     const value = encodeCheckpoint(row);
     sealRow(CHECKPOINT_KEY, value);
     this.sink.put(CHECKPOINT_KEY, value);
     // Without a sync a power cut leaves later batches without earlier ones: LevelDB's log has holes then.
     await this.#batch.write({ sync: true } as AbstractChainedBatchWriteOptions);
+    usage.install();
     this.directory.install();
     this.extents.install();
     return row;

@@ -40,27 +40,39 @@ export class UsageTable {
     return [...this.#segments].map(([segment, usage]) => [segment, usage.liveChunks]);
   }
 
-  /** Applies changes and hands out the rows that state them. Notes which segments lost chunks. */
-  apply(changes: ReadonlyMap<number, number>, sink: RowSink): void {
-    this.diminished = [];
+  /**
+   * Hands out the rows that state changes, and the digest that the table has with them; `install` makes them count, once
+   * LevelDB has the batch, and notes which segments lost chunks.
+   */
+  edit(changes: ReadonlyMap<number, number>, sink: RowSink): { digest: number; install(): void } {
+    const changed = new Map<number, SegmentUsage | undefined>();
+    let digest = this.#digest;
     for (const [segment, change] of changes) {
-      if (change < 0) this.diminished.push(segment);
       if (change === 0) continue;
       const before = this.#segments.get(segment);
       const liveChunks = (before?.liveChunks ?? 0) + change;
       const key = usageKey(segment);
-      this.#digest ^= before?.checksum ?? 0;
-      this.liveChunks += change;
+      digest ^= before?.checksum ?? 0;
       if (liveChunks === 0) {
-        this.#segments.delete(segment);
+        changed.set(segment, undefined);
         sink.del(key);
         continue;
       }
       const value = encodeUsage(liveChunks);
       const checksum = sealRow(key, value);
-      this.#digest ^= checksum;
-      this.#segments.set(segment, { liveChunks, checksum });
+      digest ^= checksum;
+      changed.set(segment, { liveChunks, checksum });
       sink.put(key, value);
     }
+    const install = (): void => {
+      this.diminished = [...changes].filter(([, change]) => change < 0).map(([segment]) => segment);
+      this.#digest = digest;
+      for (const [segment, usage] of changed) {
+        this.liveChunks += (usage?.liveChunks ?? 0) - this.of(segment);
+        if (usage === undefined) this.#segments.delete(segment);
+        else this.#segments.set(segment, usage);
+      }
+    };
+    return { digest: digest >>> 0, install };
   }
 }

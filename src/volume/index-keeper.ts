@@ -399,8 +399,11 @@ export class IndexKeeper implements ExtentSource {
         builder.replay.apply(record.header.segment, entriesOf(record));
         if (builder.isFull) await builder.commit(checkpoint);
       }
-      for (const damage of tail.damage)
-        this.#environment.logger.error({ damage }, 'part of the log is damaged');
+      for (const damage of tail.damage) {
+        // A segment that was begun meanwhile is not lost: up to `until` all is there, or this fails.
+        if (damage.code !== 'LOG_SEGMENT_LOST')
+          this.#environment.logger.error({ damage }, 'part of the log is damaged');
+      }
       if (reached < until)
         throw new StoreError('CORRUPTION', 'part of the log cannot be reached; run `coppice fsck`');
       await builder.commit(checkpoint);

@@ -31,6 +31,9 @@ export interface Version {
 
 export const ZEROS = Buffer.alloc(CHUNK_BYTES);
 
+/** A change of what there is not: what is assumed to have happened before cannot have. */
+export class Contradiction extends Error {}
+
 export class Versions {
   readonly byLabel = new Map<number, Version>();
   /** Heads by UUID of the volume. */
@@ -67,19 +70,31 @@ export class Versions {
     }
   }
 
+  #head(volume: string): Version {
+    const head = this.heads.get(volume);
+    if (head === undefined) throw new Contradiction(`there is no volume ${volume}`);
+    return head;
+  }
+
+  #at(label: number): Version {
+    const version = this.byLabel.get(label);
+    if (version === undefined) throw new Contradiction(`there is no version ${label}`);
+    return version;
+  }
+
   #change(change: Change): void {
     switch (change.op) {
       case 'create':
         this.#addHead(change.volume, change.name, change.size, change.label, new Map());
         return;
       case 'clone': {
-        const { chunks } = this.byLabel.get(change.from)!;
+        const { chunks } = this.#at(change.from);
         this.#addHead(change.volume, change.name, change.size, change.label, new Map(chunks));
         return;
       }
       case 'snapshot':
         for (const cut of change.cuts) {
-          const head = this.heads.get(cut.volume)!;
+          const head = this.#head(cut.volume);
           const volumeName = head.name;
           head.name = `${volumeName}@${cut.name}`;
           head.volume = undefined;
@@ -91,17 +106,17 @@ export class Versions {
         for (const label of change.snapshots) this.byLabel.delete(label);
         return;
       case 'rollback': {
-        const head = this.heads.get(change.volume)!;
+        const head = this.#head(change.volume);
         const { name } = head;
         if (change.saved === null) this.byLabel.delete(head.label);
         else head.name = `${name}@${change.saved.name}`;
         head.volume = undefined;
-        const { chunks } = this.byLabel.get(change.to)!;
+        const { chunks } = this.#at(change.to);
         this.#addHead(change.volume, name, change.size, change.label, new Map(chunks));
         return;
       }
       case 'resize': {
-        const head = this.heads.get(change.volume)!;
+        const head = this.#head(change.volume);
         head.sizeBytes = change.size;
         const end = Math.ceil(change.size / CHUNK_BYTES);
         for (const chunk of head.chunks.keys()) if (chunk >= end) head.chunks.delete(chunk);
@@ -117,7 +132,7 @@ export class Versions {
 
   /** With all its snapshots. */
   #removeVolume(volume: string): void {
-    const head = this.heads.get(volume)!;
+    const head = this.#head(volume);
     this.heads.delete(volume);
     for (const { label, name } of this.all)
       if (label === head.label || name.startsWith(`${head.name}@`)) this.byLabel.delete(label);

@@ -67,6 +67,7 @@ export class TorturedStore {
     for (const name of FIRST_DISKS) {
       const disk = made.history.addDisk(name, Buffer.alloc(DISK_BYTES));
       await control.create(name, DISK_BYTES);
+      await control.flush();
       made.history.promise(disk);
     }
     await control.close();
@@ -108,9 +109,15 @@ export class TorturedStore {
         else if (kind === 'snapshot') {
           const asked = this.history.addSnapshots(`s${++this.#nameCount}`);
           await control.snapshot([...asked.keys()]);
+          await control.flush();
           this.history.answerSnapshots(asked);
           this.figures.snapshots++;
-        } else await this.#clone((source, name) => control.clone(source, name));
+        } else {
+          await this.#clone(async (source, name) => {
+            await control.clone(source, name);
+            await control.flush();
+          });
+        }
       }
     } catch {
       // What fails when it should not is missing afterwards, or damaged.
