@@ -4,8 +4,9 @@
  * Versions below the nearest common ancestor, on the two paths, have all pointers that make a difference: a chunk for
  * which none of them has one is read from the same pointer by both. Where they have data and only one side has any, that
  * is the answer; where there are holes, or pointers on both sides, both versions are resolved. Chunks that were written
- * again with the same bytes count as different, and so does a chunk in which only one of the disks ends. All is read from the index of one moment: a delete that is finished
- * meanwhile hands pointers from one version of a path to another. Source: versioned pointers (Phillips 2008).
+ * again with the same bytes count as different, and so does a chunk in which only one of the disks ends. All is read from
+ * the index of one moment: a delete that is finished meanwhile hands pointers from one version of a path to another.
+ * Source: versioned pointers (Phillips 2008).
  */
 
 import { StoreError } from '../base/errors.ts';

@@ -256,10 +256,8 @@ class Run {
     };
     const findings: Finding[] = [];
     for await (const finding of checkClosedStore(environment)) findings.push(finding);
-    // Rows of versions that nobody can read are looked at when their delete goes on; until then what a crash or somebody
-    // else has done to them is not known.
-    const isUnread =
-      (this.#isSpoiled || !this.#isSound) && findings.some(({ code }) => code === 'UNFINISHED_DELETE');
+    // Rows of versions that nobody can read are looked at when their delete goes on.
+    const isUnread = this.#isSpoiled && findings.some(({ code }) => code === 'UNFINISHED_DELETE');
     for (const { severity, code, message } of findings) {
       if (isUnread && code === 'INDEX_DAMAGED') continue;
       // What a life or its end has spoiled stays spoiled until the next one opens it.
