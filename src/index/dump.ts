@@ -143,9 +143,9 @@ function dropIdleHoles(block: PointerBlock, above: PointerBlock): void {
   }
 }
 
-/** The first chunk of the region in which two versions' pointers differ; -1 if none does. */
-export function firstDifference(a: PointerBlock, b: PointerBlock): number {
-  for (let i = 0; i < REGION_CHUNKS; i++) {
+/** The first chunk of the region, from `from` on, in which two versions' pointers differ; -1 if none does. */
+export function firstDifference(a: PointerBlock, b: PointerBlock, from = 0): number {
+  for (let i = from; i < REGION_CHUNKS; i++) {
     const same =
       a.segment(i) === b.segment(i) &&
       a.offset(i) === b.offset(i) &&

@@ -10,7 +10,7 @@ import type { ExtentTable } from './extent-table.ts';
 import type { ExtentRow } from './extents.ts';
 import { PointerBlock } from './pointers.ts';
 import type { ExtentSource } from './prune-batches.ts';
-import { type Lineage, mergeRows } from './region-read.ts';
+import { type Lineage, mergeRows, readBlocks } from './region-read.ts';
 
 /** Bound of directory nodes in memory. */
 const DIRECTORY_BYTES = 1 << 20;
@@ -49,6 +49,12 @@ export class PinnedIndex implements ExtentSource {
     const block = new PointerBlock();
     await mergeRows(this.#source, this.#directory, block, lineage, region);
     return block;
+  }
+
+  /** Pointers of their own of versions in a region, in the order of `labels`. @throws INDEX_DAMAGED */
+  async blocks(tree: number, region: number, labels: readonly number[]): Promise<PointerBlock[]> {
+    const rows = await this.#directory.rows(tree, region);
+    return await readBlocks(this.#source, tree, region, rows, labels);
   }
 
   close(): Promise<void> {

@@ -23,6 +23,7 @@ import { PointerBlock } from './pointers.ts';
 import { mergeRegion, type RegionRows } from './region-merge.ts';
 import { type Lineage, mergeRows, readBlocks } from './region-read.ts';
 import { pruneRegion } from './region-prune.ts';
+import { type MovesByRegion, relocateRegion } from './region-relocate.ts';
 import {
   CHECKPOINT_KEY,
   type CheckpointRow,
@@ -64,6 +65,8 @@ export class PointerIndex {
   #commits = 0;
   /** Batches written. */
   #batches = 0;
+  /** Batches that said where chunks have been moved. */
+  #relocations = 0;
 
   private constructor(
     database: IndexDatabase,
@@ -168,9 +171,11 @@ export class PointerIndex {
   async #overRows<T, R>(read: () => Promise<T>, complete: (found: T, overlays: Overlay[]) => R): Promise<R> {
     for (;;) {
       const commits = this.#commits;
+      const relocations = this.#relocations;
       const before = [this.#overlays.frozen, this.#overlays.active];
       const found = await this.#undisturbed(read);
-      if (this.#commits > commits + 1) continue;
+      // Addresses that were read before a relocation may lead to a segment that is gone before they are used.
+      if (this.#commits > commits + 1 || this.#relocations > relocations) continue;
       const overlays = new Set([...before, this.#overlays.frozen, this.#overlays.active]);
       return complete(
         found,
@@ -285,6 +290,28 @@ export class PointerIndex {
         const left = await pruneRegion(content, hidden, destinies, view, batch);
         if (left !== rows) await batch.directory.set(tree, region, rows.length, left);
       }
+    });
+  }
+
+  /**
+   * Leads pointers of some regions to where compaction has moved their chunks: those that still lead to where it found
+   * them. Sequences stay. Requires: the moves are on the disk, and the log states them. @throws IO
+   */
+  relocate(moves: MovesByRegion): Promise<void> {
+    return this.#write(this.#checkpoint, async (batch) => {
+      let done = 0;
+      for (const [tree, regions] of moves) {
+        for (const [region, there] of regions) {
+          if (done++ % REGIONS_AT_ONCE === 0) await othersFirst();
+          const rows = await batch.directory.rows(tree, region);
+          const labels = [...new Set(there.map(({ label }) => label))];
+          const blocks = await readBlocks(this.#database, tree, region, rows, labels);
+          const left = relocateRegion({ tree, region, rows, labels, blocks }, there, batch);
+          if (left !== rows) await batch.directory.set(tree, region, rows.length, left);
+        }
+      }
+    }).then(() => {
+      this.#relocations += 1;
     });
   }
 

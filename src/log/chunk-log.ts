@@ -25,6 +25,7 @@ import {
 import type { Numbers } from './numbers.ts';
 import { RecordPacker } from './record-packer.ts';
 import type { SegmentFiles } from './segment-files.ts';
+import type { SegmentLedger } from './segment-ledger.ts';
 import type { SegmentSupply } from './segment-supply.ts';
 import type { SegmentWriter } from './segment-writer.ts';
 import type { LogEnd, LogPosition } from './tail.ts';
@@ -53,6 +54,7 @@ export interface ChunkLogOptions {
   files: SegmentFiles;
   numbers: Numbers;
   supply: SegmentSupply;
+  ledger: SegmentLedger;
   clock: Clock;
   /** What the first record is chained to; undefined for a store without records. */
   end: LogEnd | undefined;
@@ -65,6 +67,7 @@ export class ChunkLog {
   readonly #files: SegmentFiles;
   readonly #numbers: Numbers;
   readonly #supply: SegmentSupply;
+  readonly #ledger: SegmentLedger;
   readonly #clock: Clock;
   readonly #packer: RecordPacker;
 
@@ -112,6 +115,7 @@ export class ChunkLog {
     this.#files = options.files;
     this.#numbers = options.numbers;
     this.#supply = options.supply;
+    this.#ledger = options.ledger;
     this.#clock = options.clock;
     this.#packer = new RecordPacker(options.numbers.superblock.uuid);
     this.#end = options.end;
@@ -314,6 +318,7 @@ export class ChunkLog {
       throw error;
     }
     this.#files.adopt(segment.segment, segment.file);
+    this.#ledger.segments.add(segment.segment);
     this.#segmentFlags = 0;
     this.#segmentFlushes = 0;
     this.#segment = segment;

@@ -19,8 +19,9 @@ export const ENTRY_CHANGE = 3;
 /** A part of the catalog of volumes and versions as it stood at the entry's sequence. */
 export const ENTRY_CATALOG = 5;
 
-/** Flag of a catalog entry: the last part. Parts without a last one are ignored. On disk. */
+/** Flags of a catalog entry: the last part, and the first. Parts without a last one are ignored. On disk. */
 export const CATALOG_LAST = 1;
+export const CATALOG_FIRST = 2;
 
 export const DATA_ENTRY_BYTES = 26;
 export const TEXT_ENTRY_BYTES = 14;

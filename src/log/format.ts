@@ -48,6 +48,8 @@ export const RECORD_COPIED = 8;
 
 /** Bits of a segment's flags. On disk. Never renumber. */
 export const SEGMENT_REWRITES_TAIL = 1;
+/** Holds what compaction moved: part of no chain, sealed before anything counts that is in it. */
+export const SEGMENT_MOVES = 2;
 
 /**
  * | at | bytes | segment header |
@@ -65,6 +67,10 @@ export const SEGMENT_REWRITES_TAIL = 1;
  * | 48 | 8 | append number of the first record |
  * | 56 | 8 | durable watermark when it was begun |
  * | 64 | 4 | checksum of bytes 0 to 63 |
+ *
+ * A segment of moves has no predecessor (three zeros). It is as long as it needs to be, and all its records have the
+ * append number of its header: it is replayed as if it had been appended at once, then. In the place of a watermark
+ * stands its age: the append number at which the youngest of the segments was begun that its chunks come from.
  */
 export interface SegmentHeader {
   flags: number;

@@ -8,7 +8,7 @@
 import { assert } from '../base/errors.ts';
 import { Mutex } from '../base/mutex.ts';
 import type { Storage } from '../base/storage.ts';
-import { replaceSuperblock, type Superblock, writeSuperblock } from './superblock.ts';
+import { type LogBase, replaceSuperblock, type Superblock, writeSuperblock } from './superblock.ts';
 
 /** How many are reserved at once. Sequences and append numbers: twenty minutes at full speed and more. */
 const BLOCK = { sequences: 2 ** 28, appends: 2 ** 28, labels: 2 ** 12, segments: 2 ** 12 };
@@ -83,6 +83,15 @@ export class Numbers {
   async #write(): Promise<void> {
     await this.#writing.run(async () => {
       const next = this.#reserved();
+      await writeSuperblock(this.#storage, next);
+      Object.assign(this.superblock, next);
+    });
+  }
+
+  /** A rebuild begins at `base` from now on, on the disk: what is not needed for that may be removed. @throws IO */
+  async moveBase(base: LogBase): Promise<void> {
+    await this.#writing.run(async () => {
+      const next = { ...this.superblock, base };
       await writeSuperblock(this.#storage, next);
       Object.assign(this.superblock, next);
     });

@@ -286,6 +286,11 @@ export class SegmentScanner {
     }
   }
 
+  /** `length` bytes at `offset`, fewer at the end of the file; a view that holds until the next call. */
+  bytesAt(offset: number, length: number): Promise<Buffer> {
+    return this.#bytes(offset, length);
+  }
+
   /** The bytes of the chunks of an entry. */
   async payload(entry: ChunksEntry): Promise<Buffer> {
     return await this.#bytes(entry.offset, entry.count * CHUNK_BYTES);

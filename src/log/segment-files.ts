@@ -14,6 +14,8 @@ const OPEN_FILES_MAX = 512;
 interface OpenSegment {
   file: StorageFile;
   pins: number;
+  /** The file has no name any more. */
+  isGone: boolean;
 }
 
 export class SegmentFiles {
@@ -31,14 +33,14 @@ export class SegmentFiles {
 
   /** Lends the file of a segment that is being written, pinned until `unpin`. */
   adopt(segment: number, file: StorageFile): void {
-    this.#open.set(segment, { file, pins: 1 });
+    this.#open.set(segment, { file, pins: 1, isGone: false });
     this.#evict();
   }
 
   /** The segment is sealed and synced: nothing but reads needs its file now. */
   unpin(segment: number): void {
     const open = this.#open.get(segment);
-    if (open !== undefined) open.pins -= 1;
+    if (open !== undefined) this.#release(segment, open);
   }
 
   /** From the page cache and an open file only; the bytes read, or -1. */
@@ -65,8 +67,21 @@ export class SegmentFiles {
         );
       }
     } finally {
-      open.pins -= 1;
+      this.#release(segment, open);
     }
+  }
+
+  /** The file has been removed: nothing keeps it open but reads under way. */
+  forget(segment: number): void {
+    const open = this.#open.get(segment);
+    if (open === undefined) return;
+    if (open.pins === 0) this.#forget(segment, open);
+    else open.isGone = true;
+  }
+
+  #release(segment: number, open: OpenSegment): void {
+    open.pins -= 1;
+    if (open.isGone && open.pins === 0) this.#forget(segment, open);
   }
 
   /** Gives back the memory of a segment that hardly anything lives in any more. */
@@ -75,7 +90,7 @@ export class SegmentFiles {
     try {
       await open.file.dropCached();
     } finally {
-      open.pins -= 1;
+      this.#release(segment, open);
     }
   }
 
@@ -102,7 +117,7 @@ export class SegmentFiles {
       }
       throw error;
     });
-    const open = { file, pins: 0 };
+    const open = { file, pins: 0, isGone: false };
     this.#open.set(segment, open);
     this.#evict();
     return open;

@@ -23,6 +23,8 @@ export class SegmentSupply {
   #isAheadMade = false;
   /** Segment files that exist, the one made ahead included. */
   segmentCount: number;
+  /** What their files take up. */
+  usedBytes: number;
   /** Set while recovery writes the tail again. */
   isRecovering = false;
 
@@ -30,6 +32,26 @@ export class SegmentSupply {
     this.#storage = storage;
     this.#numbers = numbers;
     this.segmentCount = segmentCount;
+    this.usedBytes = segmentCount * numbers.superblock.segmentBytes;
+  }
+
+  /** Bytes that segments may still take: of the capacity and of the file system, whichever is less. */
+  async roomBytes(): Promise<number> {
+    const { capacityBytes } = this.#numbers.superblock;
+    const free = await this.#storage.freeBytes();
+    return capacityBytes > 0 ? Math.min(free, Math.max(0, capacityBytes - this.usedBytes)) : free;
+  }
+
+  /** Compaction has made a segment. */
+  added(bytes: number): void {
+    this.segmentCount += 1;
+    this.usedBytes += bytes;
+  }
+
+  /** Compaction has removed one. */
+  removed(bytes: number): void {
+    this.segmentCount -= 1;
+    this.usedBytes -= bytes;
   }
 
   /** Segment files that are part of the log. */
@@ -81,7 +103,7 @@ export class SegmentSupply {
 
   async #make(): Promise<SegmentWriter> {
     const { uuid, segmentBytes, capacityBytes } = this.#numbers.superblock;
-    const isFull = capacityBytes > 0 && (this.segmentCount + 1) * segmentBytes > capacityBytes;
+    const isFull = capacityBytes > 0 && this.usedBytes + segmentBytes > capacityBytes;
     if (isFull && !this.isRecovering) {
       throw new StoreError('NO_SPACE', `the store has reached its capacity of ${capacityBytes} bytes`);
     }
@@ -97,14 +119,14 @@ export class SegmentSupply {
       await this.#storage.remove(path);
       throw error;
     }
-    this.segmentCount += 1;
+    this.added(segmentBytes);
     this.#isAheadMade = true;
     return new SegmentWriter(segment, file, segmentBytes, uuid);
   }
 
   /** Removes a segment that was taken and could not be begun. */
   async discard(segment: SegmentWriter): Promise<void> {
-    this.segmentCount -= 1;
+    this.removed(this.#numbers.superblock.segmentBytes);
     await segment.file.close();
     await this.#storage.remove(segmentPath(segment.segment));
   }

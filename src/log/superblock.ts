@@ -18,6 +18,13 @@
  * | 76 | 4 | segment numbers below this may have been used |
  * | 80 | 8 | when the store was made, milliseconds since 1970 |
  * | 88 | 4 | checksum of bytes 0 to 87 |
+ * | 92 | 4 | from revision 2: the base, segment |
+ * | 96 | 4 | the base, offset |
+ * | 100 | 8 | the base, append number |
+ * | 108 | 4 | checksum of bytes 0 to 107 |
+ *
+ * The base is where a rebuild begins: the record of a catalog before which segments have been removed. A store that has
+ * never removed one has none, and revision 1.
  *
  * Reservations: a process takes numbers only below what the synced superblock reserves, and starts at what it found
  * reserved. So no number is ever used twice, whatever part of the log a crash cut off.
@@ -27,14 +34,24 @@ import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { crc32c } from '../base/crc.ts';
 import { assert, hasCode, StoreError } from '../base/errors.ts';
 import type { Storage } from '../base/storage.ts';
-import { FORMAT_REVISION, UUID_BYTES } from './format.ts';
+import { UUID_BYTES } from './format.ts';
 
 const MAGIC = Buffer.from('COPPICE\n', 'latin1');
 const REVISION_AT = 8;
+export const SUPERBLOCK_REVISION = 2;
+const REVISION_WITH_BASE = 2;
 export const SUPERBLOCK_BYTES = 92;
+export const SUPERBLOCK_BYTES_WITH_BASE = 112;
 export const SLOT_BYTES = 4096;
 export const SUPERBLOCK_PATH = 'superblock';
 const NEW_SUPERBLOCK_PATH = 'superblock.new';
+
+/** Where the catalog stands that a rebuild begins with. */
+export interface LogBase {
+  readonly segment: number;
+  readonly offset: number;
+  readonly append: number;
+}
 
 export interface Superblock {
   generation: number;
@@ -47,15 +64,28 @@ export interface Superblock {
   labels: number;
   segments: number;
   created: number;
+  /** undefined: the log is whole from its first segment on. */
+  base: LogBase | undefined;
 }
 
 export function encodeSuperblock(block: Superblock): Buffer {
-  const out = new ByteWriter(Buffer.alloc(SUPERBLOCK_BYTES));
-  out.bytes(MAGIC).u16(FORMAT_REVISION).zeros(6).u64(block.generation).bytes(block.uuid);
+  const { base } = block;
+  const out = new ByteWriter(
+    Buffer.alloc(base === undefined ? SUPERBLOCK_BYTES : SUPERBLOCK_BYTES_WITH_BASE),
+  );
+  out
+    .bytes(MAGIC)
+    .u16(base === undefined ? 1 : REVISION_WITH_BASE)
+    .zeros(6)
+    .u64(block.generation)
+    .bytes(block.uuid);
   out.u32(block.segmentBytes).u32(block.epoch).u64(block.capacityBytes);
   out.u64(block.sequences).u64(block.appends).u32(block.labels).u32(block.segments).u64(block.created);
   out.u32(crc32c(out.buffer.subarray(0, out.position)));
+  if (base === undefined) return out.buffer;
   assert(out.position === SUPERBLOCK_BYTES, 'superblock layout');
+  out.u32(base.segment).u32(base.offset).u64(base.append);
+  out.u32(crc32c(out.buffer.subarray(0, out.position)));
   return out.buffer;
 }
 
@@ -68,7 +98,7 @@ function claimedRevision(slot: Buffer): number {
 function unsupported(revision: number): StoreError {
   return new StoreError(
     'UNSUPPORTED_FORMAT',
-    `the store has format revision ${revision} and this program knows ${FORMAT_REVISION}; use a newer coppice`,
+    `the store has format revision ${revision} and this program knows ${SUPERBLOCK_REVISION}; use a newer coppice`,
   );
 }
 
@@ -80,11 +110,12 @@ function unsupported(revision: number): StoreError {
 export function decodeSuperblock(slot: Buffer): Superblock | undefined {
   const revision = claimedRevision(slot);
   if (revision === 0) return undefined;
-  if (crc32c(slot.subarray(0, SUPERBLOCK_BYTES - 4)) !== slot.readUInt32BE(SUPERBLOCK_BYTES - 4))
-    return undefined;
-  if (revision > FORMAT_REVISION) throw unsupported(revision);
+  if (!isChecked(slot, SUPERBLOCK_BYTES)) return undefined;
+  if (revision > SUPERBLOCK_REVISION) throw unsupported(revision);
+  const hasBase = revision >= REVISION_WITH_BASE;
+  if (hasBase && !isChecked(slot, SUPERBLOCK_BYTES_WITH_BASE)) return undefined;
   const input = new ByteReader(slot, 16);
-  return {
+  const block = {
     generation: input.u64(),
     uuid: Buffer.from(input.bytes(UUID_BYTES)),
     segmentBytes: input.u32(),
@@ -96,6 +127,14 @@ export function decodeSuperblock(slot: Buffer): Superblock | undefined {
     segments: input.u32(),
     created: input.u64(),
   };
+  input.skip(4);
+  const base = hasBase ? { segment: input.u32(), offset: input.u32(), append: input.u64() } : undefined;
+  return { ...block, base };
+}
+
+/** True if the first `bytes` end with the checksum of what stands before it. */
+function isChecked(slot: Buffer, bytes: number): boolean {
+  return slot.length >= bytes && crc32c(slot.subarray(0, bytes - 4)) === slot.readUInt32BE(bytes - 4);
 }
 
 /** @throws NOT_A_STORE, UNSUPPORTED_FORMAT, CORRUPTION if both slots are damaged. */
@@ -114,7 +153,7 @@ export async function readSuperblock(storage: Storage): Promise<Superblock> {
     const newest = a && b ? (a.generation > b.generation ? a : b) : (a ?? b);
     if (newest === undefined) {
       const claimed = Math.max(...slots.map(claimedRevision));
-      if (claimed > FORMAT_REVISION) throw unsupported(claimed);
+      if (claimed > SUPERBLOCK_REVISION) throw unsupported(claimed);
       throw new StoreError('CORRUPTION', 'both copies of the superblock are damaged; run `coppice fsck`');
     }
     return newest;

@@ -15,6 +15,8 @@
  * A tail that recovery wrote again (SEGMENT_REWRITES_TAIL) takes the place of what it copies only once its closing
  * mark is there, or a record behind it; else it is ignored, and what it copied still stands.
  *
+ * Segments of moves are part of no chain, and passed by.
+ *
  * A file that is not part of the accepted log is a leftover and may be removed, unless anything in it states that
  * more was synced than the accepted log holds: then a link is damaged, not the log at its end.
  */
@@ -25,6 +27,7 @@ import {
   RECORD_CLOSING,
   RECORD_FOOTER,
   RECORD_TAIL_REWRITTEN,
+  SEGMENT_MOVES,
   SEGMENT_REWRITES_TAIL,
   type SegmentHeader,
   segmentOfName,
@@ -67,7 +70,7 @@ export class LogTail {
   readonly strays: number[] = [];
   highestSegment = 0;
   /** Segment files that there are, whatever they are. */
-  fileCount = 0;
+  readonly files: number[] = [];
 
   readonly #storage: Storage;
   readonly #uuid: Buffer;
@@ -141,14 +144,14 @@ export class LogTail {
       const segment = segmentOfName(name);
       if (segment === undefined) continue;
       this.highestSegment = Math.max(this.highestSegment, segment);
-      this.fileCount += 1;
+      this.files.push(segment);
       if (segment < from) continue;
       const scanner = await SegmentScanner.open(this.#storage, this.#uuid, segment);
       if (scanner === undefined) {
         this.#headerless.push(segment);
         continue;
       }
-      this.#headers.set(segment, scanner.header);
+      if ((scanner.header.flags & SEGMENT_MOVES) === 0) this.#headers.set(segment, scanner.header);
       await scanner.close();
     }
   }

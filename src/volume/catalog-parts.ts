@@ -6,7 +6,8 @@
  */
 
 import { StoreError } from '../base/errors.ts';
-import type { Sequence, VersionLabel } from '../base/units.ts';
+import type { SegmentNumber, Sequence, VersionLabel } from '../base/units.ts';
+import { inRanges, SegmentLedger, type SegmentRange } from '../log/segment-ledger.ts';
 import { Catalog, type Hold, parseJson, type Snapshot, type Volume } from './catalog.ts';
 
 /** A version: who is above it, since when there is it; and if it is hidden, since when, if its root is gone, its tree. */
@@ -39,18 +40,33 @@ interface CatalogPart {
   snapshots?: SnapshotPart[];
   /** Hidden versions whose pointers are still to be taken out. */
   pending?: VersionLabel[];
+  /** Versions that are gone: label, who took over, and the last segment that may have anything under the label. */
+  merged?: [label: VersionLabel, heir: VersionLabel, until: SegmentNumber][];
+  /** Segments that hold the log up to this catalog. */
+  segments?: SegmentRange[];
+  /** Segments that are of no use any more; their files may still be there. */
+  retired?: SegmentRange[];
+}
+
+/** What a catalog says about segments. */
+export interface StatedSegments {
+  readonly segments: ReadonlySet<SegmentNumber>;
+  readonly retired: ReadonlySet<SegmentNumber>;
 }
 
 /** Length of a part at which the next one is begun: well under the longest text of an entry, and made in a moment. */
 const PART_CHARACTERS = 32 << 10;
 
-/** The texts of a catalog that does not change meanwhile; at least one. */
-export function* encodeCatalog(catalog: Catalog): Generator<string> {
+/** The texts of a catalog that does not change meanwhile; what it says about segments comes first. */
+export function* encodeCatalog(catalog: Catalog, ledger: SegmentLedger): Generator<string> {
+  if (ledger.segments.size === 0) yield '{"segments":[]}';
+  yield* inParts('segments', ledger.ranges());
+  yield* inParts('retired', new SegmentLedger(ledger.retired).ranges());
   yield* inParts('versions', versionParts(catalog));
   yield* inParts('volumes', volumeParts(catalog));
   yield* inParts('snapshots', snapshotParts(catalog));
   yield* inParts('pending', catalog.pending);
-  if (catalog.tree.size === 0) yield '{}';
+  yield* inParts('merged', mergedParts(catalog));
 }
 
 function* inParts(field: keyof CatalogPart, items: Iterable<unknown>): Generator<string> {
@@ -74,6 +90,10 @@ function* versionParts(catalog: Catalog): Generator<VersionPart> {
     else if (hidden > 0) yield [label, parent, birth, hidden];
     else yield [label, parent, birth];
   }
+}
+
+function* mergedParts(catalog: Catalog): Generator<[VersionLabel, VersionLabel, SegmentNumber]> {
+  for (const [label, { heir, until }] of catalog.merged) yield [label, heir, until];
 }
 
 function* volumeParts(catalog: Catalog): Generator<VolumePart> {
@@ -123,7 +143,23 @@ export function decodeCatalog(texts: readonly string[], sequence: Sequence): Cat
       catalog.addSnapshot({ uuid, volume, name, sizeBytes, created, label, isAutomatic, priority, holds });
     }
     for (const label of part.pending ?? []) catalog.pending.add(label);
+    for (const [label, heir, until] of part.merged ?? []) catalog.merged.set(label, { heir, until });
   }
   catalog.sequence = sequence;
   return catalog;
+}
+
+/** What the texts of a catalog say about segments; undefined if it is of a release that said nothing. @throws CORRUPTION */
+export function decodeSegments(texts: readonly string[]): StatedSegments | undefined {
+  // These parts come first: the rest need not be parsed.
+  const parts: CatalogPart[] = [];
+  for (const text of texts) {
+    if (!text.startsWith('{"segments"') && !text.startsWith('{"retired"')) break;
+    parts.push(parseJson<CatalogPart>(text));
+  }
+  if (parts.length === 0) return undefined;
+  return {
+    segments: new Set(inRanges(parts.flatMap((part) => part.segments ?? []))),
+    retired: new Set(inRanges(parts.flatMap((part) => part.retired ?? []))),
+  };
 }

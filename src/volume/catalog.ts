@@ -7,9 +7,9 @@
  */
 
 import { StoreError } from '../base/errors.ts';
-import type { Sequence, VersionLabel } from '../base/units.ts';
-import type { Destinies } from '../index/heirs.ts';
-import { VersionTree } from '../index/version-tree.ts';
+import type { SegmentNumber, Sequence, VersionLabel } from '../base/units.ts';
+import { DEAD, type Destinies } from '../index/heirs.ts';
+import { type VersionNode, VersionTree } from '../index/version-tree.ts';
 import type { Change } from './change.ts';
 
 /** A claim on a snapshot: it is not deleted as long as one lasts. */
@@ -47,10 +47,18 @@ export interface Snapshot {
   holds: readonly Hold[];
 }
 
+export interface Merged {
+  readonly heir: VersionLabel;
+  /** No segment with a higher number has anything under the label. */
+  readonly until: SegmentNumber;
+}
+
 export class Catalog {
   readonly tree = new VersionTree();
   /** Hidden versions whose pointers are still to be taken out. */
   readonly pending = new Set<VersionLabel>();
+  /** Versions that are gone, and who took their pointers over: what the log has under their labels is theirs. */
+  readonly merged = new Map<VersionLabel, Merged>();
   readonly #volumes = new Map<string, Volume>();
   readonly #byUuid = new Map<string, Volume | Snapshot>();
   readonly #byLabel = new Map<VersionLabel, Volume | Snapshot>();
@@ -83,6 +91,27 @@ export class Catalog {
   /** The volume or snapshot that a version is, if it can be named. */
   at(label: VersionLabel): Volume | Snapshot | undefined {
     return this.#byLabel.get(label);
+  }
+
+  /** The version that has what the log holds under `label`: itself, or who took it over; undefined if it died. */
+  holderOf(label: VersionLabel): VersionNode | undefined {
+    let at = label;
+    for (;;) {
+      const node = this.tree.get(at);
+      const merged = node === undefined ? this.merged.get(at) : undefined;
+      if (merged === undefined) return node;
+      at = merged.heir;
+    }
+  }
+
+  /** Versions without a name, ghosts among them. */
+  *hidden(): Generator<VersionLabel> {
+    for (const { label, hidden } of this.tree.nodes()) if (hidden > 0) yield label;
+  }
+
+  /** Forgets who took over labels of which no segment from `lowest` on has anything. */
+  forgetMerged(lowest: SegmentNumber): void {
+    for (const [label, { until }] of this.merged) if (until < lowest) this.merged.delete(label);
   }
 
   /** The nearest snapshot above a version, or undefined. */
@@ -239,12 +268,18 @@ export class Catalog {
     for (const each of all) snapshots.set(each.name, each);
   }
 
-  /** Hidden versions have no pointers any more that their destinies do not let them keep: those that go are gone. */
-  splice(hidden: Iterable<VersionLabel>, destinies: Destinies): void {
+  /**
+   * Hidden versions have no pointers any more that their destinies do not let them keep: those that go are gone. Nothing is
+   * in the log under their labels behind the segment `until`.
+   */
+  splice(hidden: Iterable<VersionLabel>, destinies: Destinies, until: SegmentNumber): void {
     // Children before their parents: their labels are larger.
     const labels = [...destinies.keys()].sort((a, b) => b - a);
     for (const label of labels) {
-      if (destinies.get(label) !== label) this.tree.splice(label);
+      const heir = destinies.get(label)!;
+      if (heir === label) continue;
+      this.tree.splice(label);
+      if (heir !== DEAD) this.merged.set(label, { heir, until });
     }
     for (const label of hidden) this.pending.delete(label);
     this.spliceCount += 1;

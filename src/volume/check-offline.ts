@@ -10,7 +10,7 @@ import { Overlay } from '../index/overlay.ts';
 import { type Overlays, PointerIndex } from '../index/pointer-index.ts';
 import type { Entry } from '../log/entries.ts';
 import type { ScannedRecord } from '../log/scan.ts';
-import { readSuperblock } from '../log/superblock.ts';
+import { type LogBase, readSuperblock } from '../log/superblock.ts';
 import {
   type CheckEnvironment,
   checkStore,
@@ -37,7 +37,7 @@ export async function* checkOffline(
   const superblock = await readSuperblock(storage);
   const lock = OwnerLock.acquire(path.join(directory, lockPath), systemClock.now());
   try {
-    yield* checkClosedStore({
+    const environment = {
       storage,
       uuid: superblock.uuid,
       cacheBytes: SCRATCH_CACHE_BYTES,
@@ -45,14 +45,18 @@ export async function* checkOffline(
       logger: silentLogger,
       clock: systemClock,
       makeScratch: temporaryScratch,
-    });
+    };
+    yield* checkClosedStore(environment, superblock.base);
   } finally {
     lock.release();
   }
 }
 
 /** The check itself, for whoever knows that nobody writes the store. Only reads. */
-export async function* checkClosedStore(environment: CheckEnvironment): AsyncGenerator<Finding> {
+export async function* checkClosedStore(
+  environment: CheckEnvironment,
+  base: LogBase | undefined,
+): AsyncGenerator<Finding> {
   const { storage, uuid, cacheBytes, openDatabase } = environment;
   const overlays: Overlays = { active: new Overlay(), frozen: undefined };
   let index: PointerIndex | undefined;
@@ -94,7 +98,7 @@ export async function* checkClosedStore(environment: CheckEnvironment): AsyncGen
             follow: (record: ScannedRecord, entries: readonly Entry[]) =>
               follow(replay, record, entries, from.append),
           };
-    yield* checkStore(environment, checked);
+    yield* checkStore(environment, base, checked);
     yield* noteDeletes(replay.catalog);
   } finally {
     await index?.close();

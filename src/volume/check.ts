@@ -9,9 +9,11 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { crc32c } from '../base/crc.ts';
 import { AssertionError, StoreError } from '../base/errors.ts';
 import { NodeStorage } from '../base/node-storage.ts';
 import type { Storage } from '../base/storage.ts';
+import { CHUNK_BYTES } from '../base/units.ts';
 import { REGIONS_MAX } from '../index/directory.ts';
 import {
   CanonicalForm,
@@ -23,14 +25,14 @@ import {
 } from '../index/dump.ts';
 import { ExtentRecount } from '../index/extent-recount.ts';
 import { Overlay } from '../index/overlay.ts';
-import { PointerBlock, REGION_CHUNKS } from '../index/pointers.ts';
+import { HOLE, PointerBlock, REGION_CHUNKS } from '../index/pointers.ts';
 import { ENTRY_CATALOG, ENTRY_CHUNKS, type Entry } from '../log/entries.ts';
 import { entriesOf, recordEnd, type ScannedRecord, ScannerCursor, SegmentScanner } from '../log/scan.ts';
-import { decodeSuperblock, SLOT_BYTES, SUPERBLOCK_PATH } from '../log/superblock.ts';
-import { LogTail } from '../log/tail.ts';
+import { decodeSuperblock, type LogBase, SLOT_BYTES, SUPERBLOCK_PATH } from '../log/superblock.ts';
 import type { Catalog } from './catalog.ts';
 import { IndexBuilder, type IndexEnvironment } from './index-builder.ts';
 import type { Finding } from './summary.ts';
+import { WholeLog } from './whole-log.ts';
 
 /** The index under check, and the record up to whose catalog it reflects the log; undefined: all of it. */
 export interface CheckedIndex {
@@ -98,25 +100,29 @@ export async function* checkSuperblock(storage: Storage): AsyncGenerator<Finding
 /** Checks log and index. `environment` is of the store; `checked` is undefined if there is no index to compare. */
 export async function* checkStore(
   environment: CheckEnvironment,
+  base: LogBase | undefined,
   checked: CheckedIndex | undefined,
 ): AsyncGenerator<Finding> {
-  const scratch = environment.makeScratch();
   const overlays = { active: new Overlay(), frozen: undefined };
-  const builder = await IndexBuilder.begin({ ...environment, storage: scratch.storage }, overlays);
+  const durable = checked?.durable ?? checked?.until ?? base?.append ?? 0;
+  // Where the index says that something lives, moves count, whether or not the base's catalog knows them.
+  const moves = [...(checked?.view.index.usage.entries() ?? [])].map(([segment]) => segment);
+  const whole = await WholeLog.open(environment, base, durable, moves);
+  const scratch = environment.makeScratch();
+  const builder = await IndexBuilder.begin({ ...environment, storage: scratch.storage }, overlays, whole);
   try {
-    const tail = new LogTail(environment.storage, environment.uuid, checked?.durable ?? checked?.until ?? 0);
+    const { tail } = whole;
     const bad: BadChunk[] = [];
     const start = { segment: 0, offset: 0, append: 0, at: 0 };
     const cursor = new ScannerCursor(environment.storage, environment.uuid);
     try {
-      for await (const record of tail.records()) {
+      for await (const record of whole.records(checked?.until)) {
         const { append, segment } = record.header;
-        if (checked?.until !== undefined && append > checked.until) break;
         let entries = entriesOf(record);
         await checkPayloads((await cursor.at(segment))!, entries, bad);
-        checked?.follow(record, entries);
-        if (append === checked?.until) entries = beforeCatalog(entries);
-        builder.replay.apply(segment, entries);
+        if (!record.isKept) checked?.follow(record, entries);
+        if (!record.isKept && append === checked?.until) entries = beforeCatalog(entries);
+        builder.replay.apply(segment, entries, record.isKept);
         if (builder.isFull) await builder.commit(start);
       }
     } finally {
@@ -125,16 +131,17 @@ export async function* checkStore(
     for (const each of bad) yield chunkDamaged(each, builder.replay.catalog!);
     // A store in use goes on: what is not yet chained to what is checked is not lost.
     const hasMore = checked?.until !== undefined && (tail.end?.append ?? 0) >= checked.until;
+    for (const { code, message } of whole.damage) yield damage(code, message);
     for (const { code, message } of tail.damage)
       if (!hasMore || code !== 'LOG_SEGMENT_LOST') yield damage(code, message);
     // Of a store in use neither means anything: it is being appended to, and has a segment ready.
     if (tail.torn && checked?.until === undefined)
       yield note('TORN_TAIL', `an interrupted append ends the log, at ${JSON.stringify(tail.end)}`);
-    for (const segment of checked?.until === undefined ? tail.strays : [])
+    for (const segment of checked?.until === undefined ? whole.leftovers() : [])
       yield note('LEFTOVER_SEGMENT', `segment ${segment} is not part of the log`);
-    yield* checkFooters(environment, tail.segments);
+    yield* checkFooters(environment, await endsOf(environment, whole));
     await builder.commit(start);
-    if (checked !== undefined) yield* compare(checked.view, builder, overlays);
+    if (checked !== undefined) yield* compare(environment, checked.view, builder, overlays);
   } finally {
     await builder.abandon();
     scratch.remove();
@@ -182,10 +189,9 @@ function chunkDamaged({ segment, sequence, label, chunk }: BadChunk, catalog: Ca
  */
 async function* checkFooters(
   environment: IndexEnvironment,
-  segments: readonly number[],
+  ends: ReadonlyMap<number, number>,
 ): AsyncGenerator<Finding> {
-  for (const [i, segment] of segments.slice(0, -1).entries()) {
-    const end = await predecessorEnd(environment, segments[i + 1]!);
+  for (const [segment, end] of ends) {
     const scanner = await SegmentScanner.open(environment.storage, environment.uuid, segment);
     if (scanner === undefined) continue;
     try {
@@ -221,15 +227,23 @@ async function* checkFooters(
   }
 }
 
-/** Where the segment before this one ends. */
-async function predecessorEnd(environment: IndexEnvironment, segment: number): Promise<number> {
-  const scanner = await SegmentScanner.open(environment.storage, environment.uuid, segment);
-  await scanner?.close();
-  return scanner?.header.predecessorEnd ?? Number.POSITIVE_INFINITY;
+/** Where sealed segments end, as what follows them says. */
+async function endsOf(environment: IndexEnvironment, whole: WholeLog): Promise<Map<number, number>> {
+  const { segments } = whole.tail;
+  const ends = new Map(whole.keptEnds);
+  for (const [i, segment] of segments.slice(0, -1).entries()) {
+    const scanner = await SegmentScanner.open(environment.storage, environment.uuid, segments[i + 1]!);
+    await scanner?.close();
+    ends.set(segment, scanner?.header.predecessorEnd ?? Number.POSITIVE_INFINITY);
+  }
+  // What the log goes on in is not sealed.
+  if (segments.length > 0) ends.delete(segments.at(-1)!);
+  return ends;
 }
 
 /** Compares the index with the one made anew, region by region. */
 async function* compare(
+  environment: IndexEnvironment,
   view: IndexView,
   builder: IndexBuilder,
   scratchOverlays: { active: Overlay },
@@ -256,7 +270,10 @@ async function* compare(
         const expected = await canonical.region(made, tree, region);
         for (const label of new Set([...actual.keys(), ...expected.keys()])) {
           const none = new PointerBlock();
-          const at = firstDifference(actual.get(label) ?? none, expected.get(label) ?? none);
+          const [is, should] = [actual.get(label) ?? none, expected.get(label) ?? none];
+          let at = firstDifference(is, should);
+          while (at >= 0 && (await isCopy(environment, is, should, at)))
+            at = firstDifference(is, should, at + 1);
           if (at < 0) continue;
           const chunk = region * REGION_CHUNKS + at;
           yield damage(
@@ -272,6 +289,29 @@ async function* compare(
   } catch (error) {
     if (!(error instanceof StoreError)) throw error;
     yield damage('INDEX_DAMAGED', `${error.message}; it is made anew when the store is opened`);
+  }
+}
+
+/**
+ * True if two pointers lead to the same chunk in two places: moves that an interrupted compaction stated and did not come to
+ * use. What the index says must hold the chunk all the same.
+ */
+async function isCopy(
+  { storage, uuid }: IndexEnvironment,
+  is: PointerBlock,
+  should: PointerBlock,
+  at: number,
+): Promise<boolean> {
+  const [segment, checksum] = [is.segment(at), is.checksum(at)];
+  if (segment === 0 || segment === HOLE || checksum !== should.checksum(at)) return false;
+  if (is.sequence(at) !== should.sequence(at)) return false;
+  const scanner = await SegmentScanner.open(storage, uuid, segment);
+  if (scanner === undefined) return false;
+  try {
+    const bytes = await scanner.bytesAt(is.offset(at), CHUNK_BYTES);
+    return bytes.length === CHUNK_BYTES && crc32c(bytes) === checksum;
+  } finally {
+    await scanner.close();
   }
 }
 

@@ -7,7 +7,7 @@
 
 import { allOf } from '../base/all-of.ts';
 import { crc32c } from '../base/crc.ts';
-import { StoreError } from '../base/errors.ts';
+import { hasCode, StoreError } from '../base/errors.ts';
 import { CHUNK_BYTES, chunkOf } from '../base/units.ts';
 import type { Page } from '../index/pages.ts';
 import { HOLE, REGION_CHUNKS } from '../index/pointers.ts';
@@ -128,20 +128,37 @@ export class DiskReader {
     const offset = page.block.offset(index);
     const checksums = new Uint32Array(count);
     for (let i = 0; i < count; i++) checksums[i] = page.block.checksum(index + i);
-    await this.#files.read(segment, target, to, count * CHUNK_BYTES, offset);
+    const chunk = page.region * REGION_CHUNKS + index;
+    if (!(await this.#readSegment(segment, target, to, count * CHUNK_BYTES, offset))) {
+      for (let i = 0; i < count; i++)
+        await this.#readAgain(chunk + i, segment, offset + i * CHUNK_BYTES, target, to + i * CHUNK_BYTES);
+      return;
+    }
     for (let i = 0; i < count; i++) {
       const from = to + i * CHUNK_BYTES;
       if (crc32c(target.subarray(from, from + CHUNK_BYTES)) === checksums[i]) continue;
-      await this.#readAgain(
-        page.region * REGION_CHUNKS + index + i,
-        segment,
-        offset + i * CHUNK_BYTES,
-        target,
-        from,
-      );
+      await this.#readAgain(chunk + i, segment, offset + i * CHUNK_BYTES, target, from);
     }
   }
 
+  /** False if the segment is not there, or ends before: compaction may have taken it away meanwhile. @throws IO */
+  async #readSegment(
+    segment: number,
+    target: Buffer,
+    to: number,
+    bytes: number,
+    offset: number,
+  ): Promise<boolean> {
+    try {
+      await this.#files.read(segment, target, to, bytes, offset);
+      return true;
+    } catch (error) {
+      if (hasCode(error, 'CORRUPTION')) return false;
+      throw error;
+    }
+  }
+
+  /** Resolves the address of a chunk once more, and as long as it is another one than that which was tried. */
   async #readAgain(
     chunk: number,
     segment: number,
@@ -149,19 +166,26 @@ export class DiskReader {
     target: Buffer,
     to: number,
   ): Promise<void> {
-    const page = await this.#pages.load(Math.floor(chunk / REGION_CHUNKS));
-    const index = chunk % REGION_CHUNKS;
-    const now = page.block.segment(index);
-    if (now === 0 || now === HOLE) {
-      target.fill(0, to, to + CHUNK_BYTES);
-      return;
+    let tried = { segment: 0, offset: 0 };
+    for (;;) {
+      const page = await this.#pages.load(Math.floor(chunk / REGION_CHUNKS));
+      const index = chunk % REGION_CHUNKS;
+      const now = { segment: page.block.segment(index), offset: page.block.offset(index) };
+      const checksum = page.block.checksum(index);
+      if (now.segment === 0 || now.segment === HOLE) {
+        target.fill(0, to, to + CHUNK_BYTES);
+        return;
+      }
+      if (now.segment === tried.segment && now.offset === tried.offset) break;
+      tried = now;
+      if (!(await this.#readSegment(now.segment, target, to, CHUNK_BYTES, now.offset))) continue;
+      if (crc32c(target.subarray(to, to + CHUNK_BYTES)) === checksum) return;
     }
-    await this.#files.read(now, target, to, CHUNK_BYTES, page.block.offset(index));
-    if (crc32c(target.subarray(to, to + CHUNK_BYTES)) === page.block.checksum(index)) return;
     target.fill(0, to, to + CHUNK_BYTES);
+    const where = `segment ${segment}, offset ${offset}`;
     throw new StoreError(
       'CORRUPTION',
-      `chunk ${chunk} does not match its checksum (segment ${segment}, offset ${offset})`,
+      `chunk ${chunk} does not match its checksum, or is missing (${where})`,
     );
   }
 }

@@ -17,6 +17,7 @@ import type { Page, PageTable } from '../index/pages.ts';
 import { fillHoles } from '../index/overlay.ts';
 import type { Lineage } from '../index/pointer-index.ts';
 import { HOLE, REGION_CHUNKS } from '../index/pointers.ts';
+import { follow, type Move } from '../index/region-relocate.ts';
 import { Append, AppendPromise } from '../log/append.ts';
 import type { ChunkLog } from '../log/chunk-log.ts';
 import type { SegmentFiles } from '../log/segment-files.ts';
@@ -27,6 +28,7 @@ import type { AllocationRun, WriteRequest } from './device.ts';
 import { DiskPages } from './disk-pages.ts';
 import { DiskReader, raggedEdges } from './disk-reader.ts';
 import type { IndexKeeper } from './index-keeper.ts';
+import type { WriteGate } from './write-gate.ts';
 
 const ZERO_CHUNK = Buffer.alloc(CHUNK_BYTES);
 
@@ -34,6 +36,7 @@ export interface DiskEnvironment {
   log: ChunkLog;
   files: SegmentFiles;
   keeper: IndexKeeper;
+  gate: WriteGate;
 }
 
 export class Disk implements Lineage, ChunkTarget {
@@ -46,6 +49,7 @@ export class Disk implements Lineage, ChunkTarget {
 
   readonly #log: ChunkLog;
   readonly #keeper: IndexKeeper;
+  readonly #gate: WriteGate;
   readonly #pages: DiskPages;
   readonly #reader: DiskReader;
   readonly #locks = new ChunkLocks();
@@ -65,6 +69,7 @@ export class Disk implements Lineage, ChunkTarget {
   ) {
     this.#log = environment.log;
     this.#keeper = environment.keeper;
+    this.#gate = environment.gate;
     this.sizeBytes = sizeBytes;
     this.tree = tree;
     this.path = new Set(path);
@@ -168,7 +173,7 @@ export class Disk implements Lineage, ChunkTarget {
   #write(request: WriteRequest): void {
     const { offset, lengthBytes } = request;
     const isWhole = offset % CHUNK_BYTES === 0 && lengthBytes % CHUNK_BYTES === 0 && lengthBytes > 0;
-    if (isWhole && this.#keeper.hasRoom) {
+    if (isWhole && this.#gate.isOpen) {
       const first = chunkOf(offset);
       const count = lengthBytes / CHUNK_BYTES;
       if (this.#locks.isFree(first, count)) {
@@ -185,7 +190,7 @@ export class Disk implements Lineage, ChunkTarget {
   /** A write with ragged edges, or one that has to wait: for such, or for a checkpoint. */
   async #writeSlowly(request: WriteRequest): Promise<void> {
     const { offset, lengthBytes } = request;
-    if (!this.#keeper.hasRoom) await this.#keeper.room();
+    if (!this.#gate.isOpen) await this.#gate.opened();
     if (lengthBytes === 0) {
       if (request.forceUnitAccess) await this.#log.flush();
       request.complete(undefined);
@@ -330,6 +335,13 @@ export class Disk implements Lineage, ChunkTarget {
       const from = Math.max(first, start);
       const to = Math.min(end, start + REGION_CHUNKS);
       for (let chunk = from; chunk < to; chunk++) page.block.put(chunk - start, HOLE, 0, 0, sequence);
+    }
+  }
+
+  /** Chunks were moved: pages lead to where they are now. */
+  relocated(regions: ReadonlyMap<number, readonly Move[]>): void {
+    for (const page of this.#pages.table.pages()) {
+      for (const move of regions.get(page.region) ?? []) follow(page.block, move);
     }
   }
 

@@ -3,7 +3,7 @@
  */
 
 import type { Clock } from '../base/clock.ts';
-import { hasCode } from '../base/errors.ts';
+import { hasCode, StoreError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Storage } from '../base/storage.ts';
 import type { IndexDatabase } from '../index/directory.ts';
@@ -12,10 +12,13 @@ import { Overlay } from '../index/overlay.ts';
 import { type CommitPosition, type Overlays, PointerIndex } from '../index/pointer-index.ts';
 import { pruneBatches } from '../index/prune-batches.ts';
 import { VersionView } from '../index/version-tree.ts';
-import { Catalog } from './catalog.ts';
+import { entriesOf } from '../log/scan.ts';
+import type { LogBase } from '../log/superblock.ts';
+import type { Catalog } from './catalog.ts';
 import { OVERLAY_BYTES_MAX } from './checkpoint-policy.ts';
 import { isTemporary, ofIndex } from './index-errors.ts';
-import { Replay } from './replay.ts';
+import type { Replay } from './replay.ts';
+import { WholeLog } from './whole-log.ts';
 
 export const INDEX_PATH = 'index';
 const NEW_INDEX_PATH = 'index.new';
@@ -63,14 +66,24 @@ export class IndexBuilder {
   readonly index: PointerIndex;
   readonly replay: Replay;
 
-  private constructor(environment: IndexEnvironment, overlays: Overlays, index: PointerIndex) {
+  private constructor(
+    environment: IndexEnvironment,
+    overlays: Overlays,
+    index: PointerIndex,
+    replay: Replay,
+  ) {
     this.#environment = environment;
     this.#overlays = overlays;
     this.index = index;
-    this.replay = new Replay(overlays, new Catalog());
+    this.replay = replay;
   }
 
-  static async begin(environment: IndexEnvironment, overlays: Overlays): Promise<IndexBuilder> {
+  /** For the records of `whole`. */
+  static async begin(
+    environment: IndexEnvironment,
+    overlays: Overlays,
+    whole: WholeLog,
+  ): Promise<IndexBuilder> {
     const { storage, uuid, cacheBytes, openDatabase } = environment;
     await storage.remove(NEW_INDEX_PATH);
     await storage.makeDirectory(NEW_INDEX_PATH);
@@ -81,6 +94,7 @@ export class IndexBuilder {
       environment,
       overlays,
       PointerIndex.empty(database, overlays, uuid, cacheBytes / 8),
+      whole.replay(overlays),
     );
   }
 
@@ -102,11 +116,14 @@ export class IndexBuilder {
     this.#overlays.active = active;
   }
 
-  /** Finishes all deletes that have been replayed: an open store may have forgotten the versions already. */
+  /**
+   * Finishes all deletes that have been replayed: an open store may have forgotten the versions already. Ghosts get back
+   * with the log what nobody inherits from them any more.
+   */
   async finishDeletes(): Promise<void> {
     const catalog = this.replay.catalog!;
     const view = viewOf(catalog);
-    const destinies = destiniesOf(catalog.pending, view);
+    const destinies = destiniesOf(catalog.hidden(), view);
     for await (const { tree, regions } of pruneBatches(this.index, destinies.keys(), view)) {
       await this.index.prune(tree, regions, destinies, view);
     }
@@ -136,4 +153,39 @@ export class IndexBuilder {
 /** The version tree as of the last change. */
 export function viewOf(catalog: Catalog): VersionView {
   return new VersionView(catalog.tree, catalog.sequence);
+}
+
+/**
+ * Makes the index anew from the log up to the record `until`, deletes finished, in the place of the old one, which is
+ * closed; it states `checkpoint`. `segments`: those of the log, of moves among them, that the base may not know.
+ * @throws CORRUPTION if part of the log cannot be reached, IO, NO_SPACE
+ */
+export async function makeAnew(
+  environment: IndexEnvironment,
+  base: LogBase | undefined,
+  segments: Iterable<number>,
+  until: number,
+  checkpoint: CommitPosition,
+): Promise<void> {
+  const overlays: Overlays = { active: new Overlay(), frozen: undefined };
+  const whole = await WholeLog.open(environment, base, until, segments);
+  const builder = await IndexBuilder.begin(environment, overlays, whole);
+  try {
+    for await (const record of whole.records(until)) {
+      builder.replay.apply(record.header.segment, entriesOf(record), record.isKept);
+      if (builder.isFull) await builder.commit(checkpoint);
+    }
+    // A segment of the chain that was begun meanwhile is not lost: up to `until` all is there, or this fails.
+    const behind = whole.tail.damage.filter(({ code }) => code !== 'LOG_SEGMENT_LOST');
+    for (const damage of [...whole.damage, ...behind])
+      environment.logger.error({ damage }, 'part of the log is damaged');
+    if (whole.reached < until || whole.damage.some(({ code }) => code === 'LOG_SEGMENT_LOST'))
+      throw new StoreError('CORRUPTION', 'part of the log cannot be reached; run `coppice fsck`');
+    await builder.commit(checkpoint);
+    await builder.finishDeletes();
+    await (await builder.finish()).close();
+  } catch (error) {
+    await builder.abandon().catch(() => undefined);
+    throw error;
+  }
 }

@@ -12,25 +12,23 @@
  */
 
 import { fromSystemError, hasCode, StoreError } from '../base/errors.ts';
-import { othersFirst } from '../index/directory.ts';
 import type { ExtentRow } from '../index/extents.ts';
 import type { Destinies } from '../index/heirs.ts';
-import { Overlay } from '../index/overlay.ts';
 import type { Page, PageTable } from '../index/pages.ts';
 import type { PinnedIndex } from '../index/pinned-index.ts';
 import type { CommitPosition, Lineage, Overlays, PointerIndex } from '../index/pointer-index.ts';
 import type { ExtentSource, PruneBatch } from '../index/prune-batches.ts';
+import type { MovesByRegion } from '../index/region-relocate.ts';
 import type { VersionView } from '../index/version-tree.ts';
-import { Append, AppendPromise } from '../log/append.ts';
 import type { ChunkLog } from '../log/chunk-log.ts';
-import { CATALOG_LAST } from '../log/entries.ts';
-import { LogTail } from '../log/tail.ts';
-import { entriesOf } from '../log/scan.ts';
+import type { Numbers } from '../log/numbers.ts';
+import type { SegmentLedger } from '../log/segment-ledger.ts';
 import type { Catalog } from './catalog.ts';
-import { encodeCatalog } from './catalog-parts.ts';
+import type { CatalogAppender } from './catalog-append.ts';
 import { hasRoom, isCheckpointDue } from './checkpoint-policy.ts';
-import { IndexBuilder, type IndexEnvironment, openIndex, viewOf } from './index-builder.ts';
+import { type IndexEnvironment, makeAnew, openIndex, viewOf } from './index-builder.ts';
 import { isDamage, isOfDatabase, isTemporary, ofIndex, toReader } from './index-errors.ts';
+import type { Recovered } from './recovery.ts';
 
 /** Room that LevelDB gets for a commit: the changes, once in its log and once in a table, and what it compacts with them. */
 const COMMIT_ROOM_BYTES = 32 << 20;
@@ -40,20 +38,29 @@ const REBUILDS_MAX = 3;
 const RETRY_MS = 1000;
 /** Live chunks in a segment below which its memory is of more use elsewhere. */
 const LIVE_CHUNKS_CACHED = 512;
-/** Parts of a catalog that are made before requests have their turn. */
-const PARTS_AT_ONCE = 4;
 /** Changes that are worth a checkpoint when the store is closed: a few hundred milliseconds. */
 const CLOSING_POINTERS_MAX = 200_000;
+
+export interface KeeperParts {
+  readonly environment: IndexEnvironment;
+  readonly recovered: Recovered;
+  readonly appender: CatalogAppender;
+  /** Told of every change. */
+  readonly onChanges: () => void;
+  /** Told, after each batch, of segments in which hardly anything lives any more. */
+  readonly onEmptied: (segments: readonly number[]) => void;
+}
 
 export class IndexKeeper implements ExtentSource {
   readonly overlays: Overlays;
   readonly #environment: IndexEnvironment;
   readonly #log: ChunkLog;
   readonly #catalog: Catalog;
-  /** Told of segments in which hardly anything lives any more. */
+  readonly #numbers: Numbers;
+  readonly #ledger: SegmentLedger;
+  readonly #onChanges: () => void;
   readonly #onEmptied: (segments: readonly number[]) => void;
-  /** Runs a step while no change of the catalog is under way. */
-  readonly #betweenChanges: <T>(step: () => Promise<T>) => Promise<T>;
+  readonly #appender: CatalogAppender;
   #index: PointerIndex;
   #frozenAt: CommitPosition | undefined;
   #checkpointing: Promise<void> | undefined;
@@ -71,23 +78,23 @@ export class IndexKeeper implements ExtentSource {
   /** The last change of the catalog that was frozen with it, and how often versions had been spliced out. */
   #frozenSequence: number;
   #frozenSplices = 0;
+  /** Segments that the catalog of the checkpoint under way states as retired, and that of the last one. */
+  #frozenRetired: ReadonlySet<number> = new Set();
+  #statedRetired: ReadonlySet<number>;
   /** Log bytes at the last checkpoint. */
   #appendedBytesAt = 0;
   /** The last change of the catalog that a checkpoint has, and the splices. */
   #catalogSequenceAt: number;
   #splicesAt = 0;
 
-  constructor(
-    environment: IndexEnvironment,
-    index: PointerIndex,
-    overlays: Overlays,
-    log: ChunkLog,
-    catalog: Catalog,
-    catalogSequence: number,
-    betweenChanges: <T>(step: () => Promise<T>) => Promise<T>,
-    onEmptied: (segments: readonly number[]) => void,
-  ) {
+  constructor({ environment, recovered, appender, onChanges, onEmptied }: KeeperParts) {
+    const { index, overlays, log, catalog, catalogSequence, numbers, ledger } = recovered;
+    this.#onChanges = onChanges;
     this.#onEmptied = onEmptied;
+    this.#appender = appender;
+    this.#numbers = numbers;
+    this.#ledger = ledger;
+    this.#statedRetired = new Set(ledger.retired);
     this.#catalogSequenceAt = catalogSequence;
     this.#frozenSequence = catalogSequence;
     this.#frozenView = viewOf(catalog);
@@ -96,7 +103,6 @@ export class IndexKeeper implements ExtentSource {
     this.overlays = overlays;
     this.#log = log;
     this.#catalog = catalog;
-    this.#betweenChanges = betweenChanges;
     // An index that was made anew and has no checkpoint yet may have anything of what was recovered.
     this.#indexedAppend = index.checkpoint.segment === 0 ? log.writtenAppend : index.checkpoint.append;
   }
@@ -205,14 +211,18 @@ export class IndexKeeper implements ExtentSource {
 
   /** Called when changes have been put into the overlay: begins a checkpoint when enough have come together. */
   noteChanges(): void {
+    this.#onChanges();
     if (this.#checkpointing !== undefined || this.#repairing !== undefined) return;
-    const replayBytes = this.#log.appendedBytes - this.#appendedBytesAt;
-    if (!isCheckpointDue(this.overlays.active, replayBytes)) return;
+    if (!isCheckpointDue(this.overlays.active, this.bytesBehindCheckpoint)) return;
     if (this.#environment.clock.now() < this.#retryAt) return;
     this.checkpoint().catch((error: unknown) => {
       this.#retryAt = this.#environment.clock.now() + RETRY_MS;
       this.#environment.logger.error({ err: error }, 'a checkpoint failed');
     });
+  }
+
+  get bytesBehindCheckpoint(): number {
+    return this.#log.appendedBytes - this.#appendedBytesAt;
   }
 
   /** Whether writes may go on: what is behind the checkpoint is bounded. */
@@ -257,20 +267,29 @@ export class IndexKeeper implements ExtentSource {
 
   #catalogChanged(): boolean {
     const { sequence, spliceCount } = this.#catalog;
-    return sequence > this.#catalogSequenceAt || spliceCount > this.#splicesAt;
+    if (sequence > this.#catalogSequenceAt || spliceCount > this.#splicesAt) return true;
+    return [...this.#ledger.retired].some((segment) => !this.#statedRetired.has(segment));
+  }
+
+  /** Segments that the catalog of the last checkpoint states as retired. */
+  get statedRetired(): ReadonlySet<number> {
+    return this.#statedRetired;
   }
 
   async #checkpoint(): Promise<void> {
     if (this.overlays.frozen !== undefined) await this.#commitFrozen(); // left over from one that failed
     const { appendedBytes } = this.#log;
     this.#frozenAt = undefined;
-    this.#frozenAt = await this.#appendCatalog((append) => {
+    const appended = await this.#appender.append((append) => {
       this.#index.freeze();
       this.#frozenAppend = append.record;
       this.#frozenView = viewOf(this.#catalog);
       this.#frozenSequence = this.#catalog.sequence;
       this.#frozenSplices = this.#catalog.spliceCount;
     });
+    const { segment, offset, append, retired } = appended;
+    this.#frozenAt = { segment, offset, append, at: this.#environment.clock.now() };
+    this.#frozenRetired = retired;
     await this.#commitFrozen();
     this.#appendedBytesAt = appendedBytes;
     this.#catalogSequenceAt = this.#frozenSequence;
@@ -297,6 +316,7 @@ export class IndexKeeper implements ExtentSource {
       }
     }
     this.#indexedAppend = this.#frozenAppend;
+    if (this.#frozenAt !== undefined) this.#statedRetired = this.#frozenRetired;
     const ms = this.#environment.clock.now() - started;
     this.#environment.logger.debug({ generation: this.#index.checkpoint.generation, ms }, 'checkpoint');
     this.#tellEmptied();
@@ -311,23 +331,6 @@ export class IndexKeeper implements ExtentSource {
   async #requireRoom(): Promise<void> {
     if ((await this.#environment.storage.freeBytes()) >= COMMIT_ROOM_BYTES) return;
     throw new StoreError('NO_SPACE', 'there is no room for a checkpoint');
-  }
-
-  /** Appends the catalog. `first` runs in the step in which its first record is written, before what follows it. */
-  async #appendCatalog(first: (append: Append) => void): Promise<CommitPosition> {
-    return await this.#betweenChanges(async () => {
-      const texts: string[] = [];
-      for (const text of encodeCatalog(this.#catalog)) {
-        if (texts.push(text) % PARTS_AT_ONCE === 0) await othersFirst();
-      }
-      const owners = texts.map((_, i) => new AppendPromise(i === 0 ? first : undefined));
-      texts.forEach((text, i) => {
-        this.#log.submit(Append.catalog(owners[i]!, text, i === texts.length - 1 ? CATALOG_LAST : 0));
-      });
-      const [head] = await Promise.all(owners.map((owner) => owner.promise));
-      const at = this.#environment.clock.now();
-      return { segment: head!.segment, offset: head!.offset, append: head!.record, at };
-    });
   }
 
   /** `anew`: from the log. Otherwise the index is only opened again, if it has kept what it acknowledged. */
@@ -388,31 +391,8 @@ export class IndexKeeper implements ExtentSource {
   async #makeAnew(checkpoint: CommitPosition): Promise<PointerIndex> {
     // A commit that was reported as failed may have been made.
     const until = Math.max(this.#indexedAppend, checkpoint.append);
-    const overlays: Overlays = { active: new Overlay(), frozen: undefined };
-    const builder = await IndexBuilder.begin(this.#environment, overlays);
-    try {
-      const tail = new LogTail(this.#environment.storage, this.#environment.uuid, until);
-      let reached = 0;
-      for await (const record of tail.records()) {
-        reached = record.header.append;
-        if (reached > until) break;
-        builder.replay.apply(record.header.segment, entriesOf(record));
-        if (builder.isFull) await builder.commit(checkpoint);
-      }
-      for (const damage of tail.damage) {
-        // A segment that was begun meanwhile is not lost: up to `until` all is there, or this fails.
-        if (damage.code !== 'LOG_SEGMENT_LOST')
-          this.#environment.logger.error({ damage }, 'part of the log is damaged');
-      }
-      if (reached < until)
-        throw new StoreError('CORRUPTION', 'part of the log cannot be reached; run `coppice fsck`');
-      await builder.commit(checkpoint);
-      await builder.finishDeletes();
-      await (await builder.finish()).close();
-    } catch (error) {
-      await builder.abandon().catch(() => undefined);
-      throw error;
-    }
+    const { base } = this.#numbers.superblock;
+    await makeAnew(this.#environment, base, this.#ledger.segments, until, checkpoint);
     const reopened = await openIndex(this.#environment, this.overlays);
     if (reopened === undefined)
       throw new StoreError('INDEX_DAMAGED', 'the index that was made anew cannot be opened');
@@ -476,6 +456,29 @@ export class IndexKeeper implements ExtentSource {
       }
     });
     this.#tellEmptied();
+  }
+
+  /** Leads pointers to where compaction has moved their chunks, in its turn. @throws IO, NO_SPACE */
+  async relocate(moves: MovesByRegion): Promise<void> {
+    await this.#inTurn(async (index) => {
+      await this.#requireRoom();
+      try {
+        await index.relocate(moves);
+      } catch (error) {
+        if (index === this.#index) this.#startRepair(error, isDamage(error));
+        throw ofIndex(error, 'leading the index to what was moved');
+      }
+    });
+  }
+
+  /** Runs `work` while no batch of the index is under way. A repair may begin meanwhile: see `repaired`. */
+  async exclusively(work: (index: PointerIndex) => Promise<void>): Promise<void> {
+    await this.#inTurn(work);
+  }
+
+  /** Resolves when no repair is under way. */
+  async repaired(): Promise<void> {
+    await this.#repairing?.catch(() => undefined);
   }
 
   /** A last checkpoint, if it is a small one, and the end. */

@@ -53,6 +53,7 @@ export async function initStore(directory: string, options: InitOptions): Promis
       epoch: 0,
       capacityBytes,
       created: now,
+      base: undefined,
     });
     await storage.syncDirectory('.');
   } finally {

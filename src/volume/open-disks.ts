@@ -8,6 +8,7 @@
 import type { Clock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
 import { type PageCache, PageTable } from '../index/pages.ts';
+import type { MovesByRegion } from '../index/region-relocate.ts';
 import { type Catalog, fullName, type Snapshot, type Volume } from './catalog.ts';
 import type { BlockDevice } from './device.ts';
 import { Disk, type DiskEnvironment } from './disk.ts';
@@ -72,6 +73,14 @@ export class OpenDisks {
 
   find(uuid: string): Disk | undefined {
     return this.#open.get(uuid)?.disk;
+  }
+
+  /** Chunks were moved. */
+  relocated(moves: MovesByRegion): void {
+    for (const { disk } of this.#open.values()) {
+      const regions = moves.get(disk.tree);
+      if (regions !== undefined) disk.relocated(regions);
+    }
   }
 
   /** Clients that work on the version. */

@@ -21,25 +21,28 @@ import { Overlay } from '../index/overlay.ts';
 import type { Overlays, PointerIndex } from '../index/pointer-index.ts';
 import { Append, type AppendOwner, AppendPromise } from '../log/append.ts';
 import { ChunkLog } from '../log/chunk-log.ts';
-import { CATALOG_LAST, ENTRY_CATALOG, ENTRY_CHANGE, ENTRY_CHUNKS, ENTRY_ZEROS } from '../log/entries.ts';
-import { encodeEmptyRecord, segmentPath } from '../log/format.ts';
+import { ENTRY_CATALOG, ENTRY_CHANGE, ENTRY_CHUNKS, ENTRY_ZEROS } from '../log/entries.ts';
+import { encodeEmptyRecord, SEGMENT_MOVES, segmentPath } from '../log/format.ts';
 import { Numbers } from '../log/numbers.ts';
 import { entriesOf, type ScannedRecord, ScannerCursor, SegmentScanner } from '../log/scan.ts';
 import { SegmentFiles } from '../log/segment-files.ts';
+import { SegmentLedger } from '../log/segment-ledger.ts';
 import { SegmentSupply } from '../log/segment-supply.ts';
 import { SegmentWriter } from '../log/segment-writer.ts';
-import type { Superblock } from '../log/superblock.ts';
+import type { LogBase, Superblock } from '../log/superblock.ts';
 import { type LogDamage, type LogEnd, LogTail } from '../log/tail.ts';
 import { Catalog } from './catalog.ts';
 import { IndexBuilder, type IndexEnvironment, openIndex } from './index-builder.ts';
 import { isOfDatabase, ofIndex } from './index-errors.ts';
 import { Replay } from './replay.ts';
+import { unstatedUpTo, WholeLog } from './whole-log.ts';
 
 export interface Recovered {
   numbers: Numbers;
   log: ChunkLog;
   files: SegmentFiles;
   supply: SegmentSupply;
+  ledger: SegmentLedger;
   catalog: Catalog;
   /** Changes with a higher sequence are behind the checkpoint. */
   catalogSequence: number;
@@ -55,14 +58,20 @@ export interface Recovered {
 /** @throws CORRUPTION if part of the log is unreachable, IO, NO_SPACE */
 export async function recover(environment: IndexEnvironment, superblock: Superblock): Promise<Recovered> {
   const overlays: Overlays = { active: new Overlay(), frozen: undefined };
+  const { base } = superblock;
   let index = await openIndex(environment, overlays);
+  if (index !== undefined && index.checkpoint.append < (base?.append ?? 0)) {
+    environment.logger.warn({ base }, 'the index is older than what is left of the log, and is made anew');
+    await index.close();
+    index = undefined;
+  }
   try {
     let state = index === undefined ? undefined : await replayBehind(environment, index, overlays);
     if (state === undefined) {
       await index?.close();
       index = undefined;
       overlays.active = new Overlay();
-      state = await replayAll(environment, overlays);
+      state = await replayAll(environment, overlays, base);
       index = state.index;
     }
     return await beginEpoch(environment, superblock, overlays, state);
@@ -76,8 +85,11 @@ interface Replayed {
   tail: LogTail;
   replay: Replay;
   index: PointerIndex;
+  /** The segment that replay began in; 0: before the first. */
+  start: number;
   /** Records above the watermark, to be appended again. */
   unproven: ScannedRecord[];
+  damage: readonly LogDamage[];
 }
 
 /** Replays what is behind the index's checkpoint; undefined if the log does not have what the checkpoint claims. */
@@ -103,36 +115,46 @@ async function replayBehind(
     environment.logger.warn({ segment, offset }, 'the index is ahead of the log, and is made anew from it');
     return undefined;
   }
-  return { tail, replay, index, unproven };
+  return { tail, start: segment, replay, index, unproven, damage: tail.damage };
 }
 
 /** Makes the index anew from the whole log. */
-async function replayAll(environment: IndexEnvironment, overlays: Overlays): Promise<Replayed> {
-  const builder = await IndexBuilder.begin(environment, overlays);
-  const tail = new LogTail(environment.storage, environment.uuid, 0);
+async function replayAll(
+  environment: IndexEnvironment,
+  overlays: Overlays,
+  base: LogBase | undefined,
+): Promise<Replayed> {
+  const whole = await WholeLog.open(environment, base, base?.append ?? 0);
+  const builder = await IndexBuilder.begin(environment, overlays, whole);
+  const { tail } = whole;
   const unproven: ScannedRecord[] = [];
   const start = { segment: 0, offset: 0, append: 0, at: environment.clock.now() };
   try {
-    for await (const record of tail.records()) {
+    for await (const record of whole.records()) {
+      const isProven = record.isKept || record.header.append <= tail.durable;
       // What is not proven may yet move to another segment: it stays in memory.
-      if (record.header.append <= tail.durable && builder.isFull) await builder.commit(start);
-      apply(builder.replay, record);
-      if (record.header.append > tail.durable) unproven.push(record);
+      if (isProven && builder.isFull) await builder.commit(start);
+      apply(builder.replay, record, record.isKept);
+      if (!isProven) unproven.push(record);
     }
+    // What ghosts have lost comes back with the log, and is taken out again.
+    const { catalog } = builder.replay;
+    for (const label of catalog!.hidden()) catalog!.pending.add(label);
     await builder.commitNothing(start);
     const index = await builder.finish();
     const isNew = tail.highestSegment === 0;
     if (!isNew)
       environment.logger.warn({ sequence: builder.replay.sequence }, 'the index was made anew from the log');
-    return { tail, replay: builder.replay, index, unproven };
+    const damage = [...whole.damage, ...tail.damage];
+    return { tail, start: base?.segment ?? 0, replay: builder.replay, index, unproven, damage };
   } catch (error) {
     await builder.abandon().catch(() => undefined); // or nobody in this process could try again
     throw ofIndex(error, 'making the index anew');
   }
 }
 
-function apply(replay: Replay, record: ScannedRecord): void {
-  replay.apply(record.header.segment, entriesOf(record));
+function apply(replay: Replay, record: ScannedRecord, isKept = false): void {
+  replay.apply(record.header.segment, entriesOf(record), isKept);
 }
 
 async function beginEpoch(
@@ -142,13 +164,13 @@ async function beginEpoch(
   state: Replayed,
 ): Promise<Recovered> {
   const { storage, uuid, clock, logger } = environment;
-  const { tail, replay, unproven, index } = state;
+  const { tail, replay, unproven, index, damage } = state;
   const catalog = replay.catalog!;
-  const lost = tail.damage.find((damage) => damage.code === 'LOG_SEGMENT_LOST');
+  const lost = damage.find(({ code }) => code === 'LOG_SEGMENT_LOST');
   if (lost !== undefined) {
     throw new StoreError('CORRUPTION', `the log is damaged: ${lost.message}; run \`coppice fsck\``);
   }
-  for (const damage of tail.damage) logger.error({ damage }, 'part of the log is damaged');
+  for (const each of damage) logger.error({ damage: each }, 'part of the log is damaged');
   // Only behind a record that is proven: the header of a segment without one, and headers of empty segments before it,
   // may be in the page cache only, and a link of the chain be lost when the power goes.
   const goesOn = tail.closedCleanly && tail.provenEnd?.segment === tail.end?.segment;
@@ -161,12 +183,12 @@ async function beginEpoch(
     labels: replay.label,
     segments: tail.highestSegment,
   });
-  const retired = tail.segments.filter((segment) => end === undefined || segment > end.segment);
-  const leftovers = new Set([...retired, ...tail.strays]);
+  const cut = tail.segments.filter((segment) => end === undefined || segment > end.segment);
+  const { ledger, leftovers } = await sortOutFiles(environment, state, new Set([...cut, ...tail.strays]));
   const files = new SegmentFiles(storage);
-  const supply = new SegmentSupply(storage, numbers, tail.fileCount - leftovers.size);
+  const supply = new SegmentSupply(storage, numbers, tail.files.length - leftovers.size);
   const durable = end?.append ?? 0;
-  const log = new ChunkLog({ files, numbers, supply, clock, end, durable, resume });
+  const log = new ChunkLog({ files, numbers, supply, ledger, clock, end, durable, resume });
   if (rewrite) {
     logger.info({ records: unproven.length }, 'writing the unproven tail of the log again');
     supply.isRecovering = true;
@@ -189,11 +211,57 @@ async function beginEpoch(
     catalog,
     index,
     overlays,
-    damage: tail.damage,
+    ledger,
+    damage,
     cut: replay.sequence,
     catalogSequence: replay.catalogSequence,
     isRebuilt: index.checkpoint.segment === 0,
   };
+}
+
+/**
+ * Which files hold the log, and which are left over: behind the cut, of interrupted recoveries, of moves that nothing in the
+ * log states. What a segment holds that lives is never removed, whoever fails to state it.
+ */
+async function sortOutFiles(
+  environment: IndexEnvironment,
+  { tail, start, replay, index }: Replayed,
+  behind: ReadonlySet<number>,
+): Promise<{ ledger: SegmentLedger; leftovers: ReadonlySet<number> }> {
+  const { stated, named } = replay;
+  const leftovers = new Set(behind);
+  const ledger = new SegmentLedger();
+  if (stated !== undefined)
+    for (const each of await unstatedUpTo(environment, start, stated.segments)) named.add(each);
+  for (const segment of tail.segments) named.add(segment);
+  for (const segment of stated?.segments ?? []) {
+    if (!tail.files.includes(segment))
+      environment.logger.error(
+        { segment },
+        'a segment of the log is missing: what lived in it cannot be read',
+      );
+  }
+  for (const segment of tail.files) {
+    const isLost = index.usage.of(segment) > 0;
+    if (stated?.retired.has(segment) && !isLost) ledger.retired.add(segment);
+    else if (named.has(segment) && (!leftovers.has(segment) || stated?.segments.has(segment)))
+      ledger.segments.add(segment);
+    else if (isLost)
+      throw new StoreError(
+        'CORRUPTION',
+        `segment ${segment} is in use, and the log does not state it; run \`coppice fsck\``,
+      );
+    else if (stated !== undefined || (await isOfMoves(environment, segment))) leftovers.add(segment);
+    else if (!leftovers.has(segment)) ledger.segments.add(segment);
+  }
+  for (const segment of ledger.segments) leftovers.delete(segment);
+  return { ledger, leftovers };
+}
+
+async function isOfMoves({ storage, uuid }: IndexEnvironment, segment: number): Promise<boolean> {
+  const scanner = await SegmentScanner.open(storage, uuid, segment);
+  await scanner?.close();
+  return scanner !== undefined && (scanner.header.flags & SEGMENT_MOVES) !== 0;
 }
 
 /**
@@ -278,7 +346,7 @@ async function rewriteTail(
             await last.promise;
             break;
           case ENTRY_CATALOG:
-            log.submit(Append.catalog(last, entry.text, entry.flags & CATALOG_LAST, entry.sequence));
+            log.submit(Append.catalog(last, entry.text, entry.flags, entry.sequence));
             await last.promise;
             break;
         }

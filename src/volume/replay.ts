@@ -3,10 +3,12 @@
  * checkpoint and rebuilds the index from the beginning of the log. Pure.
  *
  * A replay that starts at a checkpoint meets its catalog first: entries before its last part wait for it. One that
- * starts at the beginning builds the catalog from the changes, and passes catalogs by.
+ * starts at the beginning builds the catalog from the changes. Later catalogs are passed by, but for the segments that they
+ * name: those of moves count from then on.
  */
 
 import {
+  CATALOG_FIRST,
   CATALOG_LAST,
   ENTRY_CATALOG,
   ENTRY_CHANGE,
@@ -15,9 +17,10 @@ import {
   type Entry,
   type TextEntry,
 } from '../log/entries.ts';
+import type { SegmentNumber } from '../base/units.ts';
 import type { Overlays } from '../index/pointer-index.ts';
 import { type Catalog, parseJson } from './catalog.ts';
-import { decodeCatalog } from './catalog-parts.ts';
+import { decodeCatalog, decodeSegments, type StatedSegments } from './catalog-parts.ts';
 import { type Change, labelsOf } from './change.ts';
 
 export class Replay {
@@ -27,11 +30,14 @@ export class Replay {
   label = 0;
   /** The catalog as it was when it was read: changes behind it have a higher sequence. 0 from the beginning. */
   catalogSequence = 0;
+  /** What the catalog says about segments, and those besides that later ones name. */
+  stated: StatedSegments | undefined;
+  readonly named = new Set<SegmentNumber>();
 
   /** Pointers go to the active one. */
   readonly #overlays: Overlays;
   readonly #waiting: { segment: number; entry: Entry }[] = [];
-  readonly #parts: string[] = [];
+  #parts: string[] = [];
 
   /** `catalog` is empty for a replay from the beginning, undefined for one from a checkpoint. */
   constructor(overlays: Overlays, catalog: Catalog | undefined) {
@@ -39,20 +45,31 @@ export class Replay {
     this.catalog = catalog;
   }
 
-  /** The entries of a record of `segment`. */
-  apply(segment: number, entries: readonly Entry[]): void {
+  /**
+   * The entries of a record of `segment`. `isKept`: it stands before the catalog, or holds moves; catalogs in it are
+   * outdated, and so are changes, which the catalog knows to be.
+   */
+  apply(segment: number, entries: readonly Entry[], isKept = false): void {
     for (const entry of entries) {
+      if (isKept && entry.kind === ENTRY_CATALOG) continue;
       if (entry.sequence > this.sequence) this.sequence = entry.sequence;
-      if (this.catalog !== undefined) this.#applyTo(this.catalog, segment, entry);
-      else if (entry.kind === ENTRY_CATALOG) this.#takePart(entry);
+      if (entry.kind === ENTRY_CATALOG) this.#takePart(entry);
+      else if (this.catalog !== undefined) this.#applyTo(this.catalog, segment, entry);
       else this.#waiting.push({ segment, entry });
     }
   }
 
   #takePart(entry: TextEntry): void {
+    if ((entry.flags & CATALOG_FIRST) !== 0) this.#parts = []; // one that a full log did not take whole
     this.#parts.push(entry.text);
     if ((entry.flags & CATALOG_LAST) === 0) return;
-    const catalog = decodeCatalog(this.#parts, entry.sequence);
+    const texts = this.#parts;
+    this.#parts = [];
+    const stated = decodeSegments(texts);
+    for (const number of stated?.segments ?? []) this.named.add(number);
+    if (this.catalog !== undefined) return;
+    const catalog = decodeCatalog(texts, entry.sequence);
+    this.stated = stated;
     this.catalog = catalog;
     this.catalogSequence = entry.sequence;
     for (const node of catalog.tree.nodes()) this.label = Math.max(this.label, node.label);
@@ -63,14 +80,14 @@ export class Replay {
   #applyTo(catalog: Catalog, segment: number, entry: Entry): void {
     switch (entry.kind) {
       case ENTRY_CHUNKS: {
-        const { tree, label } = catalog.tree.get(entry.label) ?? {};
+        const { tree, label } = catalog.holderOf(entry.label) ?? {};
         if (tree === undefined || label === undefined) return; // of a version that is gone
         const { first, count, offset, checksums, sequence } = entry;
         this.#overlays.active.putChunks(tree, label, first, count, segment, offset, checksums, sequence);
         return;
       }
       case ENTRY_ZEROS: {
-        const node = catalog.tree.get(entry.label);
+        const node = catalog.holderOf(entry.label);
         if (node !== undefined)
           this.#overlays.active.putZeros(node.tree, node.label, entry.first, entry.count, entry.sequence);
         return;
@@ -88,7 +105,7 @@ export class Replay {
     for (const label of labelsOf(change)) this.label = Math.max(this.label, label);
     if (change.op !== 'resize' || change.cut === null) return;
     const { label, first, count } = change.cut;
-    const node = catalog.tree.get(label);
-    if (node !== undefined) this.#overlays.active.putZeros(node.tree, label, first, count, sequence);
+    const node = catalog.holderOf(label);
+    if (node !== undefined) this.#overlays.active.putZeros(node.tree, node.label, first, count, sequence);
   }
 }

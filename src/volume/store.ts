@@ -12,7 +12,6 @@
 
 import fs from 'node:fs';
 import path from 'node:path';
-import { Level } from 'level';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
 import { type Logger, silentLogger } from '../base/logger.ts';
@@ -20,10 +19,12 @@ import { NodeStorage } from '../base/node-storage.ts';
 import { type Owner, OwnerLock } from '../base/owner-lock.ts';
 import type { Storage } from '../base/storage.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
-import type { IndexDatabase } from '../index/directory.ts';
+import type { RoundResult } from '../compaction/compactor.ts';
+import { type Mover, SegmentMover } from '../compaction/mover.ts';
+import { WorkerMover } from '../compaction/worker-mover.ts';
 import { PageCache } from '../index/pages.ts';
-import { FORMAT_REVISION } from '../log/format.ts';
-import { readSuperblock, SUPERBLOCK_PATH } from '../log/superblock.ts';
+import type { MovesByRegion } from '../index/region-relocate.ts';
+import { readSuperblock, SUPERBLOCK_PATH, SUPERBLOCK_REVISION } from '../log/superblock.ts';
 import {
   type CheckEnvironment,
   checkStore,
@@ -34,13 +35,16 @@ import {
 } from './check.ts';
 import { checkOffline } from './check-offline.ts';
 import type { Catalog } from './catalog.ts';
+import { CatalogAppender } from './catalog-append.ts';
 import type { Change, ResizeChange } from './change.ts';
 import { ChangeWriter } from './change-writer.ts';
 import type { BlockDevice } from './device.ts';
 import { diffVersions } from './diff.ts';
 import type { OpenDatabase } from './index-builder.ts';
 import { IndexKeeper } from './index-keeper.ts';
+import { StoreCompaction } from './store-compaction.ts';
 import { type InitOptions, initStore, LOCK_PATH } from './init-store.ts';
+import { openLevel } from './level-database.ts';
 import { labelsByName, listVersions, listWithGhosts, summarize } from './listing.ts';
 import { OpenDisks } from './open-disks.ts';
 import { type Recovered, recover } from './recovery.ts';
@@ -63,6 +67,7 @@ import {
 } from './version-removal.ts';
 
 export type { InitOptions } from './init-store.ts';
+export { openLevel } from './level-database.ts';
 
 export const CACHE_BYTES_DEFAULT = 256 << 20;
 
@@ -76,6 +81,8 @@ export interface OpenOptions {
   /** Bound of pages in memory, in bytes; default 256 MiB. */
   cacheBytes?: number | undefined;
   logger?: Logger | undefined;
+  /** Compaction begins by itself when it is due; default true. */
+  compacts?: boolean | undefined;
   /** What a test puts in the place of the machine. */
   clock?: Clock | undefined;
   storage?: Storage | undefined;
@@ -84,18 +91,15 @@ export interface OpenOptions {
   makeScratch?: (() => Scratch) | undefined;
 }
 
-/** LevelDB as the index uses it. Values are packed already, and checked by us. */
-export async function openLevel(location: string): Promise<IndexDatabase> {
-  const database = new Level<Buffer, Buffer>(location, {
-    keyEncoding: 'buffer',
-    valueEncoding: 'buffer',
-    compression: false,
-    cacheSize: 16 << 20,
-    writeBufferSize: 8 << 20,
-    maxFileSize: 8 << 20,
-  } as object);
-  await database.open();
-  return database as unknown as IndexDatabase;
+interface StoreEnvironment extends CheckEnvironment {
+  /** Compaction begins by itself. */
+  compacts: boolean;
+}
+
+/** In a thread of its own, where there are real files and compiled code. */
+function makeMover({ storage, uuid }: StoreEnvironment, directory: string): Mover {
+  const isReal = storage instanceof NodeStorage && import.meta.url.endsWith('.js');
+  return isReal ? new WorkerMover(directory, uuid) : new SegmentMover(storage, uuid);
 }
 
 export class Store {
@@ -104,18 +108,19 @@ export class Store {
   readonly #recovered: Recovered;
   readonly #keeper: IndexKeeper;
   readonly #cache: PageCache;
-  readonly #environment: CheckEnvironment;
+  readonly #environment: StoreEnvironment;
   readonly #writer: ChangeWriter;
   readonly #disks: OpenDisks;
   readonly #changes: VersionChanges;
   readonly #removal: VersionRemoval;
   readonly #pruner: VersionPruner;
+  readonly #compaction: StoreCompaction;
   #closing: Promise<void> | undefined;
 
   private constructor(
     directory: string,
     lock: StoreLock,
-    environment: CheckEnvironment,
+    environment: StoreEnvironment,
     recovered: Recovered,
   ) {
     this.directory = directory;
@@ -123,7 +128,7 @@ export class Store {
     this.#environment = environment;
     this.#recovered = recovered;
     const { clock, logger, cacheBytes } = environment;
-    const { log, files, catalog, numbers } = recovered;
+    const { log, files, catalog, numbers, ledger } = recovered;
     this.#writer = new ChangeWriter(log, numbers, (change, sequence) => this.#apply(change, sequence));
     const between = <T>(step: () => Promise<T>): Promise<T> => this.#writer.between(step);
     const emptied = (segments: readonly number[]): void => {
@@ -133,22 +138,27 @@ export class Store {
         });
       }
     };
-    const { index, overlays, catalogSequence } = recovered;
-    this.#keeper = new IndexKeeper(
+    const appender = new CatalogAppender(log, catalog, ledger, between);
+    const keeper = new IndexKeeper({
       environment,
-      index,
-      overlays,
-      log,
-      catalog,
-      catalogSequence,
-      between,
-      emptied,
-    );
+      recovered,
+      appender,
+      onChanges: () => this.#compaction.touch(),
+      onEmptied: (segments) => {
+        emptied(segments);
+        this.#compaction.consider();
+      },
+    });
+    this.#keeper = keeper;
+    this.#pruner = new VersionPruner(catalog, keeper, numbers, clock, logger, between);
+    const onRelocated = (moves: MovesByRegion): void => this.#disks.relocated(moves);
+    const parts = { environment, recovered, keeper, pruner: this.#pruner, appender, onRelocated };
+    this.#compaction = new StoreCompaction(parts, makeMover(environment, directory), environment.compacts);
+    const { gate } = this.#compaction;
     this.#cache = new PageCache(cacheBytes);
-    this.#disks = new OpenDisks({ log, files, keeper: this.#keeper }, this.#cache, catalog, clock);
+    this.#disks = new OpenDisks({ log, files, keeper, gate }, this.#cache, catalog, clock);
     this.#changes = new VersionChanges(catalog, this.#writer, clock);
-    this.#removal = new VersionRemoval(catalog, this.#writer, this.#disks, this.#keeper, clock);
-    this.#pruner = new VersionPruner(catalog, this.#keeper, clock, logger, between);
+    this.#removal = new VersionRemoval(catalog, this.#writer, this.#disks, keeper, clock);
   }
 
   /**
@@ -183,6 +193,7 @@ export class Store {
         logger: options.logger ?? silentLogger,
         clock,
         makeScratch: options.makeScratch ?? temporaryScratch,
+        compacts: options.compacts ?? true,
       };
       const recovered = await recover(environment, superblock);
       const store = new Store(path.resolve(directory), lock, environment, recovered);
@@ -373,6 +384,15 @@ export class Store {
     return this.#recovered.log.flush();
   }
 
+  /**
+   * Moves what lives out of some segments, and gives their room back; undefined if there is nothing to gain.
+   * @throws IO, NO_SPACE, CORRUPTION, POISONED, CLOSED
+   */
+  compactOnce(): Promise<RoundResult | undefined> {
+    this.#checkOpen();
+    return this.#compaction.once();
+  }
+
   /** Brings the index up to the log. @throws IO, POISONED */
   checkpoint(): Promise<void> {
     return this.#keeper.checkpoint();
@@ -386,7 +406,7 @@ export class Store {
     const { index } = this.#keeper;
     return {
       uuid: formatUuid(superblock.uuid),
-      formatRevision: FORMAT_REVISION,
+      formatRevision: SUPERBLOCK_REVISION,
       owner: this.#lock.owner,
       volumes: this.#catalog.volumes().length,
       snapshots: this.#catalog.snapshotCount,
@@ -401,6 +421,7 @@ export class Store {
         at: index.checkpoint.at === 0 ? null : new Date(index.checkpoint.at).toISOString(),
       },
       cache: { usedBytes: this.#cache.usedBytes + index.usedBytes, boundBytes: this.#cache.boundBytes },
+      compaction: this.#compaction.state,
       state: log.poison === undefined ? 'open' : 'poisoned',
     };
   }
@@ -411,9 +432,10 @@ export class Store {
     yield* checkSuperblock(this.#environment.storage);
     const findings: Finding[] = [];
     await this.#keeper.holding(async (index) => {
+      const { base } = this.#recovered.numbers.superblock;
       const until = this.#keeper.indexedAppend;
       const checked = { view: { index, overlay: undefined }, until, follow: () => undefined };
-      for await (const finding of checkStore(this.#environment, checked)) findings.push(finding);
+      for await (const finding of checkStore(this.#environment, base, checked)) findings.push(finding);
     });
     yield* findings;
     yield* noteDeletes(this.#catalog);
@@ -436,6 +458,7 @@ export class Store {
   async #close(): Promise<void> {
     const { log, files, numbers } = this.#recovered;
     try {
+      await this.#compaction.close();
       await this.#writer.close();
       await this.#pruner.close();
       await log.idle();

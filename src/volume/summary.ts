@@ -62,6 +62,14 @@ export interface StoreStatus {
   logBytes: number;
   /** Bytes of chunks that some version reads. */
   liveBytes: number;
+  /** What compaction does, and has done since the store was opened. Bytes. */
+  compaction: {
+    state: 'idle' | 'working' | 'paused' | 'failing';
+    rounds: number;
+    movedBytes: number;
+    writtenBytes: number;
+    freedBytes: number;
+  };
   lastCheckpoint: { generation: number; at: string | null };
   cache: { usedBytes: number; boundBytes: number };
   /** `open`, or `poisoned` after a failed sync: reads only until it is reopened. */

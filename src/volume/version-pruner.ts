@@ -13,11 +13,12 @@
  */
 
 import type { Clock } from '../base/clock.ts';
-import { assert, AssertionError, hasCode } from '../base/errors.ts';
+import { assert, AssertionError, hasCode, StoreError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import { destiniesOf } from '../index/heirs.ts';
 import { pruneBatches } from '../index/prune-batches.ts';
 import { VersionView } from '../index/version-tree.ts';
+import type { Numbers } from '../log/numbers.ts';
 import type { Catalog } from './catalog.ts';
 import type { IndexKeeper } from './index-keeper.ts';
 
@@ -28,6 +29,7 @@ const RETRY_MS_MAX = 60_000;
 export class VersionPruner {
   readonly #catalog: Catalog;
   readonly #keeper: IndexKeeper;
+  readonly #numbers: Numbers;
   readonly #clock: Clock;
   readonly #logger: Logger;
   /** Runs a step while no change of the catalog is under way. */
@@ -36,25 +38,53 @@ export class VersionPruner {
   #cancelRetry: (() => void) | undefined;
   #retryMs = RETRY_MS;
   #isClosed = false;
+  /** Somebody needs things to stay as they are. */
+  #pause: Promise<void> | undefined;
+  /** A run has begun to take pointers out, and has not ended: of deletes that an earlier process began, nobody knows. */
+  #isHalfway: boolean;
 
   constructor(
     catalog: Catalog,
     keeper: IndexKeeper,
+    numbers: Numbers,
     clock: Clock,
     logger: Logger,
     betweenChanges: <T>(step: () => Promise<T>) => Promise<T>,
   ) {
     this.#catalog = catalog;
     this.#keeper = keeper;
+    this.#numbers = numbers;
     this.#clock = clock;
     this.#logger = logger;
     this.#betweenChanges = betweenChanges;
+    this.#isHalfway = catalog.pending.size > 0;
+  }
+
+  /**
+   * Runs `work` between two runs: every pointer is with the version that the catalog says it is with.
+   * @throws IN_USE if the last run failed halfway, and what `work` throws
+   */
+  async between<T>(work: () => Promise<T>): Promise<T> {
+    assert(this.#pause === undefined, 'one at a time waits between two runs');
+    let end: () => void = () => undefined;
+    this.#pause = new Promise((resolve) => {
+      end = resolve;
+    });
+    try {
+      await this.#running;
+      if (this.#isHalfway) throw new StoreError('IN_USE', 'deletes are to be finished first');
+      return await work();
+    } finally {
+      this.#pause = undefined;
+      end();
+      this.wake();
+    }
   }
 
   /** Begins a run if there is anything to do and none is under way. */
   wake(): void {
     if (this.#isClosed || this.#running !== undefined || this.#cancelRetry !== undefined) return;
-    if (this.#catalog.pending.size === 0) return;
+    if (this.#catalog.pending.size === 0 || this.#pause !== undefined) return;
     this.#running = this.#run()
       .catch((error: unknown) => this.#failed(error))
       .finally(() => {
@@ -66,7 +96,8 @@ export class VersionPruner {
   /** Resolves when no version waits to be pruned, or when a run has failed. */
   async idle(): Promise<void> {
     this.wake();
-    while (this.#running !== undefined) await this.#running;
+    while (this.#running !== undefined || (this.#pause !== undefined && this.#catalog.pending.size > 0))
+      await (this.#running ?? this.#pause);
   }
 
   #failed(error: unknown): void {
@@ -95,12 +126,14 @@ export class VersionPruner {
     assert(hidden.length > 0, 'a checkpoint has every delete before it');
     const destinies = destiniesOf(hidden, view);
     let regions = 0;
+    this.#isHalfway = true;
     for await (const batch of pruneBatches(keeper, destinies.keys(), view)) {
       if (this.#isClosed) return;
       await keeper.prune(batch, destinies, view);
       regions += batch.regions.size;
     }
-    await this.#betweenChanges(async () => catalog.splice(hidden, destinies));
+    await this.#betweenChanges(async () => catalog.splice(hidden, destinies, this.#numbers.peek('segments')));
+    this.#isHalfway = false;
     this.#retryMs = RETRY_MS;
     this.#logger.debug(
       { versions: hidden.length, regions, ms: this.#clock.now() - started },

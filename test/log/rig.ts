@@ -7,6 +7,7 @@ import type { Entry } from '../../src/log/entries.ts';
 import { Numbers } from '../../src/log/numbers.ts';
 import { entriesOf, type ScannedRecord, SegmentScanner } from '../../src/log/scan.ts';
 import { SegmentFiles } from '../../src/log/segment-files.ts';
+import { SegmentLedger } from '../../src/log/segment-ledger.ts';
 import { SegmentSupply } from '../../src/log/segment-supply.ts';
 import { createSuperblock, type Superblock } from '../../src/log/superblock.ts';
 import { type LogPosition, LogTail } from '../../src/log/tail.ts';
@@ -29,6 +30,7 @@ export function freshSuperblock(options: Partial<Superblock> = {}): Superblock {
     labels: 1,
     segments: 1,
     created: 0,
+    base: undefined,
     ...options,
   };
 }
@@ -47,7 +49,8 @@ export class LogRig {
     this.supply = new SegmentSupply(storage, numbers, 0);
     this.files = new SegmentFiles(storage);
     const { files, supply, clock } = this;
-    this.log = new ChunkLog({ files, numbers, supply, clock, end: undefined, durable: 0 });
+    const ledger = new SegmentLedger();
+    this.log = new ChunkLog({ files, numbers, supply, ledger, clock, end: undefined, durable: 0 });
   }
 
   static async begin(options: Partial<Superblock> = {}): Promise<LogRig> {

@@ -10,11 +10,14 @@ import {
   SLOT_BYTES,
   SUPERBLOCK_BYTES,
   SUPERBLOCK_PATH,
+  SUPERBLOCK_REVISION,
+  type Superblock,
   writeSuperblock,
 } from '../../src/log/superblock.ts';
 import { MemoryStorage } from '../support/memory-storage.ts';
 import { freshSuperblock } from './rig.ts';
 
+const NEWER = SUPERBLOCK_REVISION + 1;
 const SUPERBLOCK = freshSuperblock({
   generation: 2 ** 33 + 1,
   segmentBytes: 1 << 26,
@@ -25,6 +28,7 @@ const SUPERBLOCK = freshSuperblock({
   labels: 4097,
   segments: 4098,
   created: 1_700_000_000_000,
+  base: undefined,
 });
 const SUPERBLOCK_HEX = [
   '434f50504943450a 0001 000000000000 0000000200000001 00112233445566778899aabbccddeeff',
@@ -59,15 +63,27 @@ function setRevision(slot: Buffer, revision: number): void {
   block.copy(slot);
 }
 
+const WITH_BASE: Superblock = { ...SUPERBLOCK, base: { segment: 7, offset: 0x23000, append: 42 } };
+
 describe('the superblock', () => {
   it('has these bytes, and is read back', () => {
     expect(encodeSuperblock(SUPERBLOCK).toString('hex')).toBe(SUPERBLOCK_HEX.replaceAll(' ', ''));
     expect(decodeSuperblock(encodeSuperblock(SUPERBLOCK))).toEqual(SUPERBLOCK);
   });
 
-  it('is not accepted with any flipped bit', () => {
-    for (let bit = 0; bit < SUPERBLOCK_BYTES * 8; bit++) {
-      const flipped = encodeSuperblock(SUPERBLOCK);
+  it('has behind them where a rebuild begins, if the log does not begin with its first segment', () => {
+    const encoded = encodeSuperblock(WITH_BASE);
+    expect(encoded.subarray(92, 108).toString('hex')).toBe('0000000700023000000000000000002a');
+    expect(decodeSuperblock(encoded)).toEqual(WITH_BASE);
+    expect(decodeSuperblock(encoded.subarray(0, 111))).toBeUndefined();
+  });
+
+  it.each([
+    ['without a base', SUPERBLOCK],
+    ['with one', WITH_BASE],
+  ])('%s is not accepted with any flipped bit', (_, block) => {
+    for (let bit = 0; bit < encodeSuperblock(block).length * 8; bit++) {
+      const flipped = encodeSuperblock(block);
       flipped[bit >> 3]! ^= 1 << (bit & 7);
       expect(decodeSuperblock(flipped), `bit ${bit}`).toBeUndefined();
     }
@@ -161,15 +177,15 @@ describe('the superblock', () => {
     const block = freshSuperblock();
     await writeSuperblock(storage, block);
     const one = storage.copy();
-    one.edit(SUPERBLOCK_PATH, (bytes) => setRevision(bytes.subarray(slotOf(block.generation)), 2));
+    one.edit(SUPERBLOCK_PATH, (bytes) => setRevision(bytes.subarray(slotOf(block.generation)), NEWER));
     await expect(readSuperblock(one)).rejects.toThrow(isCode('UNSUPPORTED_FORMAT'));
     const older = storage.copy();
-    older.edit(SUPERBLOCK_PATH, (bytes) => setRevision(bytes.subarray(slotOf(block.generation + 1)), 2));
+    older.edit(SUPERBLOCK_PATH, (bytes) => setRevision(bytes.subarray(slotOf(block.generation + 1)), NEWER));
     await expect(readSuperblock(older)).rejects.toThrow(isCode('UNSUPPORTED_FORMAT'));
     // With a layout that this program does not know, checksum and all.
     storage.edit(SUPERBLOCK_PATH, (bytes) => {
-      bytes.writeUInt16BE(2, 8);
-      bytes.writeUInt16BE(2, SLOT_BYTES + 8);
+      bytes.writeUInt16BE(NEWER, 8);
+      bytes.writeUInt16BE(NEWER, SLOT_BYTES + 8);
     });
     await expect(readSuperblock(storage)).rejects.toThrow(isCode('UNSUPPORTED_FORMAT'));
   });

@@ -8,7 +8,7 @@ import type { Logger } from '../../src/base/logger.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { StoreError } from '../../src/base/errors.ts';
 import { CHUNK_BYTES } from '../../src/base/units.ts';
-import { createSuperblock } from '../../src/log/superblock.ts';
+import { createSuperblock, readSuperblock } from '../../src/log/superblock.ts';
 import { checkClosedStore } from '../../src/volume/check-offline.ts';
 import type { BlockDevice } from '../../src/volume/device.ts';
 import { Store } from '../../src/volume/store.ts';
@@ -88,6 +88,7 @@ class Run {
       epoch: 0,
       capacityBytes,
       created: 0,
+      base: undefined,
     };
     await createSuperblock(this.#machine, superblock);
     this.#disk.settle();
@@ -255,7 +256,8 @@ class Run {
       makeScratch: makeScratch,
     };
     const findings: Finding[] = [];
-    for await (const finding of checkClosedStore(environment)) findings.push(finding);
+    const { base } = await readSuperblock(this.#disk.still);
+    for await (const finding of checkClosedStore(environment, base)) findings.push(finding);
     // Rows of versions that nobody can read are looked at when their delete goes on.
     const isUnread = this.#isSpoiled && findings.some(({ code }) => code === 'UNFINISHED_DELETE');
     for (const { severity, code, message } of findings) {

@@ -2,7 +2,8 @@
 
 import { expect, it } from 'vitest';
 import { Catalog, fullName } from '../../src/volume/catalog.ts';
-import { decodeCatalog, encodeCatalog } from '../../src/volume/catalog-parts.ts';
+import { decodeCatalog, decodeSegments, encodeCatalog } from '../../src/volume/catalog-parts.ts';
+import { SegmentLedger } from '../../src/log/segment-ledger.ts';
 import { destiniesOf } from '../../src/index/heirs.ts';
 import { VersionView } from '../../src/index/version-tree.ts';
 
@@ -26,7 +27,8 @@ function catalogOf(snapshots: number): Catalog {
   // The first root goes for good, a fork stays as a ghost, and one is still to be pruned.
   apply({ op: 'delete', at: 6, volumes: [], snapshots: [2] });
   const hidden = [...catalog.pending];
-  catalog.splice(hidden, destiniesOf(hidden, new VersionView(catalog.tree, sequence)));
+  catalog.merged.set(7, { heir: 3, until: 12 });
+  catalog.splice(hidden, destiniesOf(hidden, new VersionView(catalog.tree, sequence)), 9);
   apply({
     op: 'rollback',
     at: 7,
@@ -44,6 +46,7 @@ function contentOf(catalog: Catalog): unknown {
   return {
     nodes: [...catalog.tree.nodes()].sort((a, b) => a.label - b.label),
     pending: [...catalog.pending],
+    merged: [...catalog.merged],
     sequence: catalog.sequence,
     count: catalog.snapshotCount,
     versions: catalog.volumes().flatMap((volume) =>
@@ -60,10 +63,15 @@ it('a catalog is read back as it was, in one part or in many', () => {
   for (const snapshots of [4, 2000]) {
     const catalog = catalogOf(snapshots);
     expect(catalog.pending.size).toBe(1);
-    const texts = [...encodeCatalog(catalog)];
+    expect(catalog.merged.size).toBe(1);
+    const ledger = new SegmentLedger([1, 2, 3, 7, 9, 10], [5]);
+    const texts = [...encodeCatalog(catalog, ledger)];
     expect(texts.length).toBeGreaterThan(snapshots / 500);
     for (const text of texts) expect(text.length).toBeLessThan(64 << 10);
     expect(contentOf(decodeCatalog(texts, catalog.sequence))).toEqual(contentOf(catalog));
+    expect(decodeSegments(texts)).toEqual(ledger);
   }
-  expect([...encodeCatalog(new Catalog())]).toEqual(['{}']);
+  const empty = [...encodeCatalog(new Catalog(), new SegmentLedger())];
+  expect(decodeSegments(empty)).toEqual(new SegmentLedger());
+  expect(decodeSegments(['{"versions":[]}'])).toBeUndefined();
 });

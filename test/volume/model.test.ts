@@ -96,6 +96,7 @@ class Model {
     else if (kind < 993) await this.resize();
     else if (kind < 994) await this.rename();
     else if (kind < 995) await this.compareTwo();
+    else if (kind < 997) await this.store.compactOnce();
     else this.release(random.pick([...this.contents.keys()]));
   }
 

@@ -45,6 +45,7 @@ export async function makeStore(directory: string, segments: number): Promise<Bu
     labels: 1,
     segments: segments + 1,
     created: 0,
+    base: undefined,
   });
   return uuid;
 }

@@ -80,15 +80,10 @@ for (const [name, kind] of Object.entries(FILES)) {
   DAMAGES[`${name} removed`] = inFile(kind, (file) => fs.rmSync(file));
 }
 /**
- * Of these every start must speak. Without CURRENT LevelDB begins anew and replays what logs it finds: where these have
- * all that there was, the index is whole, and its digests say so.
+ * Of these every start must speak. Not of a removed CURRENT: LevelDB begins anew without it and replays what logs it
+ * finds, and where these have all that there was, the index is whole, and its digests say so.
  */
-const ALWAYS_TOLD: ReadonlySet<string> = new Set([
-  'deleted',
-  'foreign',
-  'manifest removed',
-  'current removed',
-]);
+const ALWAYS_TOLD: ReadonlySet<string> = new Set(['deleted', 'foreign', 'manifest removed']);
 const REFUSALS = ['no descriptors', 'locked'] as const;
 
 async function refused({ store, index, random }: Victim, how: (typeof REFUSALS)[number]): Promise<boolean> {

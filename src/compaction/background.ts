@@ -1,0 +1,249 @@
+/**
+ * Compaction beside everything else: decides when a round is due, chooses its victims, and holds writers back while there
+ * is no room for what they write.
+ *
+ * Invariants: one round at a time; writers wait only while compaction is at work and gains room: once it fails or gains
+ * nothing they go on, into NO_SPACE if need be.
+ */
+
+import type { Clock } from '../base/clock.ts';
+import { AssertionError, hasCode } from '../base/errors.ts';
+import type { Logger } from '../base/logger.ts';
+import { CHUNK_BYTES } from '../base/units.ts';
+import type { Compactor, RoundResult } from './compactor.ts';
+import type { MoveOrder } from './layout.ts';
+import { deadShareMin, type LogRoom, mustWait, type Urgency, urgencyOf } from './pace.ts';
+import { chooseVictims, gainOf, type SegmentUse } from './victims.ts';
+
+/** Quiet after which a store counts as idle. */
+const IDLE_MS = 2000;
+/** How long a compaction that failed is not tried again; doubled each time. */
+const RETRY_MS = 1000;
+const RETRY_MS_MAX = 60_000;
+/** Segments' worth of live chunks that a round moves. */
+const ROUND_SEGMENTS = 3;
+const VICTIMS_MAX = 16;
+/** Log behind the checkpoint that is worth one before victims are chosen: what is dead is known up to there. */
+const CHECKPOINT_BYTES = 64 << 20;
+
+/** What a round has to gain at least, in segments. */
+const GAIN_SHARE_MIN: Record<Urgency, number> = { none: 1, idle: 1, busy: 0.5, full: 0.125 };
+
+/** What the rest of the store tells, and does for it. */
+export interface Surroundings {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly segmentBytes: number;
+  /** Live chunks of a segment, and of all. */
+  liveChunks(segment: number): number;
+  readonly allLiveChunks: number;
+  readonly usedBytes: number;
+  /** Bytes that the log may still take. */
+  freeBytes(): Promise<number>;
+  /** Moves on with everything that is written. */
+  readonly writtenAppend: number;
+  readonly nextAppend: number;
+  readonly bytesBehindCheckpoint: number;
+  /** @throws IO, NO_SPACE, POISONED */
+  checkpoint(): Promise<void>;
+  readonly segments: Iterable<number>;
+  readonly retired: ReadonlySet<number>;
+}
+
+export interface CompactionState {
+  /** `working`, or why not. */
+  readonly state: 'idle' | 'working' | 'paused' | 'failing';
+  readonly rounds: number;
+  readonly movedBytes: number;
+  readonly writtenBytes: number;
+  readonly freedBytes: number;
+}
+
+export class Background {
+  readonly #compactor: Compactor;
+  readonly #around: Surroundings;
+  #running: Promise<void> | undefined;
+  #cancelTimer: (() => void) | undefined;
+  #retryAt = 0;
+  #retryMs = RETRY_MS;
+  #isPaused = false;
+  #isClosed = false;
+  /** Writers wait for the round under way. */
+  #isFull = false;
+  #waiters: (() => void)[] = [];
+  readonly #done = { rounds: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 };
+
+  constructor(compactor: Compactor, around: Surroundings) {
+    this.#compactor = compactor;
+    this.#around = around;
+  }
+
+  get state(): CompactionState {
+    const isFailing = this.#retryMs > RETRY_MS;
+    const state =
+      this.#running !== undefined ? 'working' : this.#isPaused ? 'paused' : isFailing ? 'failing' : 'idle';
+    return { state, ...this.#done };
+  }
+
+  /** Something was written: once that has ended for a while, the store is idle. Cheap. */
+  touch(): void {
+    if (this.#cancelTimer === undefined && !this.#isClosed) this.#arm(this.#around.writtenAppend);
+  }
+
+  #arm(written: number): void {
+    this.#cancelTimer = this.#around.clock.after(IDLE_MS, () => {
+      this.#cancelTimer = undefined;
+      if (this.#around.writtenAppend === written) this.#start(true);
+      else this.touch();
+    });
+  }
+
+  /** A checkpoint says anew what is dead. */
+  consider(): void {
+    this.#start(false);
+  }
+
+  #start(isIdle: boolean): void {
+    if (this.#running !== undefined || this.#isClosed || this.#isPaused) return;
+    if (this.#around.clock.now() < this.#retryAt) {
+      this.touch();
+      return;
+    }
+    this.#running = this.#run(isIdle)
+      .then(
+        () => {
+          this.#retryMs = RETRY_MS;
+        },
+        (error: unknown) => this.#failed(error),
+      )
+      .finally(() => {
+        this.#running = undefined;
+        this.#letGo();
+      });
+  }
+
+  #failed(error: unknown): void {
+    if (error instanceof AssertionError) {
+      setImmediate(() => {
+        throw error; // a programmer's mistake: nobody waits for this promise, and the process must not go on
+      });
+    }
+    if (this.#isClosed || hasCode(error, 'CLOSED')) return;
+    this.#around.logger.warn({ err: error }, 'compaction failed; it is tried again');
+    this.#retryAt = this.#around.clock.now() + this.#retryMs;
+    this.#retryMs = Math.min(2 * this.#retryMs, RETRY_MS_MAX);
+    this.touch();
+  }
+
+  /** Rounds, for as long as one is due. */
+  async #run(isIdle: boolean): Promise<void> {
+    const written = this.#around.writtenAppend;
+    await this.#compactor.refresh();
+    for (;;) {
+      await this.#compactor.removeRetired();
+      if (this.#isClosed || this.#isPaused) return;
+      const stillIdle = isIdle && this.#around.writtenAppend === written;
+      const room = await this.#room();
+      const urgency = urgencyOf(room, stillIdle);
+      this.#isFull = mustWait(await this.#room(true));
+      if (!this.#isFull) this.#letGo();
+      if (urgency === 'none' && this.#around.retired.size === 0) return;
+      if (urgency === 'none' && !isIdle) return; // what has been emptied goes with the next checkpoint
+      await this.#checkpointIfWorthwhile(urgency);
+      await this.#compactor.removeRetired();
+      const result = urgency === 'none' ? undefined : await this.roundOf(urgency, stillIdle ? 'disk' : 'age');
+      if (result === undefined) return;
+    }
+  }
+
+  /** What is dead is known up to the last checkpoint, and what was emptied goes behind one. */
+  async #checkpointIfWorthwhile(urgency: Urgency): Promise<void> {
+    const { retired, bytesBehindCheckpoint } = this.#around;
+    const least = urgency === 'full' || urgency === 'idle' || urgency === 'none' ? 1 : CHECKPOINT_BYTES;
+    if (retired.size > 0 || bytesBehindCheckpoint >= least) await this.#around.checkpoint();
+  }
+
+  async #room(withRetired = false): Promise<LogRoom> {
+    const { usedBytes, allLiveChunks, segmentBytes, retired } = this.#around;
+    let retiredBytes = 0;
+    for (const segment of withRetired ? [] : retired)
+      retiredBytes += this.#compactor.table.get(segment)?.bytes ?? 0;
+    const freeBytes = await this.#around.freeBytes();
+    return {
+      usedBytes: usedBytes - retiredBytes,
+      liveBytes: allLiveChunks * CHUNK_BYTES,
+      segmentBytes,
+      freeBytes: freeBytes + retiredBytes,
+    };
+  }
+
+  /** One round; undefined if it would gain nothing. @throws what `Compactor.round` throws */
+  async roundOf(urgency: Urgency, order: MoveOrder): Promise<RoundResult | undefined> {
+    const { segmentBytes, nextAppend } = this.#around;
+    await this.#compactor.refresh();
+    const free = await this.#around.freeBytes();
+    const chosen = chooseVictims(this.#candidates(), {
+      now: nextAppend,
+      // What is copied needs room before what it was copied from is gone.
+      liveBytesMax: Math.min(ROUND_SEGMENTS * segmentBytes, Math.max(segmentBytes, free / 2)),
+      victimsMax: VICTIMS_MAX,
+      deadShareMin: deadShareMin(urgency),
+    });
+    if (chosen.length === 0 || gainOf(chosen) < GAIN_SHARE_MIN[urgency] * segmentBytes) return undefined;
+    const alone = chosen.find(({ segment }) => this.#compactor.suspect.has(segment));
+    const victims = (alone === undefined ? chosen : [alone]).map(({ segment }) => segment);
+    const began = this.#around.clock.now();
+    const result = await this.#compactor.round(victims, order);
+    this.#done.rounds += 1;
+    this.#done.movedBytes += result.movedBytes;
+    this.#done.writtenBytes += result.writtenBytes;
+    this.#done.freedBytes += result.freedBytes;
+    this.#around.logger.debug({ ...result, urgency, ms: this.#around.clock.now() - began }, 'compaction');
+    return result.victims === 0 ? undefined : result;
+  }
+
+  #candidates(): SegmentUse[] {
+    const candidates: SegmentUse[] = [];
+    for (const segment of this.#around.segments) {
+      if (!this.#compactor.isEligible(segment)) continue;
+      const { bytes, age } = this.#compactor.table.get(segment)!;
+      candidates.push({ segment, bytes, age, liveChunks: this.#around.liveChunks(segment) });
+    }
+    return candidates;
+  }
+
+  /** False while writers are to wait for `room`. */
+  get hasRoom(): boolean {
+    return !this.#isFull;
+  }
+
+  /** Resolves when writers may go on. */
+  async room(): Promise<void> {
+    while (this.#isFull) await new Promise<void>((resolve) => this.#waiters.push(resolve));
+  }
+
+  #letGo(): void {
+    this.#isFull = false;
+    const waiting = this.#waiters;
+    this.#waiters = [];
+    for (const resolve of waiting) resolve();
+  }
+
+  /** No round begins until `resume`; resolves when none is under way. */
+  async pause(): Promise<void> {
+    this.#isPaused = true;
+    await this.#running;
+  }
+
+  resume(): void {
+    this.#isPaused = false;
+    this.touch();
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#cancelTimer?.();
+    await this.#running;
+    await this.#compactor.close();
+  }
+}

@@ -1,0 +1,250 @@
+/**
+ * Compaction's hands: reads what victims hold, and copies chunks from them into segments of moves. Where it runs (in a
+ * thread of its own, or where a simulated disk is) is nobody's business but its maker's.
+ *
+ * Invariants: every chunk is verified when it is read, and once more from what has been written; when `move` answers,
+ * all of it is on the disk, sealed, and its name too. Nothing of it counts before the log states it.
+ */
+
+import { crc32c } from '../base/crc.ts';
+import { assert, StoreError } from '../base/errors.ts';
+import type { Storage, StorageFile } from '../base/storage.ts';
+import { CHUNK_BYTES } from '../base/units.ts';
+import { ENTRY_CHANGE, ENTRY_CHUNKS, ENTRY_ZEROS } from '../log/entries.ts';
+import { FIRST_RECORD_OFFSET, RECORD_FOOTER, segmentPath } from '../log/format.ts';
+import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
+import { type ChunkArrays, ChunkList } from './chunk-list.ts';
+import {
+  layOut,
+  type MoveOrder,
+  payloadAt,
+  type RecordLayout,
+  type SegmentLayout,
+  type Zeros,
+} from './layout.ts';
+import { MovesWriter } from './moves-writer.ts';
+
+/** A segment to be emptied. */
+export interface Victim {
+  readonly segment: number;
+  /** Nothing of it belongs to the log from here on. */
+  readonly end: number;
+}
+
+/** What victims hold, alive or dead. */
+export interface Found {
+  /** In the order of label, chunk, sequence. */
+  chunks: ChunkArrays;
+  zeros: Zeros[];
+}
+
+export interface MoveRequest {
+  /** What is to be moved; labels are those of the versions that have it now. */
+  chunks: ChunkArrays;
+  /** Of the segment each comes from: higher is younger. */
+  ages: Float64Array;
+  zeros: readonly Zeros[];
+  order: MoveOrder;
+  segmentBytes: number;
+  epoch: number;
+  /** Numbers that the new segments may take, and an append number for each. */
+  segments: readonly number[];
+  appends: readonly number[];
+}
+
+export interface MovedSegment {
+  readonly segment: number;
+  readonly bytes: number;
+  readonly age: number;
+}
+
+export interface Moved {
+  segments: MovedSegment[];
+  /** Where each chunk of the request is now. */
+  toSegments: Uint32Array;
+  toOffsets: Uint32Array;
+}
+
+export interface Mover {
+  /** @throws IO, CORRUPTION if a record of a victim cannot be read */
+  find(victims: readonly Victim[]): Promise<Found>;
+  /** @throws NO_SPACE, IO, CORRUPTION if a chunk does not match its checksum; what was made is the caller's to remove */
+  move(request: MoveRequest): Promise<Moved>;
+  close(): Promise<void>;
+}
+
+export class SegmentMover implements Mover {
+  readonly #storage: Storage;
+  readonly #uuid: Buffer;
+
+  constructor(storage: Storage, uuid: Buffer) {
+    this.#storage = storage;
+    this.#uuid = uuid;
+  }
+
+  async find(victims: readonly Victim[]): Promise<Found> {
+    const list = new ChunkList();
+    const zeros: Zeros[] = [];
+    for (const victim of victims) {
+      const scanner = await SegmentScanner.open(this.#storage, this.#uuid, victim.segment);
+      if (scanner === undefined)
+        throw new StoreError('CORRUPTION', `segment ${victim.segment} cannot be read`);
+      try {
+        for await (const record of recordsOf(scanner, victim.end)) take(record, list, zeros);
+      } finally {
+        await scanner.close();
+      }
+    }
+    return { chunks: list.inOrder(), zeros };
+  }
+
+  async move(request: MoveRequest): Promise<Moved> {
+    const { chunks, ages, zeros, order, segmentBytes, epoch } = request;
+    const layouts = layOut(chunks, ages, zeros, order, segmentBytes);
+    assert(layouts.length <= request.segments.length, 'there are numbers for all segments of a layout');
+    const count = chunks.labels.length;
+    const moved: Moved = {
+      segments: [],
+      toSegments: new Uint32Array(count),
+      toOffsets: new Uint32Array(count),
+    };
+    const sources = new Sources(this.#storage);
+    try {
+      for (const [i, layout] of layouts.entries()) {
+        const segment = request.segments[i]!;
+        const age = ageOf(layout, ages);
+        const identity = { segment, append: request.appends[i]!, epoch, age };
+        const writer = await MovesWriter.create(this.#storage, this.#uuid, identity, layout);
+        try {
+          for (const record of layout.records) {
+            const payload = await readRecord(sources, chunks, record);
+            await writer.write(record, chunks, payload);
+            record.chunks.forEach((chunk, at) => {
+              moved.toSegments[chunk] = segment;
+              moved.toOffsets[chunk] = payloadAt(record) + at * CHUNK_BYTES;
+            });
+          }
+          await writer.seal();
+          for (const record of layout.records) await writer.verify(record, chunks);
+        } finally {
+          await writer.close();
+        }
+        moved.segments.push({ segment, bytes: layout.bytes, age });
+      }
+      if (layouts.length > 0) await this.#storage.syncDirectory('log');
+    } finally {
+      await sources.close();
+    }
+    return moved;
+  }
+
+  async close(): Promise<void> {}
+}
+
+function ageOf(layout: SegmentLayout, ages: Float64Array): number {
+  let youngest = 0;
+  for (const { chunks } of layout.records)
+    for (const chunk of chunks) if (ages[chunk]! > youngest) youngest = ages[chunk]!;
+  return youngest;
+}
+
+/** The records of a sealed segment, up to where it belongs to the log. @throws CORRUPTION */
+async function* recordsOf(scanner: SegmentScanner, end: number): AsyncGenerator<ScannedRecord> {
+  const footer = await scanner.footer();
+  if (footer !== undefined) {
+    for (const record of footer) if (recordEnd(record.header) <= end) yield record;
+    return;
+  }
+  let at = FIRST_RECORD_OFFSET;
+  let checksum = scanner.headerChecksum;
+  while (at < end) {
+    const record = await scanner.recordBehind(at, checksum);
+    if (record === undefined || (record.header.flags & RECORD_FOOTER) !== 0) break;
+    yield record;
+    at = recordEnd(record.header);
+    checksum = record.header.checksum;
+  }
+  // Without a footer, where the log ends in it is only known by what follows it.
+  if (at !== end)
+    throw new StoreError('CORRUPTION', `segment ${scanner.header.segment}: no valid record at ${at}`);
+}
+
+function take(record: ScannedRecord, list: ChunkList, zeros: Zeros[]): void {
+  const { segment } = record.header;
+  for (const entry of entriesOf(record)) {
+    if (entry.kind === ENTRY_CHUNKS) {
+      const { label, first, sequence, offset, checksums } = entry;
+      for (let i = 0; i < entry.count; i++)
+        list.add(label, first + i, sequence, segment, offset + i * CHUNK_BYTES, checksums[i]!);
+    } else if (entry.kind === ENTRY_ZEROS) {
+      const { label, first, count, sequence } = entry;
+      zeros.push({ label, first, count, sequence });
+    } else if (entry.kind === ENTRY_CHANGE) {
+      const cut = cutOf(entry.text);
+      if (cut !== undefined) zeros.push({ ...cut, sequence: entry.sequence });
+    }
+  }
+}
+
+/** What a change zeroes: a disk that shrank. Everything else that it says is in the catalog. @throws CORRUPTION */
+function cutOf(text: string): Omit<Zeros, 'sequence'> | undefined {
+  try {
+    const { cut } = JSON.parse(text) as { cut?: Omit<Zeros, 'sequence'> | null };
+    return cut === undefined || cut === null
+      ? undefined
+      : { label: cut.label, first: cut.first, count: cut.count };
+  } catch (error) {
+    throw new StoreError('CORRUPTION', 'a change of the log is no JSON', error);
+  }
+}
+
+/** Files that chunks are read from. */
+class Sources {
+  readonly #storage: Storage;
+  readonly #files = new Map<number, StorageFile>();
+
+  constructor(storage: Storage) {
+    this.#storage = storage;
+  }
+
+  async file(segment: number): Promise<StorageFile> {
+    let file = this.#files.get(segment);
+    if (file === undefined) {
+      file = await this.#storage.open(segmentPath(segment), 'read');
+      this.#files.set(segment, file);
+    }
+    return file;
+  }
+
+  async close(): Promise<void> {
+    for (const file of this.#files.values()) await file.close();
+  }
+}
+
+/** The chunks of a record, verified. @throws IO, CORRUPTION */
+async function readRecord(sources: Sources, moved: ChunkArrays, { chunks }: RecordLayout): Promise<Buffer> {
+  const payload = Buffer.allocUnsafe(chunks.length * CHUNK_BYTES);
+  const { segments, offsets, checksums } = moved;
+  const reads: Promise<void>[] = [];
+  for (let at = 0; at < chunks.length; ) {
+    const first = chunks[at]!;
+    let run = 1;
+    while (at + run < chunks.length) {
+      const next = chunks[at + run]!;
+      if (segments[next] !== segments[first] || offsets[next] !== offsets[first]! + run * CHUNK_BYTES) break;
+      run += 1;
+    }
+    const file = await sources.file(segments[first]!);
+    const start = at * CHUNK_BYTES;
+    reads.push(file.read(payload, start, run * CHUNK_BYTES, offsets[first]!).then(() => undefined));
+    at += run;
+  }
+  const results = await Promise.allSettled(reads);
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+  chunks.forEach((chunk, at) => {
+    if (crc32c(payload.subarray(at * CHUNK_BYTES, (at + 1) * CHUNK_BYTES)) === checksums[chunk]) return;
+    const where = `segment ${segments[chunk]}, offset ${offsets[chunk]}`;
+    throw new StoreError('CORRUPTION', `a chunk that is to be moved does not match its checksum (${where})`);
+  });
+  return payload;
+}

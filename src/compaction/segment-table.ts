@@ -1,0 +1,74 @@
+/**
+ * What is known of the segments of the log beside what lives in them: length, age, what stands before each. Read from their
+ * headers when it is first asked for, so that opening a store does not wait for it.
+ */
+
+import type { Storage } from '../base/storage.ts';
+import { SEGMENT_MOVES } from '../log/format.ts';
+import { recordEnd, SegmentScanner } from '../log/scan.ts';
+import type { SegmentLedger } from '../log/segment-ledger.ts';
+
+export interface SegmentFacts {
+  readonly bytes: number;
+  readonly isMoves: boolean;
+  readonly age: number;
+  readonly predecessor: number;
+  readonly predecessorEnd: number;
+}
+
+export class SegmentTable {
+  readonly #storage: Storage;
+  readonly #uuid: Buffer;
+  readonly #ledger: SegmentLedger;
+  readonly #facts = new Map<number, SegmentFacts>();
+  /** By segment, where it ends as what follows it says. */
+  readonly #ends = new Map<number, number>();
+
+  constructor(storage: Storage, uuid: Buffer, ledger: SegmentLedger) {
+    this.#storage = storage;
+    this.#uuid = uuid;
+    this.#ledger = ledger;
+  }
+
+  /** Reads what is not known yet; segments whose header cannot be read stay unknown. @throws IO */
+  async refresh(): Promise<void> {
+    const { segments, retired } = this.#ledger;
+    for (const segment of [...segments, ...retired]) {
+      if (this.#facts.has(segment)) continue;
+      const scanner = await SegmentScanner.open(this.#storage, this.#uuid, segment);
+      if (scanner === undefined) continue;
+      const { flags, segmentBytes, firstAppend, durable, predecessor, predecessorEnd } = scanner.header;
+      await scanner.close();
+      const isMoves = (flags & SEGMENT_MOVES) !== 0;
+      const age = isMoves ? durable : firstAppend;
+      this.#facts.set(segment, { bytes: segmentBytes, isMoves, age, predecessor, predecessorEnd });
+      if (!isMoves) this.#ends.set(predecessor, predecessorEnd);
+    }
+  }
+
+  get(segment: number): SegmentFacts | undefined {
+    return this.#facts.get(segment);
+  }
+
+  /** Where the records of a segment end that belong to the log. */
+  endOf(segment: number): number {
+    return this.#ends.get(segment) ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** True if the segment's own footer says where it ends, so that what follows it may go. @throws IO */
+  async isClosed(segment: number): Promise<boolean> {
+    const scanner = await SegmentScanner.open(this.#storage, this.#uuid, segment);
+    if (scanner === undefined) return false;
+    try {
+      const last = (await scanner.footer())?.at(-1);
+      return last !== undefined && recordEnd(last.header) === this.endOf(segment);
+    } finally {
+      await scanner.close();
+    }
+  }
+
+  forget(segment: number): void {
+    this.#facts.delete(segment);
+    this.#ends.delete(segment);
+  }
+}

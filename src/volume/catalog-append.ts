@@ -1,0 +1,66 @@
+/**
+ * Puts the catalog into the log: for a checkpoint, which begins where it stands, and for compaction, whose moves count once
+ * a catalog states them.
+ */
+
+import { othersFirst } from '../index/directory.ts';
+import { Append, AppendPromise } from '../log/append.ts';
+import type { ChunkLog } from '../log/chunk-log.ts';
+import { CATALOG_FIRST, CATALOG_LAST } from '../log/entries.ts';
+import type { SegmentLedger } from '../log/segment-ledger.ts';
+import type { Catalog } from './catalog.ts';
+import { encodeCatalog } from './catalog-parts.ts';
+
+/** Parts of a catalog that are made before requests have their turn. */
+const PARTS_AT_ONCE = 4;
+
+export interface AppendedCatalog {
+  /** Where its first record stands. */
+  readonly segment: number;
+  readonly offset: number;
+  readonly append: number;
+  /** The segments that it states as retired. */
+  readonly retired: ReadonlySet<number>;
+}
+
+export class CatalogAppender {
+  readonly #log: ChunkLog;
+  readonly #catalog: Catalog;
+  readonly #ledger: SegmentLedger;
+  /** Runs a step while no change of the catalog is under way. */
+  readonly #betweenChanges: <T>(step: () => Promise<T>) => Promise<T>;
+
+  constructor(
+    log: ChunkLog,
+    catalog: Catalog,
+    ledger: SegmentLedger,
+    betweenChanges: <T>(step: () => Promise<T>) => Promise<T>,
+  ) {
+    this.#log = log;
+    this.#catalog = catalog;
+    this.#ledger = ledger;
+    this.#betweenChanges = betweenChanges;
+  }
+
+  /**
+   * Appends the catalog as it is. `first` runs in the step in which its first record is written, before what follows it.
+   * @throws NO_SPACE, IO, POISONED, CLOSED
+   */
+  append(first?: (append: Append) => void): Promise<AppendedCatalog> {
+    return this.#betweenChanges(async () => {
+      const texts: string[] = [];
+      this.#catalog.forgetMerged(this.#ledger.lowest);
+      const retired = new Set(this.#ledger.retired);
+      for (const text of encodeCatalog(this.#catalog, this.#ledger)) {
+        if (texts.push(text) % PARTS_AT_ONCE === 0) await othersFirst();
+      }
+      const owners = texts.map((_, i) => new AppendPromise(i === 0 ? first : undefined));
+      texts.forEach((text, i) => {
+        const flags = (i === 0 ? CATALOG_FIRST : 0) | (i === texts.length - 1 ? CATALOG_LAST : 0);
+        this.#log.submit(Append.catalog(owners[i]!, text, flags));
+      });
+      const [head] = await Promise.all(owners.map((owner) => owner.promise));
+      return { segment: head!.segment, offset: head!.offset, append: head!.record, retired };
+    });
+  }
+}

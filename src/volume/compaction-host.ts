@@ -1,0 +1,103 @@
+/** What compaction needs of an open store, and where in it that is. */
+
+import type { Mutex } from '../base/mutex.ts';
+import type { CompactionHost } from '../compaction/compactor.ts';
+import type { PinnedIndex } from '../index/pinned-index.ts';
+import type { PointerIndex } from '../index/pointer-index.ts';
+import type { MovesByRegion } from '../index/region-relocate.ts';
+import type { VersionNode } from '../index/version-tree.ts';
+import type { CatalogAppender } from './catalog-append.ts';
+import type { IndexEnvironment } from './index-builder.ts';
+import type { IndexKeeper } from './index-keeper.ts';
+import type { Recovered } from './recovery.ts';
+import type { VersionPruner } from './version-pruner.ts';
+
+export interface HostParts {
+  readonly environment: IndexEnvironment;
+  readonly recovered: Recovered;
+  readonly keeper: IndexKeeper;
+  /** Told where chunks have been moved: pages in memory follow. */
+  readonly onRelocated: (moves: MovesByRegion) => void;
+  readonly pruner: VersionPruner;
+  readonly appender: CatalogAppender;
+  /** One round at a time, whoever asks for it. */
+  readonly turn: Mutex;
+}
+
+export class StoreCompactionHost implements CompactionHost {
+  readonly #parts: HostParts;
+
+  constructor(parts: HostParts) {
+    this.#parts = parts;
+  }
+
+  get storage(): CompactionHost['storage'] {
+    return this.#parts.environment.storage;
+  }
+
+  get uuid(): Buffer {
+    return this.#parts.environment.uuid;
+  }
+
+  get logger(): CompactionHost['logger'] {
+    return this.#parts.environment.logger;
+  }
+
+  get numbers(): CompactionHost['numbers'] {
+    return this.#parts.recovered.numbers;
+  }
+
+  get ledger(): CompactionHost['ledger'] {
+    return this.#parts.recovered.ledger;
+  }
+
+  get supply(): CompactionHost['supply'] {
+    return this.#parts.recovered.supply;
+  }
+
+  get files(): CompactionHost['files'] {
+    return this.#parts.recovered.files;
+  }
+
+  get index(): PointerIndex {
+    return this.#parts.keeper.index;
+  }
+
+  holderOf(label: number): VersionNode | undefined {
+    return this.#parts.recovered.catalog.holderOf(label);
+  }
+
+  withoutPrunes<T>(work: () => Promise<T>): Promise<T> {
+    return this.#parts.turn.run(() => this.#parts.pruner.between(work));
+  }
+
+  async reading<T>(read: (index: PinnedIndex) => Promise<T>): Promise<T> {
+    const answers = this.#parts.keeper.reading(async function* (index): AsyncGenerator<T> {
+      yield await read(index);
+    });
+    for await (const answer of answers) return answer;
+    throw new Error('a reading answers once');
+  }
+
+  async announce(): Promise<void> {
+    await this.#parts.appender.append();
+    await this.#parts.recovered.log.flush();
+  }
+
+  async relocate(moves: MovesByRegion): Promise<void> {
+    await this.#parts.keeper.relocate(moves);
+    this.#parts.onRelocated(moves);
+  }
+
+  get statedRetired(): ReadonlySet<number> {
+    return this.#parts.keeper.statedRetired;
+  }
+
+  exclusively(work: (index: PointerIndex) => Promise<void>): Promise<void> {
+    return this.#parts.keeper.exclusively(work);
+  }
+
+  repaired(): Promise<void> {
+    return this.#parts.keeper.repaired();
+  }
+}
