@@ -98,7 +98,7 @@ export class Background {
     });
   }
 
-  /** A checkpoint says anew what is dead. */
+  /** What is dead is known anew, or room has been taken. */
   consider(): void {
     this.#start(false);
   }
@@ -113,6 +113,8 @@ export class Background {
       .then(
         () => {
           this.#retryMs = RETRY_MS;
+          // A full store is not searched again for every write that it refuses.
+          if (this.#isFull) this.#retryAt = this.#around.clock.now() + RETRY_MS;
         },
         (error: unknown) => this.#failed(error),
       )
@@ -185,7 +187,7 @@ export class Background {
     const chosen = chooseVictims(this.#candidates(), {
       now: nextAppend,
       // What is copied needs room before what it was copied from is gone.
-      liveBytesMax: Math.min(ROUND_SEGMENTS * segmentBytes, Math.max(segmentBytes, free / 2)),
+      liveBytesMax: Math.min(ROUND_SEGMENTS * segmentBytes, Math.max(free / 2, free - segmentBytes)),
       victimsMax: VICTIMS_MAX,
       deadShareMin: deadShareMin(urgency),
     });

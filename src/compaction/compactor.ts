@@ -308,7 +308,7 @@ export class Compactor {
 
   /** Removes the files of retired segments that a checkpoint states as such; answers the bytes. @throws IO */
   async removeRetired(): Promise<number> {
-    const { numbers, ledger, files, storage, supply } = this.#host;
+    const { numbers, ledger, files, storage, supply, logger } = this.#host;
     let bytes = 0;
     await this.#host.exclusively(async (index) => {
       const gone = [...this.#host.statedRetired].filter(
@@ -329,6 +329,7 @@ export class Compactor {
         this.table.forget(each);
       }
       await storage.syncDirectory('log');
+      logger.debug({ segments: gone.length, bytes, base: append }, 'emptied segments removed');
     });
     return bytes;
   }

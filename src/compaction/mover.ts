@@ -225,20 +225,22 @@ class Sources {
 async function readRecord(sources: Sources, moved: ChunkArrays, { chunks }: RecordLayout): Promise<Buffer> {
   const payload = Buffer.allocUnsafe(chunks.length * CHUNK_BYTES);
   const { segments, offsets, checksums } = moved;
-  const reads: Promise<void>[] = [];
+  const runs: { file: StorageFile; at: number; length: number }[] = [];
   for (let at = 0; at < chunks.length; ) {
     const first = chunks[at]!;
-    let run = 1;
-    while (at + run < chunks.length) {
-      const next = chunks[at + run]!;
-      if (segments[next] !== segments[first] || offsets[next] !== offsets[first]! + run * CHUNK_BYTES) break;
-      run += 1;
+    let length = 1;
+    while (at + length < chunks.length) {
+      const next = chunks[at + length]!;
+      if (segments[next] !== segments[first] || offsets[next] !== offsets[first]! + length * CHUNK_BYTES)
+        break;
+      length += 1;
     }
-    const file = await sources.file(segments[first]!);
-    const start = at * CHUNK_BYTES;
-    reads.push(file.read(payload, start, run * CHUNK_BYTES, offsets[first]!).then(() => undefined));
-    at += run;
+    runs.push({ file: await sources.file(segments[first]!), at, length });
+    at += length;
   }
+  const reads = runs.map(({ file, at, length }) =>
+    file.read(payload, at * CHUNK_BYTES, length * CHUNK_BYTES, offsets[chunks[at]!]!),
+  );
   const results = await Promise.allSettled(reads);
   for (const result of results) if (result.status === 'rejected') throw result.reason;
   chunks.forEach((chunk, at) => {

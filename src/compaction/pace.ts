@@ -25,8 +25,8 @@ const BUSY: Bound = { share: 1.3, segments: 4 };
 const IDLE: Bound = { share: 1.12, segments: 3 };
 const LIMIT: Bound = { share: 1.42, segments: 6 };
 /** Segments of free room below which a store is about to be full, and those at which writers wait. */
-const FREE_SEGMENTS_LOW = 6;
-const FREE_SEGMENTS_MIN = 2;
+const FREE_SEGMENTS_LOW = 8;
+const FREE_SEGMENTS_MIN = 4;
 
 export type Urgency = 'none' | 'idle' | 'busy' | 'full';
 

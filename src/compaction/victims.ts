@@ -20,7 +20,7 @@ export interface SegmentUse {
 export interface VictimsWanted {
   /** Append number now. */
   readonly now: number;
-  /** Live bytes that a round moves at most; one victim is chosen however much lives in it. */
+  /** Live bytes that a round moves at most. */
   readonly liveBytesMax: number;
   readonly victimsMax: number;
   /** Share of a segment that must be dead for it to be worth while. */
@@ -41,7 +41,7 @@ export function chooseVictims(candidates: readonly SegmentUse[], wanted: Victims
   for (const { use } of scored) {
     const bytes = use.liveChunks * CHUNK_BYTES;
     if (chosen.length >= wanted.victimsMax) break;
-    if (chosen.length > 0 && liveBytes + bytes > wanted.liveBytesMax) continue;
+    if (liveBytes + bytes > wanted.liveBytesMax) continue;
     chosen.push(use);
     liveBytes += bytes;
   }

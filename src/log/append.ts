@@ -15,6 +15,9 @@ export interface LabelSource {
   readonly label: number;
 }
 
+export const SPARE_OF_DATA = 2;
+const SPARE_OF_CHANGES = 1;
+
 const NO_LABEL: LabelSource = { label: 0 };
 const NO_SLICES: readonly Buffer[] = [];
 const NO_BODY = Buffer.alloc(0);
@@ -136,6 +139,14 @@ export class Append {
 /** True if what is behind this entry depends on it: on labels that it makes, on the checkpoint that it begins. */
 export function takesEffect({ kind }: Append): boolean {
   return kind === ENTRY_CHANGE || kind === ENTRY_CATALOG;
+}
+
+/**
+ * Segments that must be left when an entry takes room from the file system: a full store goes on deleting and trimming, and
+ * compaction has room to copy into, and to say so.
+ */
+export function spareFor({ kind }: Append): number {
+  return kind === ENTRY_CHUNKS ? SPARE_OF_DATA : kind === ENTRY_CATALOG ? 0 : SPARE_OF_CHANGES;
 }
 
 export interface AppendOwner {

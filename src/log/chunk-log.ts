@@ -14,7 +14,8 @@
 
 import type { Clock } from '../base/clock.ts';
 import { fromSystemError, hasCode, StoreError } from '../base/errors.ts';
-import { type Append, takesEffect } from './append.ts';
+import { type Append, SPARE_OF_DATA, spareFor, takesEffect } from './append.ts';
+import { AppendQueue } from './append-queue.ts';
 import {
   RECORD_CLOSING,
   RECORD_TAIL_REWRITTEN,
@@ -71,17 +72,15 @@ export class ChunkLog {
   readonly #clock: Clock;
   readonly #packer: RecordPacker;
 
-  #queue: Append[] = [];
-  #queueHead = 0;
-  #submitted = 0;
-  #settled = 0;
-  #settlementWaiters: { after: number; resolve(): void }[] = [];
+  readonly #queue = new AppendQueue();
   /** Resolves when nothing is left to pack; undefined while idle. */
   #draining: Promise<void> | undefined;
   /** The write of a record under way. */
   #writing: Promise<void> | undefined;
 
   #segment: SegmentWriter | undefined;
+  /** Segments that are left beside the present one: entries that need more do not go into it. */
+  #spare = SPARE_OF_DATA;
   /** Syncs that served a flush since the segment was begun. */
   #segmentFlushes = 0;
   /** What the next segment is chained to when #segment is gone. */
@@ -149,7 +148,6 @@ export class ChunkLog {
   /** Takes an entry; its owner is told when it is written. */
   submit(append: Append): void {
     this.#queue.push(append);
-    this.#submitted += 1;
     if (this.#draining === undefined) this.#startDraining();
   }
 
@@ -159,62 +157,35 @@ export class ChunkLog {
       .then(() => this.#drain())
       .finally(() => {
         this.#draining = undefined;
-        if (this.#queueHead < this.#queue.length) this.#startDraining();
+        if (!this.#queue.isEmpty) this.#startDraining();
         else this.#awaitQuiet();
       });
   }
 
   async #drain(): Promise<void> {
     let issued: IssuedRecord | undefined;
-    while (issued !== undefined || this.#queueHead < this.#queue.length) {
+    while (issued !== undefined || !this.#queue.isEmpty) {
       try {
         if (issued === undefined) {
           issued = await this.#issueNext();
         } else {
           const { appends, written }: IssuedRecord = issued;
           await written;
-          this.#takeOff(appends.length);
+          this.#queue.takeOff(appends.length);
           issued = appends.some(takesEffect) ? undefined : this.#issueAtOnce();
-          this.#tell(appends, undefined);
+          this.#queue.tell(appends, undefined);
         }
       } catch (error) {
         // The segment is of no use any more, or there is none: those who wait are told, later ones try anew.
-        this.#fail(fromSystemError(error, 'appending to the log'));
+        this.#queue.refuse(() => true, fromSystemError(error, 'appending to the log'));
         return;
       }
     }
   }
 
-  /** Tells all that wait, and takes them off the queue. */
-  #fail(error: StoreError): void {
-    const failed = this.#queue.slice(this.#queueHead);
-    this.#takeOff(failed.length);
-    this.#tell(failed, error);
-  }
-
-  #tell(appends: readonly Append[], error: StoreError | undefined): void {
-    for (let i = 0; i < appends.length; i++) appends[i]!.owner.appended(appends[i]!, error);
-    this.#settled += appends.length;
-    while (this.#settlementWaiters.length > 0 && this.#settlementWaiters[0]!.after <= this.#settled) {
-      this.#settlementWaiters.shift()!.resolve();
-    }
-  }
-
   /** Resolves once the owners of all entries submitted before this call have been told. */
   settled(): Promise<void> {
-    if (this.#settled === this.#submitted) return Promise.resolve();
-    return new Promise((resolve) => this.#settlementWaiters.push({ after: this.#submitted, resolve }));
-  }
-
-  #takeOff(count: number): void {
-    this.#queueHead += count;
-    if (this.#queueHead === this.#queue.length) {
-      this.#queue = [];
-      this.#queueHead = 0;
-    } else if (this.#queueHead > 1024) {
-      this.#queue = this.#queue.slice(this.#queueHead);
-      this.#queueHead = 0;
-    }
+    return this.#queue.settled();
   }
 
   /** Packs and issues what waits, with all that has to come first; undefined if it has to be tried again. */
@@ -223,8 +194,11 @@ export class ChunkLog {
       this.#poison ?? (this.#closed ? new StoreError('CLOSED', 'the store is closed') : undefined);
     if (refusal) throw refusal;
     const segment = this.#segment;
-    if (segment === undefined) {
-      await this.#begin();
+    const spare = spareFor(this.#queue.first!);
+    if (segment === undefined || spare > this.#spare) {
+      if (!(await this.#mayTake(spare, segment === undefined))) return undefined;
+      if (this.#segment === undefined) await this.#begin();
+      this.#spare = spare;
       return undefined; // the log may have been poisoned or closed meanwhile
     }
     if (this.#syncGate !== undefined) {
@@ -238,19 +212,38 @@ export class ChunkLog {
     const issued = this.#issueAtOnce();
     if (issued === undefined) {
       // Without a next one this segment stays open: what is small still fits, the closing record above all.
-      await this.#supply.ready();
-      if (this.#syncGate === undefined) await this.#roll(segment);
+      if (!(await this.#mayTake(spare, true)) || this.#syncGate !== undefined) return undefined;
+      await this.#roll(segment);
+      this.#spare = spare;
     }
     return issued;
+  }
+
+  /** True if there is room for entries that leave so much; otherwise those that wait are told. @throws IO, NO_SPACE */
+  async #mayTake(spare: number, needsSegment: boolean): Promise<boolean> {
+    try {
+      await this.#supply.ready(spare, needsSegment);
+      return true;
+    } catch (error) {
+      if (!hasCode(error, 'NO_SPACE') || spare === 0) throw error;
+      this.#queue.refuse((append) => spareFor(append) >= spare, error as StoreError);
+      return false;
+    }
   }
 
   /** Packs and issues what waits, if nothing has to come first. More may be queued behind it meanwhile. */
   #issueAtOnce(): IssuedRecord | undefined {
     const segment = this.#segment;
-    const waits = this.#queueHead < this.#queue.length;
-    if (!waits || segment === undefined || this.#syncGate || this.#poison || this.#closed) return undefined;
+    const { first } = this.#queue;
+    if (first === undefined || spareFor(first) > this.#spare) return undefined;
+    if (segment === undefined || this.#syncGate || this.#poison || this.#closed) return undefined;
     if (this.#unsyncedBytes + this.#syncingBytes > UNSYNCED_BYTES_LIMIT) return undefined;
-    const appends = this.#packer.choose(this.#queue, this.#queueHead, segment.roomBytes);
+    const appends = this.#packer.choose(
+      this.#queue.entries,
+      this.#queue.head,
+      segment.roomBytes,
+      this.#spare,
+    );
     if (!segment.fits(this.#packer.tableBytes, this.#packer.payloadBytes)) return undefined;
     return { appends, written: this.#issueRecord(segment, 0) };
   }
@@ -426,7 +419,7 @@ export class ChunkLog {
         .catch((error: unknown) => this.#poisonWith(error, 'writing in a quiet moment'))
         .finally(() => {
           this.#draining = undefined;
-          if (this.#queueHead < this.#queue.length) this.#startDraining();
+          if (!this.#queue.isEmpty) this.#startDraining();
         });
     });
   }
@@ -436,7 +429,7 @@ export class ChunkLog {
       // A courtesy: a failed sync has poisoned the log by itself, and a full store goes on without one.
       await this.#writeClosing(RECORD_CLOSING).catch(() => undefined);
     }
-    while (this.#queue.length === 0 && this.#segment?.isFilled === false && !this.#closed) {
+    while (this.#queue.isEmpty && this.#segment?.isFilled === false && !this.#closed) {
       await this.#segment.fillPiece();
       // By the one way that all syncs go: a second one beside a flush could take the report of its error away.
       if (this.#segment?.isFilled && this.#syncing === undefined) this.#syncing = this.#sync();
@@ -447,11 +440,11 @@ export class ChunkLog {
     if (this.#poison) return;
     const segment = this.#segment ?? (await this.#begin());
     if (!segment.fitsClosing) {
-      await this.#supply.ready();
+      await this.#supply.ready(0);
       await this.#roll(segment);
     }
     while (this.#syncGate !== undefined) await this.#syncGate;
-    this.#packer.choose([], 0, 0);
+    this.#packer.choose([], 0, 0, 0);
     if ((flags & RECORD_TAIL_REWRITTEN) !== 0) this.#rewriteDurable = undefined;
     await this.#issueRecord(this.#segment!, flags);
     await this.flush();

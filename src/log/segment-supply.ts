@@ -9,9 +9,13 @@
 
 import { StoreError } from '../base/errors.ts';
 import type { Storage } from '../base/storage.ts';
+import { SPARE_OF_DATA } from './append.ts';
 import { segmentPath } from './format.ts';
 import type { Numbers } from './numbers.ts';
 import { SegmentWriter } from './segment-writer.ts';
+
+/** Room of the file system that the index gets for a checkpoint in a full store. */
+const INDEX_ROOM_BYTES = 32 << 20;
 
 export class SegmentSupply {
   readonly #storage: Storage;
@@ -27,6 +31,8 @@ export class SegmentSupply {
   usedBytes: number;
   /** Set while recovery writes the tail again. */
   isRecovering = false;
+  /** Told when room has been taken, and when there was none. */
+  onTaken: () => void = () => undefined;
 
   constructor(storage: Storage, numbers: Numbers, segmentCount: number) {
     this.#storage = storage;
@@ -59,11 +65,14 @@ export class SegmentSupply {
     return this.segmentCount - (this.#isAheadMade ? 1 : 0);
   }
 
-  /** Starts making the next segment in the background, if none is there yet; `fill`ed as far as time allows. */
-  prepare(fill: boolean): void {
+  /**
+   * Starts making the next segment in the background, if none is there yet; `fill`ed as far as time allows. Without
+   * anything else said, it leaves what data have to leave.
+   */
+  prepare(fill: boolean, spare = SPARE_OF_DATA): void {
     if (this.#ahead !== undefined) return;
     this.#isWanted = false;
-    const ahead = this.#make();
+    const ahead = this.#make(spare);
     this.#ahead = ahead;
     this.#filling = fill ? ahead.then((segment) => this.#fill(segment)) : ahead.then(() => undefined);
     // Whoever waits for it gets the error; who comes later tries anew.
@@ -82,18 +91,41 @@ export class SegmentSupply {
     }
   }
 
-  /** Resolves when the next segment is there to be taken. @throws NO_SPACE, IO */
-  async ready(): Promise<void> {
-    this.prepare(false);
-    await this.#ahead;
+  /**
+   * Resolves when the next segment is there to be taken, and `spare` segments have room beside it; if none is needed
+   * (`isNeeded`), when they have. @throws NO_SPACE, IO
+   */
+  async ready(spare: number, isNeeded = true): Promise<void> {
+    if (isNeeded) {
+      this.prepare(false, spare);
+      await this.#ahead;
+    }
+    await this.#requireRoom(spare * this.#numbers.superblock.segmentBytes, spare);
+  }
+
+  /** @throws NO_SPACE */
+  async #requireRoom(bytes: number, spare: number): Promise<void> {
+    if (this.isRecovering) return;
+    const { capacityBytes } = this.#numbers.superblock;
+    if (capacityBytes > 0 && this.usedBytes + bytes > capacityBytes)
+      throw this.#refusal(`the store has reached its capacity of ${capacityBytes} bytes`);
+    // What catalogs and the index need is for the file system itself to refuse.
+    if (spare > 0 && (await this.#storage.freeBytes()) < bytes + INDEX_ROOM_BYTES)
+      throw this.#refusal('the file system is full but for what compaction and deletes need');
+  }
+
+  #refusal(message: string): StoreError {
+    this.onTaken();
+    return new StoreError('NO_SPACE', message);
   }
 
   /** The next segment, empty. After an error the next call tries again. @throws NO_SPACE, IO */
   async take(): Promise<SegmentWriter> {
-    this.prepare(false);
+    this.prepare(false, 0);
     this.#isWanted = true;
     try {
       await this.#filling;
+      this.onTaken();
       return await this.#ahead!;
     } finally {
       this.#ahead = undefined;
@@ -101,12 +133,9 @@ export class SegmentSupply {
     }
   }
 
-  async #make(): Promise<SegmentWriter> {
-    const { uuid, segmentBytes, capacityBytes } = this.#numbers.superblock;
-    const isFull = capacityBytes > 0 && this.usedBytes + segmentBytes > capacityBytes;
-    if (isFull && !this.isRecovering) {
-      throw new StoreError('NO_SPACE', `the store has reached its capacity of ${capacityBytes} bytes`);
-    }
+  async #make(spare: number): Promise<SegmentWriter> {
+    const { uuid, segmentBytes } = this.#numbers.superblock;
+    await this.#requireRoom((1 + spare) * segmentBytes, spare);
     await this.#numbers.reserve('segments', 1);
     const segment = this.#numbers.take('segments');
     const path = segmentPath(segment);

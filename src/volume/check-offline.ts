@@ -86,6 +86,18 @@ export async function* checkClosedStore(
         }
       }
     }
+    if (
+      index !== undefined &&
+      index.checkpoint.segment > 0 &&
+      index.checkpoint.append < (base?.append ?? 0)
+    ) {
+      yield note(
+        'OLD_INDEX',
+        'the index is older than the log; it is made anew from it when the store is opened',
+      );
+      await index.close();
+      index = undefined;
+    }
     const from = index?.checkpoint;
     const replay = new Replay(overlays, undefined);
     const checked =

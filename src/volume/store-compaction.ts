@@ -21,6 +21,7 @@ export class StoreCompaction {
     this.#compactor = new Compactor(new StoreCompactionHost(this.#parts), mover);
     this.#background = new Background(this.#compactor, surroundings(this.#parts));
     this.gate = new WriteGate(parts.keeper, this.#background);
+    parts.recovered.supply.onTaken = () => this.consider();
   }
 
   /** Something was written. */

@@ -81,7 +81,7 @@ export interface OpenOptions {
   /** Bound of pages in memory, in bytes; default 256 MiB. */
   cacheBytes?: number | undefined;
   logger?: Logger | undefined;
-  /** Compaction begins by itself when it is due; default true. */
+  /** Compaction begins by itself when it is due; default true, where nothing stands in the place of files. */
   compacts?: boolean | undefined;
   /** What a test puts in the place of the machine. */
   clock?: Clock | undefined;
@@ -193,7 +193,7 @@ export class Store {
         logger: options.logger ?? silentLogger,
         clock,
         makeScratch: options.makeScratch ?? temporaryScratch,
-        compacts: options.compacts ?? true,
+        compacts: options.compacts ?? options.storage === undefined,
       };
       const recovered = await recover(environment, superblock);
       const store = new Store(path.resolve(directory), lock, environment, recovered);

@@ -10,19 +10,6 @@ import { CHUNK, LogRig, MIB, readLog, segmentFiles, UUID } from './rig.ts';
 const isCode = (code: string): unknown => expect.objectContaining({ code });
 const BIG = 64 * CHUNK;
 
-/** Fills the log until it is refused; answers how many writes of 256 KiB it took. */
-async function fill(rig: LogRig): Promise<number> {
-  for (let count = 0; ; count++) {
-    const error: unknown = await rig.write(count * 64, Buffer.alloc(BIG, count)).then(
-      () => undefined,
-      (reason: unknown) => reason,
-    );
-    if (error === undefined) continue;
-    expect(error).toEqual(isCode('NO_SPACE'));
-    return count;
-  }
-}
-
 describe('appending', () => {
   it('packs everything that waits into one record, whoever it is from', async () => {
     const rig = await LogRig.begin();
@@ -423,64 +410,5 @@ describe('a write that fails', () => {
     const { tail, sequences } = await readLog(rig.storage);
     expect(sequences).toEqual([1, 2, 3, 4]);
     expect(tail.damage).toEqual([]);
-  });
-});
-
-describe('a full store', () => {
-  it('refuses with NO_SPACE, never exceeds its capacity, and is neither poisoned nor unable to close', async () => {
-    const rig = await LogRig.begin({ capacityBytes: 4 * MIB });
-    expect(await fill(rig)).toBe(12);
-    expect(await segmentFiles(rig.storage)).toEqual([1, 2, 3, 4]);
-    await rig.log.flush();
-    rig.clock.advance(100);
-    await rig.rest();
-    expect(rig.log.poison).toBeUndefined();
-    rig.storage.crash();
-    // Even now the closing record had room: nothing is unproven.
-    const { tail, sequences } = await readLog(rig.storage);
-    expect(tail.closedCleanly).toBe(true);
-    expect(sequences).toHaveLength(12);
-  });
-
-  it('takes what is small for as long as it fits, and always has room to close', async () => {
-    const rig = await LogRig.begin({ capacityBytes: 4 * MIB });
-    await fill(rig);
-    for (let trims = 0; ; trims++) {
-      const result = await rig.zeros(0, 1).catch(() => 'full');
-      if (trims % 7 === 0) await rig.log.flush();
-      if (result === 'full') {
-        expect(trims).toBeGreaterThan(50);
-        break;
-      }
-    }
-    await rig.log.close();
-    expect(await segmentFiles(rig.storage)).toEqual([1, 2, 3, 4]);
-    expect((await readLog(rig.storage)).tail.closedCleanly).toBe(true);
-  });
-
-  it('heals when there is space again, at the next write', async () => {
-    const rig = await LogRig.begin();
-    rig.storage.fail('allocate', { code: 'NO_SPACE', sticky: true, after: 2 });
-    const count = await fill(rig);
-    await rig.rest();
-    await expect(rig.write(0, Buffer.alloc(BIG))).rejects.toEqual(isCode('NO_SPACE'));
-    await rig.rest();
-    rig.storage.clearFailures();
-    await rig.write(0, Buffer.alloc(BIG));
-    await rig.log.close();
-    const { sequences, tail } = await readLog(rig.storage);
-    expect(sequences).toHaveLength(count + 1);
-    expect(tail.damage).toEqual([]);
-  });
-
-  it('a failure that made the segment ahead fail is not told to a write that comes when it is over', async () => {
-    const rig = await LogRig.begin();
-    await rig.write(0);
-    rig.storage.fail('create', { code: 'NO_SPACE', after: 1 });
-    // Rolls into the second segment; the third is made ahead, and that fails.
-    for (let i = 0; i < 4; i++) await rig.write(i * 64, Buffer.alloc(BIG, i));
-    await rig.rest();
-    for (let i = 0; i < 4; i++) await rig.write(i * 64, Buffer.alloc(BIG, i));
-    expect((await segmentFiles(rig.storage)).length).toBeGreaterThanOrEqual(3);
   });
 });

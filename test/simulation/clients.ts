@@ -105,6 +105,8 @@ export class Clients {
         marks.hit('checkpoint');
         await this.#try(() => this.#of.store.checkpoint());
         return;
+      case 'compact':
+        return await this.#compact();
       case 'rest':
         return await scheduler.sleep(random.pick([1, 60, 150]));
       case 'check':
@@ -407,6 +409,18 @@ export class Clients {
       if (!isSame && !listed.has(chunk))
         oracle.fail(`chunk ${chunk} differs between ${from.name} and ${to.name}, and the diff has it not`);
     }
+  }
+
+  async #compact(): Promise<void> {
+    const { store, marks, faults } = this.#of;
+    await this.#try(async () => {
+      const result = await store.compactOnce().catch((error: unknown) => {
+        // A delete that failed halfway comes first.
+        if (hasCode(error, 'IN_USE') && faults.injected > 0) return undefined;
+        throw error;
+      });
+      if (result !== undefined) marks.hit('compaction');
+    });
   }
 
   async #check(): Promise<void> {

@@ -88,6 +88,8 @@ export const MARKS = [
   'zeros',
   'read verified while written',
   'checkpoint',
+  'compaction',
+  'emptied segments removed',
   'check while in use',
   'index made anew while in use',
   'index opened again while in use',

@@ -13,7 +13,14 @@
 
 import { CHUNK_BYTES } from '../../src/base/units.ts';
 import { ENTRY_CATALOG, ENTRY_CHANGE, ENTRY_CHUNKS } from '../../src/log/entries.ts';
-import { RECORD_CLOSING, RECORD_FOOTER, type RecordHeader, segmentOfName } from '../../src/log/format.ts';
+import {
+  decodeSegmentHeader,
+  RECORD_CLOSING,
+  RECORD_FOOTER,
+  type RecordHeader,
+  segmentOfName,
+  SEGMENT_MOVES,
+} from '../../src/log/format.ts';
 import { type Change, labelsOf } from '../../src/volume/change.ts';
 import type { Witness } from './machine.ts';
 import type { Marks } from './marks.ts';
@@ -78,7 +85,10 @@ export class Oracle implements Witness {
   readonly #entries = new Map<number, WrittenEntry>();
   readonly #dead = new Set<number>();
   readonly #records = new Map<number, SeenRecord>();
-  #highest = { sequence: 0, append: 0, label: 0, segment: 0 };
+  #highest = { sequence: 0, append: 0, label: 0 };
+  /** Segments that were made, and those of them that hold moves: nothing of that is new. */
+  readonly #made = new Set<number>();
+  readonly #moves = new Set<number>();
   phase: 'recovering' | 'serving' | 'closing' = 'recovering';
   #life = 1;
   /** The last life in which clients were served. */
@@ -124,12 +134,18 @@ export class Oracle implements Witness {
   creating(path: string): void {
     const segment = segmentOfName(path.slice('log/'.length));
     if (segment === undefined) return;
-    this.#check(segment > this.#highest.segment, `segment ${segment} is made a second time`);
-    this.#highest.segment = Math.max(this.#highest.segment, segment);
+    this.#check(!this.#made.has(segment), `segment ${segment} is made a second time`);
+    this.#made.add(segment);
   }
 
   writing(path: string, position: number, bytes: Buffer): (ok: boolean) => void {
     let seen: SeenRecord | undefined;
+    const segment = segmentOfName(path.slice('log/'.length));
+    if (segment !== undefined && position === 0) {
+      const header = decodeSegmentHeader(bytes, this.#uuid);
+      if (((header?.flags ?? 0) & SEGMENT_MOVES) !== 0) this.#moves.add(segment);
+    }
+    if (segment !== undefined && this.#moves.has(segment)) return () => undefined;
     try {
       seen = recordIn(path, position, bytes, this.#uuid);
     } catch (error) {

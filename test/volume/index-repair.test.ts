@@ -136,7 +136,8 @@ describe('commits that fail', () => {
 describe('a store that is full', () => {
   it('is checked, is read, and an index that is lost while it is open is made anew', async () => {
     const fixture = new StoreFixture(5);
-    await Store.init(fixture.directory, { segmentBytes: 1 << 20, capacityBytes: 4 << 20 });
+    await Store.init(fixture.directory, { segmentBytes: 1 << 20, capacityBytes: 5 << 20 });
+    fixture.compacts = false;
     await fixture.open();
     await fixture.store.createVolume('a', DISK_BYTES);
     const content = Buffer.alloc(DISK_BYTES);
@@ -154,9 +155,16 @@ describe('a store that is full', () => {
       );
     }
     expect(failure).toMatchObject({ code: 'NO_SPACE' });
-    // What is left of the last segment goes to records without payload.
-    for (let i = 0; i < 50; i++) await device.zero(DISK_BYTES - CHUNK, CHUNK, false).catch(() => undefined);
-    await expect(fixture.store.checkpoint()).rejects.toMatchObject({ code: 'NO_SPACE' });
+    // Trims go on for a segment more; then there is still room for a checkpoint.
+    let trims = 0;
+    for (let isFull = false; !isFull; trims++) {
+      await device.zero(DISK_BYTES - CHUNK, CHUNK, false).catch((error: unknown) => {
+        expect(error).toMatchObject({ code: 'NO_SPACE' });
+        isFull = true;
+      });
+    }
+    expect(trims).toBeGreaterThan(500);
+    await fixture.store.checkpoint();
     expect(await damageIn(fixture.store.check())).toEqual([]);
     for (const [key] of await fixture.handles.rows('p')) await fixture.handles.current.del(key);
     device.release();

@@ -363,7 +363,7 @@ describe('files that are not of the log', () => {
 
 describe('a full store', () => {
   async function filled(): Promise<CrashRig> {
-    const rig = await withVolume({ capacityBytes: 4 * MIB });
+    const rig = await withVolume({ capacityBytes: 6 * MIB });
     for (let i = 0; ; i++) {
       const error = await rig
         .write('disk', MIB, Buffer.alloc(64 * CHUNK, i + 1))

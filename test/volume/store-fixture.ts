@@ -61,6 +61,7 @@ export class StoreFixture {
   readonly contents = new Map<string, Buffer>();
   readonly random: Random;
   store!: Store;
+  compacts: boolean | undefined;
 
   constructor(seed: number) {
     this.random = new Random(seed);
@@ -86,7 +87,7 @@ export class StoreFixture {
 
   async open(clock?: Clock): Promise<void> {
     // No room for pages: every read asks the index.
-    const options = { cacheBytes: 1, openDatabase: this.handles.open, clock };
+    const options = { cacheBytes: 1, openDatabase: this.handles.open, clock, compacts: this.compacts };
     this.store = await Store.open(this.directory, options);
   }
 
