@@ -8,6 +8,7 @@
 import path from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { StoreError } from '../base/errors.ts';
+import { addCompactionCommands } from './compaction-program.ts';
 import { directoryOf, outputOf, sizeOption, STORE_DEFAULT, withDoor } from './command-context.ts';
 import { EXIT, type ExitCode, endOf } from './exit-codes.ts';
 import { catchInterruption } from './interruption.ts';
@@ -57,6 +58,7 @@ function buildProgram(version: string, finish: (code: ExitCode) => void): Comman
   addVersionCommands(program);
   addRemovalCommands(program);
   addImageCommands(program);
+  addCompactionCommands(program);
   return program;
 }
 

@@ -129,6 +129,7 @@ function drawStatus(status: StoreStatus): string {
     ...(status.deleting > 0 ? [['being deleted', String(status.deleting)] as const] : []),
     ['log', exactSize(status.logBytes)],
     ['live', exactSize(status.liveBytes)],
+    ['compaction', drawCompaction(status.compaction)],
     ['segments', `${status.segments} of at most ${formatSize(status.segmentBytes)}`],
     [
       'capacity',
@@ -140,6 +141,11 @@ function drawStatus(status: StoreStatus): string {
     ],
     ['cache', `${formatSize(cache.usedBytes)} of ${formatSize(cache.boundBytes)}`],
   ]);
+}
+
+function drawCompaction({ state, rounds, movedBytes, freedBytes }: StoreStatus['compaction']): string {
+  if (rounds === 0) return state;
+  return `${state}; ${rounds} rounds copied ${formatSize(movedBytes)} and gave ${formatSize(freedBytes)} back`;
 }
 
 function exactSize(bytes: number): string {

@@ -68,8 +68,9 @@ export class Background {
   #retryMs = RETRY_MS;
   #isPaused = false;
   #isClosed = false;
-  /** Writers wait for the round under way. */
-  #isFull = false;
+  /** What could still be taken when the file system was last looked at, and what had been taken. */
+  #free = Number.POSITIVE_INFINITY;
+  #usedThen = 0;
   #waiters: (() => void)[] = [];
   readonly #done = { rounds: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 };
 
@@ -114,13 +115,13 @@ export class Background {
         () => {
           this.#retryMs = RETRY_MS;
           // A full store is not searched again for every write that it refuses.
-          if (this.#isFull) this.#retryAt = this.#around.clock.now() + RETRY_MS;
+          if (mustWait(this.#room())) this.#retryAt = this.#around.clock.now() + RETRY_MS;
         },
         (error: unknown) => this.#failed(error),
       )
       .finally(() => {
         this.#running = undefined;
-        this.#letGo();
+        this.#tell();
       });
   }
 
@@ -142,41 +143,46 @@ export class Background {
     const written = this.#around.writtenAppend;
     await this.#compactor.refresh();
     for (;;) {
-      await this.#compactor.removeRetired();
+      await this.#removeRetired();
       if (this.#isClosed || this.#isPaused) return;
       const stillIdle = isIdle && this.#around.writtenAppend === written;
-      const room = await this.#room();
-      const urgency = urgencyOf(room, stillIdle);
-      this.#isFull = mustWait(await this.#room(true));
-      if (!this.#isFull) this.#letGo();
-      if (urgency === 'none' && this.#around.retired.size === 0) return;
-      if (urgency === 'none' && !isIdle) return; // what has been emptied goes with the next checkpoint
+      const urgency = urgencyOf(this.#roomBehindRetired(), stillIdle);
+      if (urgency === 'none' && urgencyOf(this.#room(), stillIdle) === 'none') return;
       await this.#checkpointIfWorthwhile(urgency);
-      await this.#compactor.removeRetired();
-      const result = urgency === 'none' ? undefined : await this.roundOf(urgency, stillIdle ? 'disk' : 'age');
+      await this.#removeRetired();
+      if (urgency === 'none') return;
+      const result = await this.roundOf(urgency, stillIdle ? 'disk' : 'age');
       if (result === undefined) return;
     }
+  }
+
+  async #removeRetired(): Promise<void> {
+    await this.#compactor.removeRetired();
+    this.#free = await this.#around.freeBytes();
+    this.#usedThen = this.#around.usedBytes;
+    this.#tell();
   }
 
   /** What is dead is known up to the last checkpoint, and what was emptied goes behind one. */
   async #checkpointIfWorthwhile(urgency: Urgency): Promise<void> {
     const { retired, bytesBehindCheckpoint } = this.#around;
-    const least = urgency === 'full' || urgency === 'idle' || urgency === 'none' ? 1 : CHECKPOINT_BYTES;
+    const least = urgency === 'busy' ? CHECKPOINT_BYTES : 1;
     if (retired.size > 0 || bytesBehindCheckpoint >= least) await this.#around.checkpoint();
   }
 
-  async #room(withRetired = false): Promise<LogRoom> {
-    const { usedBytes, allLiveChunks, segmentBytes, retired } = this.#around;
-    let retiredBytes = 0;
-    for (const segment of withRetired ? [] : retired)
-      retiredBytes += this.#compactor.table.get(segment)?.bytes ?? 0;
-    const freeBytes = await this.#around.freeBytes();
-    return {
-      usedBytes: usedBytes - retiredBytes,
-      liveBytes: allLiveChunks * CHUNK_BYTES,
-      segmentBytes,
-      freeBytes: freeBytes + retiredBytes,
-    };
+  /** As of now; what the file system has, as of the last look at it. */
+  #room(): LogRoom {
+    const { usedBytes, allLiveChunks, segmentBytes } = this.#around;
+    const freeBytes = this.#free - (usedBytes - this.#usedThen);
+    return { usedBytes, liveBytes: allLiveChunks * CHUNK_BYTES, segmentBytes, freeBytes };
+  }
+
+  /** As it will be when all that has been emptied is gone. */
+  #roomBehindRetired(): LogRoom {
+    const room = this.#room();
+    let bytes = 0;
+    for (const segment of this.#around.retired) bytes += this.#compactor.table.get(segment)?.bytes ?? 0;
+    return { ...room, usedBytes: room.usedBytes - bytes, freeBytes: room.freeBytes + bytes };
   }
 
   /** One round; undefined if it would gain nothing. @throws what `Compactor.round` throws */
@@ -214,18 +220,18 @@ export class Background {
     return candidates;
   }
 
-  /** False while writers are to wait for `room`. */
+  /** False while writers are to wait for `room`: compaction is at work, and there is little left. */
   get hasRoom(): boolean {
-    return !this.#isFull;
+    return this.#running === undefined || !mustWait(this.#room());
   }
 
   /** Resolves when writers may go on. */
   async room(): Promise<void> {
-    while (this.#isFull) await new Promise<void>((resolve) => this.#waiters.push(resolve));
+    while (!this.hasRoom) await new Promise<void>((resolve) => this.#waiters.push(resolve));
   }
 
-  #letGo(): void {
-    this.#isFull = false;
+  /** Those who wait look again. */
+  #tell(): void {
     const waiting = this.#waiters;
     this.#waiters = [];
     for (const resolve of waiting) resolve();

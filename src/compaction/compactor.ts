@@ -118,12 +118,20 @@ export class Compactor {
     return facts.isMoves || segment < this.#host.index.checkpoint.segment;
   }
 
+  /** True if a segment holds anything but chunks that live. @throws IO */
+  holdsDead(segment: number, liveChunks: number): Promise<boolean> {
+    return this.table.chunkCount(segment).then((count) => count !== liveChunks);
+  }
+
   /** Empties victims, all of them eligible. @throws IO, NO_SPACE, CORRUPTION, POISONED, CLOSED */
   round(victims: readonly number[], order: MoveOrder): Promise<RoundResult> {
     return this.#host.withoutPrunes(async () => {
-      // Another round may have come first.
-      const left = victims.filter((segment) => this.#host.ledger.segments.has(segment));
-      const all = await this.#withPredecessors(left);
+      // Another round may have come first; and what stands behind a victim says where it ends.
+      await this.refresh();
+      const all = await this.#withPredecessors(
+        victims.filter((each) => this.#host.ledger.segments.has(each)),
+      );
+      if (all.size === 0) return { victims: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 };
       const wanted = [...all].map((segment) => ({ segment, end: this.table.endOf(segment) }));
       try {
         const found = await this.#mover.find(wanted);

@@ -4,6 +4,7 @@
  */
 
 import type { Storage } from '../base/storage.ts';
+import { CHUNK_BYTES } from '../base/units.ts';
 import { SEGMENT_MOVES } from '../log/format.ts';
 import { recordEnd, SegmentScanner } from '../log/scan.ts';
 import type { SegmentLedger } from '../log/segment-ledger.ts';
@@ -62,6 +63,23 @@ export class SegmentTable {
     try {
       const last = (await scanner.footer())?.at(-1);
       return last !== undefined && recordEnd(last.header) === this.endOf(segment);
+    } finally {
+      await scanner.close();
+    }
+  }
+
+  /** Chunks that its records hold, alive or dead; -1 if its own footer does not say all of it. @throws IO */
+  async chunkCount(segment: number): Promise<number> {
+    const scanner = await SegmentScanner.open(this.#storage, this.#uuid, segment);
+    if (scanner === undefined) return -1;
+    try {
+      const records = await scanner.footer();
+      if (records === undefined) return -1;
+      const end = this.endOf(segment);
+      const last = records.at(-1);
+      if (end !== Number.POSITIVE_INFINITY && (last === undefined || recordEnd(last.header) !== end))
+        return -1;
+      return records.reduce((sum, { header }) => sum + header.payloadBytes / CHUNK_BYTES, 0);
     } finally {
       await scanner.close();
     }

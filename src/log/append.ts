@@ -149,6 +149,12 @@ export function spareFor({ kind }: Append): number {
   return kind === ENTRY_CHUNKS ? SPARE_OF_DATA : kind === ENTRY_CATALOG ? 0 : SPARE_OF_CHANGES;
 }
 
+/** A record on its way to the kernel; segment and log know of it when `written` resolves. */
+export interface IssuedRecord {
+  readonly appends: readonly Append[];
+  readonly written: Promise<void>;
+}
+
 export interface AppendOwner {
   /** The entry is in the kernel's hands, or failed. Called in the order of the log; must not throw. */
   appended(append: Append, error: StoreError | undefined): void;

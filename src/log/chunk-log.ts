@@ -14,15 +14,17 @@
 
 import type { Clock } from '../base/clock.ts';
 import { fromSystemError, hasCode, StoreError } from '../base/errors.ts';
-import { type Append, SPARE_OF_DATA, spareFor, takesEffect } from './append.ts';
+import { type Append, type IssuedRecord, SPARE_OF_DATA, spareFor, takesEffect } from './append.ts';
 import { AppendQueue } from './append-queue.ts';
 import {
+  FIRST_RECORD_OFFSET,
   RECORD_CLOSING,
   RECORD_TAIL_REWRITTEN,
   type RecordHeader,
   SEGMENT_REWRITES_TAIL,
   type SegmentHeader,
 } from './format.ts';
+import { FlushWaiters } from './flush-waiters.ts';
 import type { Numbers } from './numbers.ts';
 import { RecordPacker } from './record-packer.ts';
 import type { SegmentFiles } from './segment-files.ts';
@@ -32,24 +34,10 @@ import type { SegmentWriter } from './segment-writer.ts';
 import type { LogEnd, LogPosition } from './tail.ts';
 
 /** Unsynced bytes at which the log syncs by itself, and those at which writes wait for that: a flush is never long. */
-const UNSYNCED_BYTES_MAX = 64 << 20;
-const UNSYNCED_BYTES_LIMIT = 256 << 20;
+const [UNSYNCED_BYTES_MAX, UNSYNCED_BYTES_LIMIT] = [64 << 20, 256 << 20];
 /** Bytes between two flushes below which the next segment is worth filling ahead: writing it twice costs less. */
 const FILL_FLUSH_BYTES = 256 << 10;
-/** Quiet after a flush before the watermark itself is put on the disk. */
-const QUIET_MS = 100;
-
-interface FlushWaiter {
-  resolve(): void;
-  reject(error: StoreError): void;
-}
-
-/** A record on its way to the kernel. */
-interface IssuedRecord {
-  readonly appends: readonly Append[];
-  /** The segment and the log know of it when this resolves. */
-  readonly written: Promise<void>;
-}
+const QUIET_MS = 100; // after a flush, before the watermark itself is put on the disk
 
 export interface ChunkLogOptions {
   files: SegmentFiles;
@@ -71,13 +59,11 @@ export class ChunkLog {
   readonly #ledger: SegmentLedger;
   readonly #clock: Clock;
   readonly #packer: RecordPacker;
-
   readonly #queue = new AppendQueue();
   /** Resolves when nothing is left to pack; undefined while idle. */
   #draining: Promise<void> | undefined;
   /** The write of a record under way. */
   #writing: Promise<void> | undefined;
-
   #segment: SegmentWriter | undefined;
   /** Segments that are left beside the present one: entries that need more do not go into it. */
   #spare = SPARE_OF_DATA;
@@ -90,7 +76,6 @@ export class ChunkLog {
   #rewriteDurable: number | undefined;
   /** Sealed segments that no sync covers yet. */
   #unsyncedSealed: SegmentWriter[] = [];
-
   #writtenAppend: number;
   #durableAppend: number;
   /** The last record closes the log: it states the watermark of all before it, and holds nothing itself. */
@@ -99,8 +84,7 @@ export class ChunkLog {
   /** Bytes that the sync under way covers, and its end. */
   #syncingBytes = 0;
   #dataSync: Promise<unknown> = Promise.resolve();
-
-  #waiters: FlushWaiter[] = [];
+  readonly #waiters = new FlushWaiters();
   /** Set while a sync waits for its moment between two records: none is packed then. */
   #syncGate: Promise<void> | undefined;
   #syncing: Promise<void> | undefined;
@@ -129,7 +113,7 @@ export class ChunkLog {
     return this.#poison;
   }
 
-  /** Append number of the last record that was handed to the kernel. */
+  /** Of the last record that was handed to the kernel. */
   get writtenAppend(): number {
     return this.#writtenAppend;
   }
@@ -141,8 +125,11 @@ export class ChunkLog {
 
   /** The end of the last record. */
   get position(): LogPosition {
-    if (this.#segment) return { segment: this.#segment.segment, offset: this.#segment.end };
-    return { segment: this.#end?.segment ?? 0, offset: this.#end?.offset ?? 0 };
+    const { segment, end } = this.#segment ?? {
+      segment: this.#end?.segment ?? 0,
+      end: this.#end?.offset ?? 0,
+    };
+    return { segment, offset: end };
   }
 
   /** Takes an entry; its owner is told when it is written. */
@@ -210,8 +197,8 @@ export class ChunkLog {
       return undefined;
     }
     const issued = this.#issueAtOnce();
+    // Without a next one this segment stays open: what is small still fits, the closing record above all.
     if (issued === undefined) {
-      // Without a next one this segment stays open: what is small still fits, the closing record above all.
       if (!(await this.#mayTake(spare, true)) || this.#syncGate !== undefined) return undefined;
       await this.#roll(segment);
       this.#spare = spare;
@@ -265,7 +252,10 @@ export class ChunkLog {
       checksum: 0,
     };
     numbers.advance('sequences', this.#packer.pack(header, numbers.peek('sequences')));
-    if (numbers.isLow) this.#reserveAhead();
+    if (numbers.isLow)
+      numbers
+        .reserve('appends', 1)
+        .catch((error: unknown) => this.#poisonWith(error, 'writing the superblock'));
     this.#writing = this.#write(segment, header);
     return this.#writing;
   }
@@ -291,13 +281,13 @@ export class ChunkLog {
 
   async #begin(): Promise<SegmentWriter> {
     const segment = await this.#supply.take();
-    const { superblock } = this.#numbers;
+    const { uuid, segmentBytes, epoch } = this.#numbers.superblock;
     const header: SegmentHeader = {
       flags: this.#segmentFlags,
-      uuid: superblock.uuid,
+      uuid,
       segment: segment.segment,
-      segmentBytes: superblock.segmentBytes,
-      epoch: superblock.epoch,
+      segmentBytes,
+      epoch,
       predecessor: this.#end?.segment ?? 0,
       predecessorEnd: this.#end?.offset ?? 0,
       predecessorChecksum: this.#end?.checksum ?? 0,
@@ -343,20 +333,13 @@ export class ChunkLog {
     this.#segment = undefined;
   }
 
-  #reserveAhead(): void {
-    this.#numbers
-      .reserve('appends', 1)
-      .catch((error: unknown) => this.#poisonWith(error, 'writing the superblock'));
-  }
-
   /** All that was written before this call is on the disk when it resolves. @throws IO, POISONED, CLOSED */
   flush(): Promise<void> {
     if (this.#poison) return Promise.reject(this.#poison);
     if (this.#durableAppend === this.#writtenAppend && this.#syncing === undefined) return Promise.resolve();
-    return new Promise((resolve, reject) => {
-      this.#waiters.push({ resolve, reject });
-      if (this.#syncing === undefined) this.#syncing = this.#sync();
-    });
+    const flushed = this.#waiters.wait();
+    if (this.#syncing === undefined) this.#syncing = this.#sync();
+    return flushed;
   }
 
   /** Ends in the step that finds no waiter: one that comes later, even in the same turn, starts a sync of its own. */
@@ -368,9 +351,8 @@ export class ChunkLog {
         openGate = resolve;
       });
       await this.#writing?.catch(() => undefined);
-      const served = this.#waiters;
-      this.#waiters = [];
-      if (served.length > 0) this.#segmentFlushes += 1;
+      const served = this.#waiters.take();
+      if (!served.isEmpty) this.#segmentFlushes += 1;
       const upTo = this.#writtenAppend;
       const sealed = this.#unsyncedSealed;
       this.#unsyncedSealed = [];
@@ -386,24 +368,22 @@ export class ChunkLog {
         await syncs;
       } catch (error) {
         this.#poisonWith(error, 'syncing the log');
-        for (const waiter of served) waiter.reject(this.#poison!);
+        served.settle(this.#poison);
         this.#syncing = undefined;
         return;
       }
       this.#syncingBytes = 0;
       for (const segment of sealed) this.#files.unpin(segment.segment);
       this.#durableAppend = Math.max(this.#durableAppend, upTo);
-      for (const waiter of served) waiter.resolve();
-    } while (this.#waiters.length > 0);
+      served.settle(undefined);
+    } while (!this.#waiters.isEmpty);
     this.#syncing = undefined;
     this.#awaitQuiet();
   }
 
   #poisonWith(error: unknown, doing: string): void {
     this.#poison ??= new StoreError('POISONED', `${doing} failed; the store must be opened again`, error);
-    const waiters = this.#waiters;
-    this.#waiters = [];
-    for (const waiter of waiters) waiter.reject(this.#poison);
+    this.#waiters.take().settle(this.#poison);
   }
 
   /**
@@ -415,12 +395,17 @@ export class ChunkLog {
     this.#cancelQuiet = this.#clock.after(QUIET_MS, () => {
       this.#cancelQuiet = undefined;
       if (this.#draining !== undefined || this.#syncing !== undefined || this.#closed || this.#poison) return;
-      this.#draining = this.#useQuiet()
-        .catch((error: unknown) => this.#poisonWith(error, 'writing in a quiet moment'))
-        .finally(() => {
-          this.#draining = undefined;
-          if (!this.#queue.isEmpty) this.#startDraining();
-        });
+      this.#inPlace(
+        this.#useQuiet().catch((error: unknown) => this.#poisonWith(error, 'writing in a quiet moment')),
+      );
+    });
+  }
+
+  /** The queue is drained again when `work` is done. Requires: nobody drains it. */
+  #inPlace(work: Promise<void>): void {
+    this.#draining = work.finally(() => {
+      this.#draining = undefined;
+      if (!this.#queue.isEmpty) this.#startDraining();
     });
   }
 
@@ -474,6 +459,22 @@ export class ChunkLog {
   /** Resolves once everything submitted before this call is written or has failed. */
   async idle(): Promise<void> {
     while (this.#draining !== undefined) await this.#draining;
+  }
+
+  /** What is appended from now on goes into another segment. @throws IO, NO_SPACE, POISONED, CLOSED */
+  async roll(): Promise<void> {
+    while (this.#draining !== undefined) await this.#draining;
+    const rolling = this.#rollNow();
+    this.#inPlace(rolling.catch(() => undefined));
+    await rolling;
+  }
+
+  async #rollNow(): Promise<void> {
+    if (this.#segment === undefined || this.#segment.end === FIRST_RECORD_OFFSET) return;
+    await this.#supply.ready(0);
+    while (this.#syncGate !== undefined) await this.#syncGate;
+    await this.#roll(this.#segment);
+    this.#closing = false;
   }
 
   /** Writes what waits, syncs, and closes the log so that nothing in it is unproven. */

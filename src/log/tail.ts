@@ -108,13 +108,12 @@ export class LogTail {
       offset = FIRST_RECORD_OFFSET;
     }
     yield* this.#judgeHeld();
-    await this.#sortOutRest();
+    await this.#sortOutRest(start?.segment ?? 0);
   }
 
   /** What to do with the files that are not part of the accepted log. */
-  async #sortOutRest(): Promise<void> {
+  async #sortOutRest(from: number): Promise<void> {
     const accepted = new Set([...this.segments, ...this.strays]);
-    const from = this.segments[0] ?? 0;
     for (const segment of [...this.#headers.keys(), ...this.#headerless]) {
       if (segment >= from && !accepted.has(segment)) this.strays.push(segment);
     }

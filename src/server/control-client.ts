@@ -8,6 +8,7 @@
 import type http from 'node:http';
 import { AssertionError, hasCode, StoreError } from '../base/errors.ts';
 import { openSocketPath, type SocketPath } from '../base/socket-path.ts';
+import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '../compaction/thorough.ts';
 import type { AllocationRun } from '../volume/device.ts';
 import type {
   DiffExtent,
@@ -123,17 +124,34 @@ export class ControlClient implements Door {
 
   check(): AsyncGenerator<Finding> {
     const advice = 'the server stopped in the middle of the check; start it again, or check without it';
-    return this.#stream<Finding>('/v1/check', advice);
+    return this.#stream<Finding>({ method: 'GET', path: '/v1/check' }, advice);
+  }
+
+  estimateCompaction(options: ThoroughOptions): Promise<CompactionEstimate> {
+    return this.#post('/v1/compaction/estimate', options);
+  }
+
+  compact(options: ThoroughOptions): AsyncGenerator<CompactionProgress> {
+    const advice =
+      'the server stopped in the middle of it; nothing is lost, start it again and compact again';
+    const slices = [Buffer.from(JSON.stringify(options))];
+    const contentType = 'application/json';
+    const request: Outgoing = { method: 'POST', path: '/v1/compaction', contentType, slices };
+    return this.#stream<CompactionProgress>(request, advice);
+  }
+
+  async pauseCompaction(isPaused: boolean): Promise<void> {
+    await this.#post('/v1/compaction/pause', { isPaused });
   }
 
   diff(from: string, to: string): AsyncGenerator<DiffExtent> {
     const advice = 'the server stopped in the middle of the comparison; start it again, and compare again';
-    return this.#stream<DiffExtent>(path('/v1/diff', { from, to }), advice);
+    return this.#stream<DiffExtent>({ method: 'GET', path: path('/v1/diff', { from, to }) }, advice);
   }
 
   /** The items of a stream; `cutShort` is what to say if it has no end. */
-  async *#stream<T>(target: string, cutShort: string): AsyncGenerator<T> {
-    const response = await this.#start({ method: 'GET', path: target });
+  async *#stream<T>(request: Outgoing, cutShort: string): AsyncGenerator<T> {
+    const response = await this.#start(request);
     try {
       for await (const text of linesOf(response)) {
         const line = parse(text) as StreamLine<T>;

@@ -11,6 +11,7 @@
  * - ranges are checked here: an offset or length outside the disk is INVALID_ARGUMENT, never a programmer's mistake.
  */
 
+import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '../compaction/thorough.ts';
 import type { AllocationRun } from '../volume/device.ts';
 import type {
   DiffExtent,
@@ -61,6 +62,12 @@ export interface Door {
   show(name: string): Promise<VersionSummary>;
   status(): Promise<StoreStatus>;
   check(): AsyncGenerator<Finding>;
+  /** What `compact` would do. @throws INVALID_ARGUMENT, IO, NO_SPACE */
+  estimateCompaction(options: ThoroughOptions): Promise<CompactionEstimate>;
+  /** Compacts the whole store; tells again and again how far it is. */
+  compact(options: ThoroughOptions): AsyncGenerator<CompactionProgress>;
+  /** Whether compaction begins by itself when it is due; until the store is opened again. */
+  pauseCompaction(isPaused: boolean): Promise<void>;
   /** @throws NOT_FOUND. Call `release` on the answer when done. */
   disk(name: string): Promise<Disk>;
   close(): Promise<void>;

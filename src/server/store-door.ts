@@ -3,6 +3,7 @@
  */
 
 import { StoreError } from '../base/errors.ts';
+import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '../compaction/thorough.ts';
 import type { AllocationRun, BlockDevice } from '../volume/device.ts';
 import type {
   DiffExtent,
@@ -43,6 +44,9 @@ export interface OpenStore {
   device(name: string): BlockDevice;
   flush(): Promise<void>;
   check(): AsyncGenerator<Finding>;
+  estimateCompaction(options: ThoroughOptions): Promise<CompactionEstimate>;
+  compact(options: ThoroughOptions): AsyncGenerator<CompactionProgress>;
+  pauseCompaction(isPaused: boolean): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -123,6 +127,18 @@ export class StoreDoor implements Door {
 
   check(): AsyncGenerator<Finding> {
     return this.#store.check();
+  }
+
+  estimateCompaction(options: ThoroughOptions): Promise<CompactionEstimate> {
+    return this.#store.estimateCompaction(options);
+  }
+
+  compact(options: ThoroughOptions): AsyncGenerator<CompactionProgress> {
+    return this.#store.compact(options);
+  }
+
+  pauseCompaction(isPaused: boolean): Promise<void> {
+    return this.#store.pauseCompaction(isPaused);
   }
 
   async disk(name: string): Promise<Disk> {

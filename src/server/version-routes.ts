@@ -6,6 +6,7 @@
 import { Readable } from 'node:stream';
 import type { FastifyInstance } from 'fastify';
 import { StoreError } from '../base/errors.ts';
+import type { ThoroughOptions } from '../compaction/thorough.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
 import type { DiskLeases } from './disk-leases.ts';
@@ -59,6 +60,32 @@ export function addVersionRoutes(
   app.get('/v1/check', async (_request, reply) => {
     return reply.type('application/x-ndjson').send(Readable.from(linesFor(door.check(), isClosing, 1)));
   });
+
+  const thoroughness = fields({ target: NUMBER, purge: FLAG }, { bytesPerSecond: NUMBER });
+
+  app.post<{ Body: ThoroughOptions }>(
+    '/v1/compaction/estimate',
+    { schema: { body: thoroughness } },
+    async (request) => await door.estimateCompaction(request.body),
+  );
+
+  app.post<{ Body: ThoroughOptions }>(
+    '/v1/compaction',
+    { schema: { body: thoroughness } },
+    async (request, reply) => {
+      const lines = linesFor(door.compact(request.body), isClosing, 1);
+      return reply.type('application/x-ndjson').send(Readable.from(lines));
+    },
+  );
+
+  app.post<{ Body: { isPaused: boolean } }>(
+    '/v1/compaction/pause',
+    { schema: { body: fields({ isPaused: FLAG }) } },
+    async (request) => {
+      await door.pauseCompaction(request.body.isPaused);
+      return {};
+    },
+  );
 
   app.get<{ Querystring: { from: string; to: string } }>(
     '/v1/diff',

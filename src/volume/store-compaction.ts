@@ -1,11 +1,21 @@
 /** Compaction of an open store: in the background, and when somebody asks for it. */
 
+import { StoreError } from '../base/errors.ts';
 import { Mutex } from '../base/mutex.ts';
 import { Background, type CompactionState, type Surroundings } from '../compaction/background.ts';
 import { Compactor, type RoundResult } from '../compaction/compactor.ts';
 import type { Mover } from '../compaction/mover.ts';
+import {
+  type CompactionEstimate,
+  type CompactionProgress,
+  ThoroughCompaction,
+  type ThoroughOptions,
+} from '../compaction/thorough.ts';
 import { type HostParts, StoreCompactionHost } from './compaction-host.ts';
 import { WriteGate } from './write-gate.ts';
+
+/** Below it a target means nothing. */
+const TARGET_MIN = 0.5;
 
 export class StoreCompaction {
   readonly gate: WriteGate;
@@ -54,6 +64,57 @@ export class StoreCompaction {
     await keeper.checkpoint();
     await this.#compactor.removeRetired();
     return result;
+  }
+
+  /** @throws INVALID_ARGUMENT */
+  #thorough(options: ThoroughOptions): ThoroughCompaction {
+    const { target, bytesPerSecond = 1 } = options;
+    if (!(target >= TARGET_MIN && target <= 1))
+      throw new StoreError('INVALID_ARGUMENT', 'the target must be from 50 to 100 percent of live bytes');
+    if (!(bytesPerSecond > 0)) throw new StoreError('INVALID_ARGUMENT', 'the rate must be above zero');
+    const { environment, keeper, recovered } = this.#parts;
+    const { clock } = environment;
+    const around = surroundings(this.#parts);
+    return new ThoroughCompaction(
+      this.#compactor,
+      {
+        segments: around.segments,
+        segmentBytes: around.segmentBytes,
+        liveChunks: (segment) => around.liveChunks(segment),
+        get nextAppend() {
+          return around.nextAppend;
+        },
+        freeBytes: () => around.freeBytes(),
+        checkpoint: () => keeper.checkpoint(),
+        roll: () => recovered.log.roll(),
+        sleep: (ms) => new Promise((resolve) => clock.after(ms, resolve)),
+        now: () => clock.now(),
+      },
+      options,
+    );
+  }
+
+  /** What `thoroughly` would do. @throws INVALID_ARGUMENT, IO, NO_SPACE */
+  async estimate(options: ThoroughOptions): Promise<CompactionEstimate> {
+    const thorough = this.#thorough(options);
+    await this.#parts.pruner.idle();
+    return await thorough.estimate();
+  }
+
+  /**
+   * Compacts all that there is; rounds of its own do not begin meanwhile.
+   * @throws INVALID_ARGUMENT, IO, NO_SPACE, CORRUPTION, POISONED, CLOSED
+   */
+  async *thoroughly(options: ThoroughOptions): AsyncGenerator<CompactionProgress> {
+    const thorough = this.#thorough(options);
+    const wasPaused = this.state.state === 'paused';
+    await this.pause();
+    try {
+      await this.#parts.pruner.idle();
+      yield* thorough.run();
+    } finally {
+      if (!wasPaused) this.resume();
+    }
   }
 
   close(): Promise<void> {

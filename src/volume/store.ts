@@ -20,6 +20,7 @@ import { type Owner, OwnerLock } from '../base/owner-lock.ts';
 import type { Storage } from '../base/storage.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import type { RoundResult } from '../compaction/compactor.ts';
+import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '../compaction/thorough.ts';
 import { type Mover, SegmentMover } from '../compaction/mover.ts';
 import { WorkerMover } from '../compaction/worker-mover.ts';
 import { PageCache } from '../index/pages.ts';
@@ -391,6 +392,25 @@ export class Store {
   compactOnce(): Promise<RoundResult | undefined> {
     this.#checkOpen();
     return this.#compaction.once();
+  }
+
+  /** What `compact` would do. @throws INVALID_ARGUMENT, IO, NO_SPACE */
+  estimateCompaction(options: ThoroughOptions): Promise<CompactionEstimate> {
+    this.#checkOpen();
+    return this.#compaction.estimate(options);
+  }
+
+  /** Compacts the whole store, while it goes on working. @throws INVALID_ARGUMENT, IO, NO_SPACE, CORRUPTION, POISONED */
+  compact(options: ThoroughOptions): AsyncGenerator<CompactionProgress> {
+    this.#checkOpen();
+    return this.#compaction.thoroughly(options);
+  }
+
+  /** Whether compaction begins by itself when it is due. Resolves when no round is under way. */
+  async pauseCompaction(isPaused: boolean): Promise<void> {
+    this.#checkOpen();
+    if (isPaused) await this.#compaction.pause();
+    else this.#compaction.resume();
   }
 
   /** Brings the index up to the log. @throws IO, POISONED */

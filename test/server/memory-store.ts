@@ -5,6 +5,11 @@
  */
 
 import { StoreError } from '../../src/base/errors.ts';
+import type {
+  CompactionEstimate,
+  CompactionProgress,
+  ThoroughOptions,
+} from '../../src/compaction/thorough.ts';
 import { CHUNK_BYTES, chunkOf, SECTOR_BYTES, VOLUME_BYTES_MAX } from '../../src/base/units.ts';
 import type { RolledBack, SpaceReport } from '../../src/server/door.ts';
 import type { OpenStore } from '../../src/server/store-door.ts';
@@ -218,6 +223,21 @@ export class MemoryStore implements OpenStore {
   async *check(): AsyncGenerator<Finding> {
     yield* this.findings;
     if (this.checkFailure !== undefined) throw this.checkFailure;
+  }
+
+  async estimateCompaction(options: ThoroughOptions): Promise<CompactionEstimate> {
+    this.#note('estimateCompaction', options);
+    return { victims: 3, movedBytes: 4096, freedBytes: 8192 };
+  }
+
+  async *compact(options: ThoroughOptions): AsyncGenerator<CompactionProgress> {
+    this.#note('compact', options);
+    yield { movedBytes: 0, freedBytes: 0, totalBytes: 8192 };
+    yield { movedBytes: 8192, freedBytes: 4096, totalBytes: 8192 };
+  }
+
+  async pauseCompaction(isPaused: boolean): Promise<void> {
+    this.#note('pauseCompaction', isPaused);
   }
 
   async close(): Promise<void> {

@@ -4,8 +4,8 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { Store } from '../../src/volume/store.ts';
-import { damageIn } from '../support/stores.ts';
-import { StoreFixture } from './store-fixture.ts';
+import { damageIn, write } from '../support/stores.ts';
+import { CHUNK, StoreFixture } from './store-fixture.ts';
 
 const segmentsOf = ({ directory }: StoreFixture): string[] =>
   fs.readdirSync(path.join(directory, 'log')).sort();
@@ -70,3 +70,68 @@ describe('a store that is compacted', () => {
     await fixture.end();
   });
 });
+
+describe('a store that is compacted as far as it goes', () => {
+  const all = { target: 0.98, purge: false, bytesPerSecond: undefined };
+
+  it('takes no more than 1.06 of what lives, beside the segment that is written', async () => {
+    const fixture = await StoreFixture.make(21);
+    for (let i = 0; i < 8; i++) await fixture.writeSome('a', 60);
+    const { victims, movedBytes } = await fixture.store.estimateCompaction(all);
+    expect(victims).toBeGreaterThan(0);
+    let done = { movedBytes: 0, freedBytes: 0, totalBytes: 0 };
+    for await (const step of fixture.store.compact(all)) done = step;
+    expect(done.totalBytes).toBe(movedBytes);
+    expect(done.movedBytes).toBeGreaterThanOrEqual(movedBytes);
+    await fixture.store.checkpoint();
+    const { liveBytes } = await fixture.store.status();
+    await fixture.store.close();
+    expect(bytesOf(fixture)).toBeLessThanOrEqual(1.06 * liveBytes + (1 << 20));
+    await fixture.open();
+    await fixture.end();
+  });
+
+  it('holds nothing of what was deleted or written over any more, if that is asked for', async () => {
+    const fixture = await StoreFixture.make(22);
+    const tag = Buffer.from('a tag that nobody else writes...');
+    const device = fixture.store.device('b');
+    await write(device, 3 * CHUNK, Buffer.alloc(CHUNK, tag));
+    device.release();
+    expect(filesWith(fixture, tag)).not.toEqual([]);
+    const content = fixture.contents.get('b')!;
+    await fixture.store.checkpoint();
+    const again = fixture.store.device('b');
+    await write(again, 3 * CHUNK, Buffer.alloc(CHUNK, 7));
+    again.release();
+    content.fill(7, 3 * CHUNK, 4 * CHUNK);
+    for await (const step of fixture.store.compact({ ...all, purge: true })) void step;
+    await fixture.readAll();
+    await fixture.store.close();
+    expect(filesWith(fixture, tag)).toEqual([]);
+    await fixture.open();
+    await fixture.end();
+  });
+
+  it('refuses a target that means nothing', async () => {
+    const fixture = await StoreFixture.make(23);
+    for (const target of [0.3, 1.1, Number.NaN])
+      await expect(fixture.store.estimateCompaction({ ...all, target })).rejects.toMatchObject({
+        code: 'INVALID_ARGUMENT',
+      });
+    await fixture.end();
+  });
+});
+
+function bytesOf({ directory }: StoreFixture): number {
+  const log = path.join(directory, 'log');
+  return fs.readdirSync(log).reduce((sum, name) => sum + fs.statSync(path.join(log, name)).size, 0);
+}
+
+/** Files of the store that hold these bytes. */
+function filesWith({ directory }: StoreFixture, bytes: Buffer): string[] {
+  const names = fs.readdirSync(directory, { recursive: true, withFileTypes: true });
+  const files = names
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.join(entry.parentPath, entry.name));
+  return files.filter((file) => fs.readFileSync(file).includes(bytes));
+}

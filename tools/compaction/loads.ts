@@ -34,12 +34,15 @@ export function makeLoad(name: LoadName, chunks: number, seed: number): NextRequ
   return name === 'zipf' ? popular : virtualMachine(chunks, random, popular);
 }
 
+/** Of a volume that is filled: small enough for small segments to be filled to the end. */
+const FILL_CHUNKS = 16;
+
 /** All of a volume in order, once. */
 export function inOrder(chunks: number): NextRequest {
   let at = 0;
   return () => {
     const first = at % chunks;
-    const count = Math.min(WRITE_CHUNKS_MAX, chunks - first);
+    const count = Math.min(FILL_CHUNKS, chunks - first);
     at = first + count;
     return { kind: 'write', first, count };
   };

@@ -110,7 +110,9 @@ class Watch {
         ? `no request was answered for ${SILENCE_MS_MAX / 1000} s`
         : `nothing but refusals (${codes}) for ${REFUSALS_ONLY_MS_MAX / 1000} s`;
       this.end();
-      giveUp(new GivenUp(why));
+      giveUp(
+        new GivenUp(`${why}, ${(guest.writtenBytes / 2 ** 20).toFixed(0)} MiB after the store was made`),
+      );
     }, WATCH_MS);
   }
 
