@@ -5,6 +5,7 @@
  *   in place of a trip through the thread pool, and it never waits for a disk.
  * - `fallocate` gives a new segment its space at once, so that appends need no allocation.
  * - `fadvise` gives back the page cache of what is dead, so that its memory serves the next segment.
+ * - `fcntl` asks who has a file locked, without locking it.
  *
  * A wrong prototype here would crash the process: nothing else in the house calls into C.
  */
@@ -14,6 +15,11 @@ import os from 'node:os';
 
 const RWF_NOWAIT = 8;
 const FADV_DONTNEED = 4;
+const F_OFD_GETLK = 36;
+const F_WRLCK = 1;
+const F_UNLCK = 2;
+/** struct flock: type i16, whence i16, start i64 at 8, length i64 (0: to the end), pid i32. */
+const FLOCK_BYTES = 32;
 const TWO_32 = 2 ** 32;
 const { ENOSPC, EDQUOT, EFBIG } = os.constants.errno;
 
@@ -28,7 +34,7 @@ interface Koffi {
 }
 
 function loadLibc():
-  | { koffi: Koffi; preadv2: NativeCall; fallocate: NativeCall; fadvise: NativeCall }
+  | { koffi: Koffi; preadv2: NativeCall; fallocate: NativeCall; fadvise: NativeCall; fcntl: NativeCall }
   | undefined {
   if (process.platform !== 'linux' || os.endianness() !== 'LE') return undefined;
   try {
@@ -39,6 +45,7 @@ function loadLibc():
       preadv2: libc.func('int64_t preadv2(int fd, void *iov, int count, int64_t offset, int flags)'),
       fallocate: libc.func('int posix_fallocate(int fd, int64_t offset, int64_t bytes)'),
       fadvise: libc.func('int posix_fadvise(int fd, int64_t offset, int64_t bytes, int advice)'),
+      fcntl: libc.func('int fcntl(int fd, int command, ...)'),
     };
   } catch {
     return undefined; // no prebuilt library for this machine: asynchronous reads serve everything
@@ -101,4 +108,13 @@ export function dropCachedPages(fd: number): Promise<void> {
   return new Promise((resolve, reject) => {
     fadvise.async(fd, 0, 0, FADV_DONTNEED, (error: Error | null) => (error ? reject(error) : resolve()));
   });
+}
+
+/** True if another open of this file has a lock on it; undefined if the system does not tell. */
+export function isLockedElsewhere(fd: number): boolean | undefined {
+  if (libc === undefined) return undefined;
+  const flock = Buffer.alloc(FLOCK_BYTES);
+  flock.writeInt16LE(F_WRLCK, 0);
+  if (libc.fcntl(fd, F_OFD_GETLK, 'void *', flock) !== 0) return undefined;
+  return flock.readInt16LE(0) !== F_UNLCK;
 }

@@ -9,6 +9,7 @@
 import fs from 'node:fs';
 import lock from 'fs-native-extensions';
 import { fromSystemError, StoreError } from './errors.ts';
+import { isLockedElsewhere } from './libc.ts';
 
 export interface Owner {
   readonly pid: number;
@@ -46,6 +47,26 @@ export class OwnerLock {
     fs.ftruncateSync(descriptor, 0);
     fs.writeSync(descriptor, `${JSON.stringify(owner)}\n`, 0);
     return new OwnerLock(descriptor, owner);
+  }
+
+  /**
+   * Who has the lock, in words, without taking it; undefined if nobody has. Where the system does not tell, the text
+   * of the file is believed. @throws IO
+   */
+  static holderOf(file: string): string | undefined {
+    let descriptor: number;
+    try {
+      descriptor = fs.openSync(file, 'r');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+      throw fromSystemError(error, 'opening the lock of the store');
+    }
+    try {
+      const holder = fs.readFileSync(descriptor, 'utf8');
+      return (isLockedElsewhere(descriptor) ?? holder !== '') ? describe(holder) : undefined;
+    } finally {
+      fs.closeSync(descriptor);
+    }
   }
 
   release(): void {

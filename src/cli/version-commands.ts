@@ -129,6 +129,7 @@ function drawStatus(status: StoreStatus): string {
     ...(status.deleting > 0 ? [['being deleted', String(status.deleting)] as const] : []),
     ['log', exactSize(status.logBytes)],
     ['live', exactSize(status.liveBytes)],
+    ['room', drawRoom(status.room)],
     ['compaction', drawCompaction(status.compaction)],
     ['segments', `${status.segments} of at most ${formatSize(status.segmentBytes)}`],
     [
@@ -141,6 +142,13 @@ function drawStatus(status: StoreStatus): string {
     ],
     ['cache', `${formatSize(cache.usedBytes)} of ${formatSize(cache.boundBytes)}`],
   ]);
+}
+
+function drawRoom({ state, freeBytes }: StoreStatus['room']): string {
+  const free = `${formatSize(freeBytes)} left`;
+  if (state === 'enough') return free;
+  const help = 'delete snapshots (`coppice du` says what that gives back), or give it more room';
+  return state === 'low' ? `low: ${free}; ${help}` : `full: ${free}, writes get no space; ${help}`;
 }
 
 function drawCompaction({ state, rounds, movedBytes, freedBytes }: StoreStatus['compaction']): string {

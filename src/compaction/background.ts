@@ -12,7 +12,15 @@ import type { Logger } from '../base/logger.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import type { Compactor, RoundResult } from './compactor.ts';
 import type { MoveOrder } from './layout.ts';
-import { deadShareMin, type LogRoom, mustWait, type Urgency, urgencyOf } from './pace.ts';
+import {
+  deadShareMin,
+  type LogRoom,
+  mustWait,
+  type RoomState,
+  roomStateOf,
+  type Urgency,
+  urgencyOf,
+} from './pace.ts';
 import { chooseVictims, gainOf, type SegmentUse } from './victims.ts';
 
 /** Quiet after which a store counts as idle. */
@@ -23,8 +31,9 @@ const RETRY_MS_MAX = 60_000;
 /** Segments' worth of live chunks that a round moves. */
 const ROUND_SEGMENTS = 3;
 const VICTIMS_MAX = 16;
-/** Log behind the checkpoint that is worth one before victims are chosen: what is dead is known up to there. */
-const CHECKPOINT_BYTES = 64 << 20;
+/** Log behind the checkpoint that is worth one before victims are chosen, because what is dead is known up to there. */
+const CHECKPOINT_SEGMENTS = 4;
+const CHECKPOINT_SHARE = 1 / 8;
 
 /** What a round has to gain at least, in segments. */
 const GAIN_SHARE_MIN: Record<Urgency, number> = { none: 1, idle: 1, busy: 0.5, full: 0.125 };
@@ -46,6 +55,11 @@ export interface Surroundings {
   readonly bytesBehindCheckpoint: number;
   /** @throws IO, NO_SPACE, POISONED */
   checkpoint(): Promise<void>;
+  /**
+   * Deletes a snapshot that its owner has marked for this, and answers its name once its space may come back; undefined if
+   * there is none. @throws IO, NO_SPACE, POISONED
+   */
+  deleteExpendable(): Promise<string | undefined>;
   readonly segments: Iterable<number>;
   readonly retired: ReadonlySet<number>;
 }
@@ -71,6 +85,7 @@ export class Background {
   /** What could still be taken when the file system was last looked at, and what had been taken. */
   #free = Number.POSITIVE_INFINITY;
   #usedThen = 0;
+  #roomState: RoomState = 'enough';
   #waiters: (() => void)[] = [];
   readonly #done = { rounds: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 };
 
@@ -115,12 +130,13 @@ export class Background {
         () => {
           this.#retryMs = RETRY_MS;
           // A full store is not searched again for every write that it refuses.
-          if (mustWait(this.#room())) this.#retryAt = this.#around.clock.now() + RETRY_MS;
+          if (roomStateOf(this.#room()) === 'full') this.#retryAt = this.#around.clock.now() + RETRY_MS;
         },
         (error: unknown) => this.#failed(error),
       )
       .finally(() => {
         this.#running = undefined;
+        this.#watchRoom();
         this.#tell();
       });
   }
@@ -141,6 +157,8 @@ export class Background {
   /** Rounds, for as long as one is due. */
   async #run(isIdle: boolean): Promise<void> {
     const written = this.#around.writtenAppend;
+    this.#free = await this.#around.freeBytes();
+    this.#usedThen = this.#around.usedBytes;
     await this.#compactor.refresh();
     for (;;) {
       await this.#removeRetired();
@@ -152,8 +170,30 @@ export class Background {
       await this.#removeRetired();
       if (urgency === 'none') return;
       const result = await this.roundOf(urgency, stillIdle ? 'disk' : 'age');
-      if (result === undefined) return;
+      if (result === undefined && !(await this.#makeRoom())) return;
     }
+  }
+
+  /** When compaction gains nothing and writers would be refused: what may be deleted for them is. */
+  async #makeRoom(): Promise<boolean> {
+    if (roomStateOf(this.#roomBehindRetired()) !== 'full') return false;
+    const name = await this.#around.deleteExpendable();
+    if (name === undefined) return false;
+    this.#around.logger.warn({ snapshot: name }, 'the store is full: an expendable snapshot was deleted');
+    return true;
+  }
+
+  /** Says when room gets short, and when there is enough again. */
+  #watchRoom(): void {
+    const room = this.#roomBehindRetired();
+    const state = roomStateOf(room);
+    if (state === this.#roomState) return;
+    this.#roomState = state;
+    const { freeBytes } = room;
+    if (state === 'enough') this.#around.logger.info({ freeBytes }, 'there is enough room again');
+    else if (state === 'low') this.#around.logger.warn({ freeBytes }, 'the store is nearly full');
+    else
+      this.#around.logger.warn({ freeBytes }, 'the store is full: writes get no space until room comes back');
   }
 
   async #removeRetired(): Promise<void> {
@@ -165,9 +205,13 @@ export class Background {
 
   /** What is dead is known up to the last checkpoint, and what was emptied goes behind one. */
   async #checkpointIfWorthwhile(urgency: Urgency): Promise<void> {
-    const { retired, bytesBehindCheckpoint } = this.#around;
-    const least = urgency === 'busy' ? CHECKPOINT_BYTES : 1;
-    if (retired.size > 0 || bytesBehindCheckpoint >= least) await this.#around.checkpoint();
+    const { retired, bytesBehindCheckpoint, allLiveChunks, segmentBytes } = this.#around;
+    const worthBytes = Math.max(
+      CHECKPOINT_SEGMENTS * segmentBytes,
+      CHECKPOINT_SHARE * allLiveChunks * CHUNK_BYTES,
+    );
+    if (retired.size > 0 || urgency !== 'busy' || bytesBehindCheckpoint >= worthBytes)
+      await this.#around.checkpoint();
   }
 
   /** As of now; what the file system has, as of the last look at it. */

@@ -28,6 +28,17 @@ const LIMIT: Bound = { share: 1.42, segments: 6 };
 const FREE_SEGMENTS_LOW = 8;
 const FREE_SEGMENTS_MIN = 4;
 
+/** Segments that data need to begin one more: it, and those that they leave (log/append.ts). */
+const FREE_SEGMENTS_OF_DATA = 3;
+
+/** `low`: compaction has everything done for room, and soon writers wait. `full`: they are refused. */
+export type RoomState = 'enough' | 'low' | 'full';
+
+export function roomStateOf({ freeBytes, segmentBytes }: LogRoom): RoomState {
+  if (freeBytes < FREE_SEGMENTS_OF_DATA * segmentBytes) return 'full';
+  return freeBytes < FREE_SEGMENTS_LOW * segmentBytes ? 'low' : 'enough';
+}
+
 export type Urgency = 'none' | 'idle' | 'busy' | 'full';
 
 function exceeds({ usedBytes, liveBytes, segmentBytes }: LogRoom, { share, segments }: Bound): boolean {

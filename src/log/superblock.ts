@@ -90,12 +90,12 @@ export function encodeSuperblock(block: Superblock): Buffer {
 }
 
 /** The revision that a slot claims, whether or not the slot is whole; 0 if it is none. */
-function claimedRevision(slot: Buffer): number {
+export function claimedRevision(slot: Buffer): number {
   if (slot.length < SUPERBLOCK_BYTES || !slot.subarray(0, MAGIC.length).equals(MAGIC)) return 0;
   return slot.readUInt16BE(REVISION_AT);
 }
 
-function unsupported(revision: number): StoreError {
+export function unsupported(revision: number): StoreError {
   return new StoreError(
     'UNSUPPORTED_FORMAT',
     `the store has format revision ${revision} and this program knows ${SUPERBLOCK_REVISION}; use a newer coppice`,

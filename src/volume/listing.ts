@@ -80,3 +80,8 @@ export function summarize(catalog: Catalog, version: Volume | Snapshot, now: num
 function isoTime(ms: number): string {
   return new Date(ms).toISOString();
 }
+
+export function formatUuid(uuid: Buffer): string {
+  const hex = uuid.toString('hex');
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
+}

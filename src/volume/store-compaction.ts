@@ -1,17 +1,21 @@
 /** Compaction of an open store: in the background, and when somebody asks for it. */
 
 import { StoreError } from '../base/errors.ts';
+import { NodeStorage } from '../base/node-storage.ts';
 import { Mutex } from '../base/mutex.ts';
 import { Background, type CompactionState, type Surroundings } from '../compaction/background.ts';
 import { Compactor, type RoundResult } from '../compaction/compactor.ts';
-import type { Mover } from '../compaction/mover.ts';
+import { type RoomState, roomStateOf } from '../compaction/pace.ts';
+import { type Mover, SegmentMover } from '../compaction/mover.ts';
 import {
   type CompactionEstimate,
   type CompactionProgress,
   ThoroughCompaction,
   type ThoroughOptions,
 } from '../compaction/thorough.ts';
+import { WorkerMover } from '../compaction/worker-mover.ts';
 import { type HostParts, StoreCompactionHost } from './compaction-host.ts';
+import type { IndexEnvironment } from './index-builder.ts';
 import { WriteGate } from './write-gate.ts';
 
 /** Below it a target means nothing. */
@@ -25,11 +29,16 @@ export class StoreCompaction {
   readonly #isAutomatic: boolean;
 
   /** `isAutomatic`: rounds begin by themselves. */
-  constructor(parts: Omit<HostParts, 'turn'>, mover: Mover, isAutomatic: boolean) {
+  constructor(
+    parts: Omit<HostParts, 'turn'>,
+    mover: Mover,
+    isAutomatic: boolean,
+    deleteExpendable: () => Promise<string | undefined>,
+  ) {
     this.#parts = { ...parts, turn: new Mutex() };
     this.#isAutomatic = isAutomatic;
     this.#compactor = new Compactor(new StoreCompactionHost(this.#parts), mover);
-    this.#background = new Background(this.#compactor, surroundings(this.#parts));
+    this.#background = new Background(this.#compactor, surroundings(this.#parts, deleteExpendable));
     this.gate = new WriteGate(parts.keeper, this.#background);
     parts.recovered.supply.onTaken = () => this.consider();
   }
@@ -42,6 +51,17 @@ export class StoreCompaction {
   /** What is dead is known anew. */
   consider(): void {
     if (this.#isAutomatic) this.#background.consider();
+  }
+
+  /** How much room there is, and how much that is to a store with segments of this size. @throws IO */
+  async room(): Promise<{ state: RoomState; freeBytes: number }> {
+    const { supply, numbers } = this.#parts.recovered;
+    const { segmentBytes } = numbers.superblock;
+    const freeBytes = await supply.roomBytes();
+    return {
+      state: roomStateOf({ usedBytes: supply.usedBytes, liveBytes: 0, segmentBytes, freeBytes }),
+      freeBytes,
+    };
   }
 
   get state(): CompactionState {
@@ -74,7 +94,7 @@ export class StoreCompaction {
     if (!(bytesPerSecond > 0)) throw new StoreError('INVALID_ARGUMENT', 'the rate must be above zero');
     const { environment, keeper, recovered } = this.#parts;
     const { clock } = environment;
-    const around = surroundings(this.#parts);
+    const around = surroundings(this.#parts, async () => undefined);
     return new ThoroughCompaction(
       this.#compactor,
       {
@@ -122,7 +142,10 @@ export class StoreCompaction {
   }
 }
 
-function surroundings({ recovered, keeper, environment }: HostParts): Surroundings {
+function surroundings(
+  { recovered, keeper, environment }: HostParts,
+  deleteExpendable: () => Promise<string | undefined>,
+): Surroundings {
   const { log, numbers, supply, ledger } = recovered;
   return {
     clock: environment.clock,
@@ -146,7 +169,14 @@ function surroundings({ recovered, keeper, environment }: HostParts): Surroundin
       return keeper.bytesBehindCheckpoint;
     },
     checkpoint: () => keeper.checkpoint(),
+    deleteExpendable,
     segments: ledger.segments,
     retired: ledger.retired,
   };
+}
+
+/** In a thread of its own, where there are real files and compiled code. */
+export function makeMover({ storage, uuid }: IndexEnvironment, directory: string): Mover {
+  const isReal = storage instanceof NodeStorage && import.meta.url.endsWith('.js');
+  return isReal ? new WorkerMover(directory, uuid) : new SegmentMover(storage, uuid);
 }

@@ -21,8 +21,6 @@ import type { Storage } from '../base/storage.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import type { RoundResult } from '../compaction/compactor.ts';
 import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '../compaction/thorough.ts';
-import { type Mover, SegmentMover } from '../compaction/mover.ts';
-import { WorkerMover } from '../compaction/worker-mover.ts';
 import { PageCache } from '../index/pages.ts';
 import type { MovesByRegion } from '../index/region-relocate.ts';
 import { readSuperblock, SUPERBLOCK_PATH, SUPERBLOCK_REVISION } from '../log/superblock.ts';
@@ -43,10 +41,10 @@ import type { BlockDevice } from './device.ts';
 import { diffVersions } from './diff.ts';
 import type { OpenDatabase } from './index-builder.ts';
 import { IndexKeeper } from './index-keeper.ts';
-import { StoreCompaction } from './store-compaction.ts';
+import { makeMover, StoreCompaction } from './store-compaction.ts';
 import { type InitOptions, initStore, LOCK_PATH } from './init-store.ts';
 import { openLevel } from './level-database.ts';
-import { labelsByName, listVersions, listWithGhosts, summarize } from './listing.ts';
+import { formatUuid, labelsByName, listVersions, listWithGhosts, summarize } from './listing.ts';
 import { OpenDisks } from './open-disks.ts';
 import { type Recovered, recover } from './recovery.ts';
 import { countSpace } from './space.ts';
@@ -95,12 +93,6 @@ export interface OpenOptions {
 interface StoreEnvironment extends CheckEnvironment {
   /** Compaction begins by itself. */
   compacts: boolean;
-}
-
-/** In a thread of its own, where there are real files and compiled code. */
-function makeMover({ storage, uuid }: StoreEnvironment, directory: string): Mover {
-  const isReal = storage instanceof NodeStorage && import.meta.url.endsWith('.js');
-  return isReal ? new WorkerMover(directory, uuid) : new SegmentMover(storage, uuid);
 }
 
 export class Store {
@@ -154,7 +146,12 @@ export class Store {
     this.#pruner = new VersionPruner(catalog, keeper, numbers, clock, logger, between);
     const onRelocated = (moves: MovesByRegion): void => this.#disks.relocated(moves);
     const parts = { environment, recovered, keeper, pruner: this.#pruner, appender, onRelocated };
-    this.#compaction = new StoreCompaction(parts, makeMover(environment, directory), environment.compacts);
+    this.#compaction = new StoreCompaction(
+      parts,
+      makeMover(environment, directory),
+      environment.compacts,
+      () => this.#deleteExpendable(),
+    );
     const { gate } = this.#compaction;
     this.#cache = new PageCache(cacheBytes);
     this.#disks = new OpenDisks({ log, files, keeper, gate }, this.#cache, catalog, clock);
@@ -323,6 +320,14 @@ export class Store {
     return this.show(name);
   }
 
+  async #deleteExpendable(): Promise<string | undefined> {
+    const name = await this.#removal.deleteExpendable();
+    if (name === undefined) return undefined;
+    this.#pruner.wake();
+    await this.#pruner.idle();
+    return name;
+  }
+
   #checkOpen(): void {
     if (this.#closing !== undefined) throw new StoreError('CLOSED', 'the store is closed');
   }
@@ -441,6 +446,7 @@ export class Store {
         at: index.checkpoint.at === 0 ? null : new Date(index.checkpoint.at).toISOString(),
       },
       cache: { usedBytes: this.#cache.usedBytes + index.usedBytes, boundBytes: this.#cache.boundBytes },
+      room: await this.#compaction.room(),
       compaction: this.#compaction.state,
       state: log.poison === undefined ? 'open' : 'poisoned',
     };
@@ -491,9 +497,4 @@ export class Store {
     }
     if (log.poison !== undefined) throw log.poison; // not all that was answered is known to be on the disk
   }
-}
-
-function formatUuid(uuid: Buffer): string {
-  const hex = uuid.toString('hex');
-  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-');
 }

@@ -62,6 +62,8 @@ export interface StoreStatus {
   logBytes: number;
   /** Bytes of chunks that some version reads. */
   liveBytes: number;
+  /** What the log may still take, and whether that is enough: beyond `full` writes get no space. */
+  room: { state: 'enough' | 'low' | 'full'; freeBytes: number };
   /** What compaction does, and has done since the store was opened. Bytes. */
   compaction: {
     state: 'idle' | 'working' | 'paused' | 'failing';

@@ -7,7 +7,7 @@
 
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
-import { StoreError } from '../base/errors.ts';
+import { hasCode, StoreError } from '../base/errors.ts';
 import { Mutex } from '../base/mutex.ts';
 import { CHUNK_BYTES, chunksFor } from '../base/units.ts';
 import { type Catalog, fullName, type Snapshot, type Volume } from './catalog.ts';
@@ -83,6 +83,29 @@ export class VersionRemoval {
         return gone;
       },
     );
+  }
+
+  /**
+   * Deletes one of the snapshots that their owners have marked for it: by a priority below 0, the lowest first, then the
+   * oldest; none that somebody holds or works on. Answers its name, or undefined if there is none.
+   */
+  async deleteExpendable(): Promise<string | undefined> {
+    const now = this.#clock.now();
+    const marked = this.#catalog
+      .volumes()
+      .flatMap(({ snapshots }) => [...snapshots.values()])
+      .filter((each) => each.priority < 0 && activeHolds(each, now).length === 0)
+      .filter((each) => this.#disks.attachedTo(each) === 0)
+      .sort((a, b) => a.priority - b.priority || a.created - b.created || a.label - b.label);
+    for (const snapshot of marked) {
+      try {
+        return (await this.delete([fullName(snapshot)], {}))[0];
+      } catch (error) {
+        // Somebody was faster.
+        if (!hasCode(error, 'IN_USE') && !hasCode(error, 'HELD') && !hasCode(error, 'NOT_FOUND')) throw error;
+      }
+    }
+    return undefined;
   }
 
   /** Answers the full name of the snapshot that has what the volume was before; null if it had changed nothing. */

@@ -202,6 +202,7 @@ export class MemoryStore implements OpenStore {
       capacityBytes: null,
       logBytes: 4096,
       liveBytes: 0,
+      room: { state: 'enough', freeBytes: 2 ** 40 },
       compaction: { state: 'idle', rounds: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 },
       lastCheckpoint: { generation: 1, at: null },
       cache: { usedBytes: 0, boundBytes: 256 * 2 ** 20 },
