@@ -93,7 +93,7 @@ export async function payloadState(
   try {
     return (await scanner.payloadIsWhole(entriesOf(record))) ? 'whole' : 'damaged';
   } catch (error) {
-    if (hasCode(error, 'CORRUPTION') || error instanceof RangeError) return 'table';
+    if (hasCode(error, 'CORRUPTION')) return 'table';
     throw error;
   }
 }
