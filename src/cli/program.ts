@@ -10,6 +10,7 @@ import { Command, CommanderError } from 'commander';
 import { StoreError } from '../base/errors.ts';
 import { addCompactionCommands } from './compaction-program.ts';
 import { directoryOf, outputOf, sizeOption, STORE_DEFAULT, withDoor } from './command-context.ts';
+import { addDumpCommands, addRebuildCommand } from './dump-program.ts';
 import { EXIT, type ExitCode, endOf } from './exit-codes.ts';
 import { catchInterruption } from './interruption.ts';
 import { NBD_SOCKET_NAME, parseListenAddress } from './nbd-address.ts';
@@ -58,6 +59,8 @@ function buildProgram(version: string, finish: (code: ExitCode) => void): Comman
   addVersionCommands(program);
   addRemovalCommands(program);
   addImageCommands(program);
+  addDumpCommands(program, complain);
+  addRebuildCommand(program);
   addCompactionCommands(program);
   return program;
 }

@@ -9,14 +9,22 @@ const CLEAR_LINE = '\r\x1b[K';
 
 export class Progress {
   readonly #what: string;
+  /** What is counted, if not bytes. */
+  readonly #unit: string | undefined;
   readonly #totalBytes: number | undefined;
   readonly #terminal: NodeJS.WriteStream | undefined;
   readonly #startedAt = performance.now();
   #doneBytes = 0;
   #drawnAt = 0;
 
-  constructor(what: string, totalBytes: number | undefined, stream: NodeJS.WriteStream = process.stderr) {
+  constructor(
+    what: string,
+    totalBytes: number | undefined,
+    stream: NodeJS.WriteStream = process.stderr,
+    unit?: string,
+  ) {
     this.#what = what;
+    this.#unit = unit;
     this.#totalBytes = totalBytes;
     this.#terminal = stream.isTTY ? stream : undefined;
   }
@@ -36,11 +44,13 @@ export class Progress {
   }
 
   #line(now: number): string {
+    const part = Math.floor((100 * this.#doneBytes) / Math.max(this.#totalBytes ?? 1, 1));
+    if (this.#unit !== undefined)
+      return `${this.#what}: ${this.#doneBytes} of ${this.#totalBytes} ${this.#unit} (${part} %)`;
     const bytesPerSecond = this.#doneBytes / Math.max((now - this.#startedAt) / 1000, 0.001);
     const speed = `${formatSize(Math.round(bytesPerSecond))}/s`;
     if (this.#totalBytes === undefined) return `${this.#what}: ${formatSize(this.#doneBytes)}, ${speed}`;
-    const percent = Math.floor((100 * this.#doneBytes) / Math.max(this.#totalBytes, 1));
     const total = formatSize(this.#totalBytes);
-    return `${this.#what}: ${formatSize(this.#doneBytes)} of ${total} (${percent} %), ${speed}`;
+    return `${this.#what}: ${formatSize(this.#doneBytes)} of ${total} (${part} %), ${speed}`;
   }
 }

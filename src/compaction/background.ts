@@ -17,6 +17,7 @@ import {
   type LogRoom,
   mustWait,
   type RoomState,
+  roundBytesMax,
   roomStateOf,
   type Urgency,
   urgencyOf,
@@ -28,15 +29,13 @@ const IDLE_MS = 2000;
 /** How long a compaction that failed is not tried again; doubled each time. */
 const RETRY_MS = 1000;
 const RETRY_MS_MAX = 60_000;
-/** Segments' worth of live chunks that a round moves. */
-const ROUND_SEGMENTS = 3;
-const VICTIMS_MAX = 16;
+const VICTIMS_MAX = 64;
 /** Log behind the checkpoint that is worth one before victims are chosen, because what is dead is known up to there. */
 const CHECKPOINT_SEGMENTS = 4;
 const CHECKPOINT_SHARE = 1 / 8;
 
 /** What a round has to gain at least, in segments. */
-const GAIN_SHARE_MIN: Record<Urgency, number> = { none: 1, idle: 1, busy: 0.5, full: 0.125 };
+const GAIN_SHARE_MIN: Record<Urgency, number> = { none: 1, idle: 1, busy: 0.5, full: 0.03 };
 
 /** What the rest of the store tells, and does for it. */
 export interface Surroundings {
@@ -62,6 +61,8 @@ export interface Surroundings {
   deleteExpendable(): Promise<string | undefined>;
   readonly segments: Iterable<number>;
   readonly retired: ReadonlySet<number>;
+  /** Called when room may have come, or none will. */
+  roomChanged(): void;
 }
 
 export interface CompactionState {
@@ -233,11 +234,10 @@ export class Background {
   async roundOf(urgency: Urgency, order: MoveOrder): Promise<RoundResult | undefined> {
     const { segmentBytes, nextAppend } = this.#around;
     await this.#compactor.refresh();
-    const free = await this.#around.freeBytes();
-    const chosen = chooseVictims(this.#candidates(), {
+    const freeBytes = await this.#around.freeBytes();
+    const chosen = chooseVictims(this.#candidates(urgency), {
       now: nextAppend,
-      // What is copied needs room before what it was copied from is gone.
-      liveBytesMax: Math.min(ROUND_SEGMENTS * segmentBytes, Math.max(free / 2, free - segmentBytes)),
+      liveBytesMax: roundBytesMax({ ...this.#room(), freeBytes }),
       victimsMax: VICTIMS_MAX,
       deadShareMin: deadShareMin(urgency),
     });
@@ -245,7 +245,14 @@ export class Background {
     const alone = chosen.find(({ segment }) => this.#compactor.suspect.has(segment));
     const victims = (alone === undefined ? chosen : [alone]).map(({ segment }) => segment);
     const began = this.#around.clock.now();
-    const result = await this.#compactor.round(victims, order);
+    let result: RoundResult;
+    try {
+      result = await this.#compactor.round(victims, order);
+    } catch (error) {
+      // Writers were faster; they are refused when there is less.
+      if (hasCode(error, 'NO_SPACE')) return undefined;
+      throw error;
+    }
     this.#done.rounds += 1;
     this.#done.movedBytes += result.movedBytes;
     this.#done.writtenBytes += result.writtenBytes;
@@ -254,12 +261,14 @@ export class Background {
     return result.victims === 0 ? undefined : result;
   }
 
-  #candidates(): SegmentUse[] {
+  /** Where every byte counts, what gains most comes first, whatever its age. */
+  #candidates(urgency: Urgency): SegmentUse[] {
     const candidates: SegmentUse[] = [];
     for (const segment of this.#around.segments) {
       if (!this.#compactor.isEligible(segment)) continue;
       const { bytes, age } = this.#compactor.table.get(segment)!;
-      candidates.push({ segment, bytes, age, liveChunks: this.#around.liveChunks(segment) });
+      const liveChunks = this.#around.liveChunks(segment);
+      candidates.push({ segment, bytes, age: urgency === 'full' ? 0 : age, liveChunks });
     }
     return candidates;
   }
@@ -269,6 +278,11 @@ export class Background {
     return this.#running === undefined || !mustWait(this.#room());
   }
 
+  /** True while a run is under way: whoever finds no room may wait for its end. */
+  get isWorking(): boolean {
+    return this.#running !== undefined;
+  }
+
   /** Resolves when writers may go on. */
   async room(): Promise<void> {
     while (!this.hasRoom) await new Promise<void>((resolve) => this.#waiters.push(resolve));
@@ -276,6 +290,7 @@ export class Background {
 
   /** Those who wait look again. */
   #tell(): void {
+    this.#around.roomChanged();
     const waiting = this.#waiters;
     this.#waiters = [];
     for (const resolve of waiting) resolve();

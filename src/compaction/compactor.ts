@@ -16,7 +16,7 @@
  * of which a rebuild takes the later one.
  */
 
-import { hasCode } from '../base/errors.ts';
+import { hasCode, StoreError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Storage } from '../base/storage.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
@@ -31,7 +31,7 @@ import type { SegmentLedger } from '../log/segment-ledger.ts';
 import type { SegmentSupply } from '../log/segment-supply.ts';
 import { type ChunkArrays, ChunkList } from './chunk-list.ts';
 import { uncovered } from './kept-zeros.ts';
-import { type MoveOrder, segmentCountMax, type Zeros } from './layout.ts';
+import { movedBytes, type MoveOrder, segmentCountMax, type Zeros } from './layout.ts';
 import type { Found, Moved, Mover } from './mover.ts';
 import { SegmentTable } from './segment-table.ts';
 
@@ -132,6 +132,12 @@ export class Compactor {
         victims.filter((each) => this.#host.ledger.segments.has(each)),
       );
       if (all.size === 0) return { victims: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 };
+      const { index, supply } = this.#host;
+      // Counted before it is there, so that nobody else takes the room.
+      const copiedBytes = movedBytes([...all].reduce((sum, segment) => sum + index.usage.of(segment), 0));
+      if (copiedBytes > (await supply.roomBytes()))
+        throw new StoreError('NO_SPACE', 'there is no room for what compaction would copy');
+      supply.usedBytes += copiedBytes;
       const wanted = [...all].map((segment) => ({ segment, end: this.table.endOf(segment) }));
       try {
         const found = await this.#mover.find(wanted);
@@ -143,6 +149,8 @@ export class Compactor {
         const blamed = all.size === 1 ? this.stuck : this.suspect;
         if (hasCode(error, 'CORRUPTION')) for (const segment of all) blamed.add(segment);
         throw error;
+      } finally {
+        supply.usedBytes -= copiedBytes;
       }
     });
   }

@@ -22,6 +22,8 @@ export class SegmentTable {
   readonly #uuid: Buffer;
   readonly #ledger: SegmentLedger;
   readonly #facts = new Map<number, SegmentFacts>();
+  /** Missing, or without a header: nothing can be said of them. */
+  readonly #unreadable = new Set<number>();
   /** By segment, where it ends as what follows it says. */
   readonly #ends = new Map<number, number>();
 
@@ -35,9 +37,12 @@ export class SegmentTable {
   async refresh(): Promise<void> {
     const { segments, retired } = this.#ledger;
     for (const segment of [...segments, ...retired]) {
-      if (this.#facts.has(segment)) continue;
+      if (this.#facts.has(segment) || this.#unreadable.has(segment)) continue;
       const scanner = await SegmentScanner.open(this.#storage, this.#uuid, segment);
-      if (scanner === undefined) continue;
+      if (scanner === undefined) {
+        this.#unreadable.add(segment);
+        continue;
+      }
       const { flags, segmentBytes, firstAppend, durable, predecessor, predecessorEnd } = scanner.header;
       await scanner.close();
       const isMoves = (flags & SEGMENT_MOVES) !== 0;

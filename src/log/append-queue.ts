@@ -5,7 +5,7 @@
  */
 
 import type { StoreError } from '../base/errors.ts';
-import type { Append } from './append.ts';
+import { type Append, spareFor } from './append.ts';
 
 /** Entries taken off before the list is made shorter. */
 const TAKEN_OFF_MAX = 1024;
@@ -13,6 +13,7 @@ const TAKEN_OFF_MAX = 1024;
 export class AppendQueue {
   #entries: Append[] = [];
   #head = 0;
+  #parked: Append[] = [];
   #submitted = 0;
   #settled = 0;
   #waiters: { after: number; resolve(): void }[] = [];
@@ -58,13 +59,38 @@ export class AppendQueue {
       this.#waiters.shift()!.resolve();
   }
 
-  /** Takes off those that `isRefused`, and tells them why. */
-  refuse(isRefused: (append: Append) => boolean, error: StoreError): void {
-    const waiting = this.#entries.slice(this.#head);
-    const refused = waiting.filter(isRefused);
-    this.#entries = waiting.filter((append) => !isRefused(append));
+  /** Takes all off, and tells them why. */
+  refuse(error: StoreError): void {
+    this.tell(
+      this.#remove(() => true),
+      error,
+    );
+  }
+
+  /**
+   * There is no room for those that leave `spare` segments or more. If it is coming they are set aside: what waits behind
+   * them goes first, and may, because nobody has been told of them. Otherwise they are told.
+   */
+  withoutRoom(spare: number, isComing: boolean, error: StoreError): void {
+    const needing = this.#remove((append) => spareFor(append) >= spare);
+    if (isComing) this.#parked.push(...needing);
+    else this.tell(needing, error);
+  }
+
+  /** What was set aside waits again, before what has come since; answers whether there was anything. */
+  unpark(): boolean {
+    if (this.#parked.length === 0) return false;
+    this.#entries = [...this.#parked, ...this.#entries.slice(this.#head)];
     this.#head = 0;
-    this.tell(refused, error);
+    this.#parked = [];
+    return true;
+  }
+
+  #remove(isRemoved: (append: Append) => boolean): Append[] {
+    const waiting = this.#entries.slice(this.#head);
+    this.#entries = waiting.filter((append) => !isRemoved(append));
+    this.#head = 0;
+    return waiting.filter(isRemoved);
   }
 
   /** Resolves once the owners of all entries pushed before this call have been told. */

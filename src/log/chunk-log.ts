@@ -5,7 +5,6 @@
  * - One record is written at a time; the next is issued when it is written, then its owners are told: the kernel is
  *   kept busy meanwhile. They are told in order, so answered writes are a prefix of the log at every moment.
  * - Behind a record with a change or a catalog nothing is packed before its owners have been told: it has taken effect.
- * - Group commit: everything that waits when a record is packed goes into it.
  * - A flush is served only by syncs issued after it came in, of every segment with unsynced records, sealed ones
  *   included. A sync is issued only between two records.
  * - A failed write ends its segment: nothing is appended behind it. A failed sync is never retried: the log is
@@ -123,7 +122,6 @@ export class ChunkLog {
     return this.#durableAppend;
   }
 
-  /** The end of the last record. */
   get position(): LogPosition {
     const { segment, end } = this.#segment ?? {
       segment: this.#end?.segment ?? 0,
@@ -164,7 +162,7 @@ export class ChunkLog {
         }
       } catch (error) {
         // The segment is of no use any more, or there is none: those who wait are told, later ones try anew.
-        this.#queue.refuse(() => true, fromSystemError(error, 'appending to the log'));
+        this.#queue.refuse(fromSystemError(error, 'appending to the log'));
         return;
       }
     }
@@ -177,9 +175,8 @@ export class ChunkLog {
 
   /** Packs and issues what waits, with all that has to come first; undefined if it has to be tried again. */
   async #issueNext(): Promise<IssuedRecord | undefined> {
-    const refusal =
-      this.#poison ?? (this.#closed ? new StoreError('CLOSED', 'the store is closed') : undefined);
-    if (refusal) throw refusal;
+    if (this.#poison) throw this.#poison;
+    if (this.#closed) throw new StoreError('CLOSED', 'the store is closed');
     const segment = this.#segment;
     const spare = spareFor(this.#queue.first!);
     if (segment === undefined || spare > this.#spare) {
@@ -206,14 +203,19 @@ export class ChunkLog {
     return issued;
   }
 
-  /** True if there is room for entries that leave so much; otherwise those that wait are told. @throws IO, NO_SPACE */
+  /** Those that wait for room try again. */
+  roomChanged(): void {
+    if (this.#queue.unpark() && this.#draining === undefined) this.#startDraining();
+  }
+
+  /** True if there is room for entries that leave so much; otherwise those that wait go on waiting, or are told. @throws IO, NO_SPACE */
   async #mayTake(spare: number, needsSegment: boolean): Promise<boolean> {
     try {
       await this.#supply.ready(spare, needsSegment);
       return true;
     } catch (error) {
       if (!hasCode(error, 'NO_SPACE') || spare === 0) throw error;
-      this.#queue.refuse((append) => spareFor(append) >= spare, error as StoreError);
+      this.#queue.withoutRoom(spare, this.#supply.isRoomComing(), error as StoreError);
       return false;
     }
   }

@@ -256,6 +256,7 @@ export class SegmentScanner {
   /** The records of a sealed segment from its footer, in order; undefined if there is no whole footer. */
   async footer(): Promise<ScannedRecord[] | undefined> {
     const trailerAt = this.header.segmentBytes - TRAILER_ROOM_BYTES;
+    if (trailerAt < FIRST_RECORD_OFFSET) return undefined;
     const trailer = decodeTrailer(
       await this.#bytes(trailerAt, TRAILER_BYTES),
       this.#uuid,

@@ -33,6 +33,8 @@ export class SegmentSupply {
   isRecovering = false;
   /** Told when room has been taken, and when there was none. */
   onTaken: () => void = () => undefined;
+  /** True while somebody makes room: who finds none waits, and is told by `ChunkLog.roomChanged`. */
+  isRoomComing: () => boolean = () => false;
 
   constructor(storage: Storage, numbers: Numbers, segmentCount: number) {
     this.#storage = storage;

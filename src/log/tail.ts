@@ -85,6 +85,11 @@ export class LogTail {
     this.durable = durable;
   }
 
+  /** Segments from the start on that may be part of the chain, by their headers; known once reading has begun. */
+  candidates(): IterableIterator<number> {
+    return this.#headers.keys();
+  }
+
   /** The accepted records from `start` (default: the beginning of the log), in order. Results are set at its end. */
   async *records(start?: LogPosition): AsyncGenerator<ScannedRecord> {
     await this.#readHeaders(start?.segment ?? 0);

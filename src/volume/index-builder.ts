@@ -17,6 +17,7 @@ import type { LogBase } from '../log/superblock.ts';
 import type { Catalog } from './catalog.ts';
 import { OVERLAY_BYTES_MAX } from './checkpoint-policy.ts';
 import { isTemporary, ofIndex } from './index-errors.ts';
+import { type RebuildObserver, RebuildProgress } from './rebuild-progress.ts';
 import type { Replay } from './replay.ts';
 import { WholeLog } from './whole-log.ts';
 
@@ -32,6 +33,8 @@ export interface IndexEnvironment {
   openDatabase: OpenDatabase;
   logger: Logger;
   clock: Clock;
+  /** Set: the index is made anew when the store is opened, whatever there is, and this is told how far that is. */
+  onRebuild?: RebuildObserver | undefined;
 }
 
 /** Opens the index as it stands, or answers undefined if it is missing or in doubt. It is closed then. */
@@ -170,8 +173,10 @@ export async function makeAnew(
   const overlays: Overlays = { active: new Overlay(), frozen: undefined };
   const whole = await WholeLog.open(environment, base, until, segments);
   const builder = await IndexBuilder.begin(environment, overlays, whole);
+  const progress = new RebuildProgress(whole, environment.clock, environment.logger);
   try {
     for await (const record of whole.records(until)) {
+      progress.reached(record.header.segment);
       builder.replay.apply(record.header.segment, entriesOf(record), record.isKept);
       if (builder.isFull) await builder.commit(checkpoint);
     }
@@ -184,6 +189,7 @@ export async function makeAnew(
     await builder.commit(checkpoint);
     await builder.finishDeletes();
     await (await builder.finish()).close();
+    environment.logger.info(progress.result, 'the index was made anew from the log');
   } catch (error) {
     await builder.abandon().catch(() => undefined);
     throw error;

@@ -3,7 +3,7 @@
  *
  * 1. The superblock says who the store is, and which numbers may have been used.
  * 2. The index says up to where it reflects the log. If it is missing or in doubt, it is made anew from the
- *    beginning of the log, beside the old one.
+ *    beginning of the log, beside the old one. So it is where somebody asks for that.
  * 3. The log is read from there on to its cut (log/tail.ts), and replayed.
  * 4. A new epoch begins: numbers go on above everything that was ever reserved or seen.
  * 5. Records above the proven watermark may be in the page cache only, and a sync that failed before may have marked
@@ -22,7 +22,7 @@ import type { Overlays, PointerIndex } from '../index/pointer-index.ts';
 import { Append, type AppendOwner, AppendPromise } from '../log/append.ts';
 import { ChunkLog } from '../log/chunk-log.ts';
 import { ENTRY_CATALOG, ENTRY_CHANGE, ENTRY_CHUNKS, ENTRY_ZEROS } from '../log/entries.ts';
-import { encodeEmptyRecord, SEGMENT_MOVES, segmentPath } from '../log/format.ts';
+import { encodeEmptyRecord, RECORD_FOOTER, SEGMENT_MOVES, segmentPath } from '../log/format.ts';
 import { Numbers } from '../log/numbers.ts';
 import { entriesOf, type ScannedRecord, ScannerCursor, SegmentScanner } from '../log/scan.ts';
 import { SegmentFiles } from '../log/segment-files.ts';
@@ -34,6 +34,7 @@ import { type LogDamage, type LogEnd, LogTail } from '../log/tail.ts';
 import { Catalog } from './catalog.ts';
 import { IndexBuilder, type IndexEnvironment, openIndex } from './index-builder.ts';
 import { isOfDatabase, ofIndex } from './index-errors.ts';
+import { RebuildProgress } from './rebuild-progress.ts';
 import { Replay } from './replay.ts';
 import { unstatedUpTo, WholeLog } from './whole-log.ts';
 
@@ -59,7 +60,7 @@ export interface Recovered {
 export async function recover(environment: IndexEnvironment, superblock: Superblock): Promise<Recovered> {
   const overlays: Overlays = { active: new Overlay(), frozen: undefined };
   const { base } = superblock;
-  let index = await openIndex(environment, overlays);
+  let index = environment.onRebuild ? undefined : await openIndex(environment, overlays);
   if (index !== undefined && index.checkpoint.append < (base?.append ?? 0)) {
     environment.logger.warn({ base }, 'the index is older than what is left of the log, and is made anew');
     await index.close();
@@ -126,11 +127,13 @@ async function replayAll(
 ): Promise<Replayed> {
   const whole = await WholeLog.open(environment, base, base?.append ?? 0);
   const builder = await IndexBuilder.begin(environment, overlays, whole);
+  const progress = new RebuildProgress(whole, environment.clock, environment.logger, environment.onRebuild);
   const { tail } = whole;
   const unproven: ScannedRecord[] = [];
   const start = { segment: 0, offset: 0, append: 0, at: environment.clock.now() };
   try {
     for await (const record of whole.records()) {
+      progress.reached(record.header.segment);
       const isProven = record.isKept || record.header.append <= tail.durable;
       // What is not proven may yet move to another segment: it stays in memory.
       if (isProven && builder.isFull) await builder.commit(start);
@@ -144,7 +147,10 @@ async function replayAll(
     const index = await builder.finish();
     const isNew = tail.highestSegment === 0;
     if (!isNew)
-      environment.logger.warn({ sequence: builder.replay.sequence }, 'the index was made anew from the log');
+      environment.logger.warn(
+        { sequence: builder.replay.sequence, ...progress.result },
+        'the index was made anew from the log',
+      );
     const damage = [...whole.damage, ...tail.damage];
     return { tail, start: base?.segment ?? 0, replay: builder.replay, index, unproven, damage };
   } catch (error) {
@@ -175,8 +181,9 @@ async function beginEpoch(
   // may be in the page cache only, and a link of the chain be lost when the power goes.
   const goesOn = tail.closedCleanly && tail.provenEnd?.segment === tail.end?.segment;
   const resume = goesOn ? await resumeSegment(storage, uuid, superblock, tail.end!) : undefined;
-  const rewrite = resume === undefined && unproven.length > 0;
   const end = resume === undefined ? tail.provenEnd : tail.end;
+  const rewrite =
+    resume === undefined && (unproven.length > 0 || (await goesOnBehindCut(storage, uuid, tail)));
   const numbers = await Numbers.begin(storage, superblock, {
     sequences: replay.sequence,
     appends: tail.end?.append ?? 0,
@@ -234,26 +241,30 @@ async function sortOutFiles(
   if (stated !== undefined)
     for (const each of await unstatedUpTo(environment, start, stated.segments)) named.add(each);
   for (const segment of tail.segments) named.add(segment);
-  for (const segment of stated?.segments ?? []) {
-    if (!tail.files.includes(segment))
-      environment.logger.error(
-        { segment },
-        'a segment of the log is missing: what lived in it cannot be read',
-      );
-  }
+  const present = new Set(tail.files);
+  const missing = [...(stated?.segments ?? [])].filter((segment) => !present.has(segment));
+  if (missing.length > 0)
+    environment.logger.error(
+      { missing },
+      'segments of the log are missing: what lived in them cannot be read',
+    );
+  let unstated = 0;
   for (const segment of tail.files) {
     const isLost = index.usage.of(segment) > 0;
     if (stated?.retired.has(segment) && !isLost) ledger.retired.add(segment);
     else if (named.has(segment) && (!leftovers.has(segment) || stated?.segments.has(segment)))
       ledger.segments.add(segment);
-    else if (isLost)
-      throw new StoreError(
-        'CORRUPTION',
-        `segment ${segment} is in use, and the log does not state it; run \`coppice fsck\``,
-      );
-    else if (stated !== undefined || (await isOfMoves(environment, segment))) leftovers.add(segment);
+    else if (isLost) {
+      ledger.segments.add(segment);
+      unstated += 1;
+    } else if (stated !== undefined || (await isOfMoves(environment, segment))) leftovers.add(segment);
     else if (!leftovers.has(segment)) ledger.segments.add(segment);
   }
+  if (unstated > 0)
+    environment.logger.error(
+      { segments: unstated },
+      'segments are in use that the log does not state: they are kept',
+    );
   for (const segment of ledger.segments) leftovers.delete(segment);
   return { ledger, leftovers };
 }
@@ -262,6 +273,24 @@ async function isOfMoves({ storage, uuid }: IndexEnvironment, segment: number): 
   const scanner = await SegmentScanner.open(storage, uuid, segment);
   await scanner?.close();
   return scanner !== undefined && (scanner.header.flags & SEGMENT_MOVES) !== 0;
+}
+
+/**
+ * True if a whole record behind the cut is part of no tail: its write failed, and the header of the segment that was begun
+ * then says that the log ends before it. That segment holds nothing and is removed: without it the next recovery would
+ * take up what this one has not. So a tail of nothing but its mark is written behind the cut.
+ */
+async function goesOnBehindCut(storage: Storage, uuid: Buffer, tail: LogTail): Promise<boolean> {
+  const { provenEnd, strays } = tail;
+  if (provenEnd === undefined || strays.length === 0) return false;
+  const scanner = await SegmentScanner.open(storage, uuid, provenEnd.segment);
+  try {
+    const record = await scanner?.recordBehind(provenEnd.offset, provenEnd.checksum);
+    if (record === undefined || (record.header.flags & RECORD_FOOTER) !== 0) return false;
+    return await scanner!.payloadIsWhole(entriesOf(record));
+  } finally {
+    await scanner?.close();
+  }
 }
 
 /**

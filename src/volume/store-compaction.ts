@@ -40,7 +40,9 @@ export class StoreCompaction {
     this.#compactor = new Compactor(new StoreCompactionHost(this.#parts), mover);
     this.#background = new Background(this.#compactor, surroundings(this.#parts, deleteExpendable));
     this.gate = new WriteGate(parts.keeper, this.#background);
-    parts.recovered.supply.onTaken = () => this.consider();
+    const { supply } = parts.recovered;
+    supply.onTaken = () => this.consider();
+    supply.isRoomComing = () => this.#background.isWorking;
   }
 
   /** Something was written. */
@@ -170,6 +172,7 @@ function surroundings(
     },
     checkpoint: () => keeper.checkpoint(),
     deleteExpendable,
+    roomChanged: () => log.roomChanged(),
     segments: ledger.segments,
     retired: ledger.retired,
   };

@@ -12,26 +12,17 @@
 
 import fs from 'node:fs';
 import path from 'node:path';
-import { type Clock, systemClock } from '../base/clock.ts';
+import { systemClock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
-import { type Logger, silentLogger } from '../base/logger.ts';
 import { NodeStorage } from '../base/node-storage.ts';
-import { type Owner, OwnerLock } from '../base/owner-lock.ts';
-import type { Storage } from '../base/storage.ts';
+import { OwnerLock } from '../base/owner-lock.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import type { RoundResult } from '../compaction/compactor.ts';
 import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '../compaction/thorough.ts';
 import { PageCache } from '../index/pages.ts';
 import type { MovesByRegion } from '../index/region-relocate.ts';
 import { readSuperblock, SUPERBLOCK_PATH, SUPERBLOCK_REVISION } from '../log/superblock.ts';
-import {
-  type CheckEnvironment,
-  checkStore,
-  checkSuperblock,
-  noteDeletes,
-  type Scratch,
-  temporaryScratch,
-} from './check.ts';
+import { checkStore, checkSuperblock, noteDeletes } from './check.ts';
 import { checkOffline } from './check-offline.ts';
 import type { Catalog } from './catalog.ts';
 import { CatalogAppender } from './catalog-append.ts';
@@ -39,13 +30,13 @@ import type { Change, ResizeChange } from './change.ts';
 import { ChangeWriter } from './change-writer.ts';
 import type { BlockDevice } from './device.ts';
 import { diffVersions } from './diff.ts';
-import type { OpenDatabase } from './index-builder.ts';
 import { IndexKeeper } from './index-keeper.ts';
 import { makeMover, StoreCompaction } from './store-compaction.ts';
 import { type InitOptions, initStore, LOCK_PATH } from './init-store.ts';
 import { openLevel } from './level-database.ts';
 import { formatUuid, labelsByName, listVersions, listWithGhosts, summarize } from './listing.ts';
 import { OpenDisks } from './open-disks.ts';
+import { environmentOf, type OpenOptions, type StoreEnvironment, type StoreLock } from './open-options.ts';
 import { type Recovered, recover } from './recovery.ts';
 import { countSpace } from './space.ts';
 import type {
@@ -67,33 +58,7 @@ import {
 
 export type { InitOptions } from './init-store.ts';
 export { openLevel } from './level-database.ts';
-
-export const CACHE_BYTES_DEFAULT = 256 << 20;
-
-/** Held by whoever has the store open. */
-export interface StoreLock {
-  readonly owner: Owner;
-  release(): void;
-}
-
-export interface OpenOptions {
-  /** Bound of pages in memory, in bytes; default 256 MiB. */
-  cacheBytes?: number | undefined;
-  logger?: Logger | undefined;
-  /** Compaction begins by itself when it is due; default true, where nothing stands in the place of files. */
-  compacts?: boolean | undefined;
-  /** What a test puts in the place of the machine. */
-  clock?: Clock | undefined;
-  storage?: Storage | undefined;
-  openDatabase?: OpenDatabase | undefined;
-  acquireLock?: ((file: string, since: number) => StoreLock) | undefined;
-  makeScratch?: (() => Scratch) | undefined;
-}
-
-interface StoreEnvironment extends CheckEnvironment {
-  /** Compaction begins by itself. */
-  compacts: boolean;
-}
+export { CACHE_BYTES_DEFAULT, type OpenOptions, type StoreLock } from './open-options.ts';
 
 export class Store {
   readonly directory: string;
@@ -182,17 +147,7 @@ export class Store {
     const lock = acquireLock(path.join(directory, LOCK_PATH), clock.now());
     try {
       const superblock = await readSuperblock(storage);
-      const cacheBytes = options.cacheBytes ?? CACHE_BYTES_DEFAULT;
-      const environment = {
-        storage,
-        uuid: superblock.uuid,
-        cacheBytes,
-        openDatabase: options.openDatabase ?? openLevel,
-        logger: options.logger ?? silentLogger,
-        clock,
-        makeScratch: options.makeScratch ?? temporaryScratch,
-        compacts: options.compacts ?? options.storage === undefined,
-      };
+      const environment = environmentOf(storage, superblock.uuid, options);
       const recovered = await recover(environment, superblock);
       const store = new Store(path.resolve(directory), lock, environment, recovered);
       if (recovered.isRebuilt) {
@@ -238,6 +193,11 @@ export class Store {
       this.#keeper.overlays.active.putZeros(tree, cut.label, cut.first, cut.count, sequence);
     }
     this.#disks.find(volume)?.resized(size, cut?.first ?? 0, cut?.count ?? 0, sequence);
+  }
+
+  /** Versions that there are, deleted ones that others inherit from among them. */
+  get versionCount(): number {
+    return this.#catalog.tree.size;
   }
 
   // --- volumes and snapshots: what is answered survives the process, and the disk has it after `flush` ---

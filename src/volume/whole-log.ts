@@ -181,6 +181,11 @@ export class WholeLog {
     }
   }
 
+  /** How many segments there are to be read, as far as their headers tell; known once reading has begun. */
+  get segmentCount(): number {
+    return new Set([...this.keptEnds.keys(), ...this.tail.candidates()]).size;
+  }
+
   /** Files that are of no use, once all has been read. */
   leftovers(): number[] {
     const used = new Set([...this.keptEnds.keys(), ...this.tail.segments, ...(this.stated?.retired ?? [])]);

@@ -214,7 +214,9 @@ describe.each(['nobody', 'a server'])('when %s has the store', (owner) => {
     expect(status).toHaveProperty('lastCheckpoint');
     expect(status).toHaveProperty('cache');
     if (server !== undefined) expect(status.owner.pid).toBe(server.child.pid);
-    expect(await ok(store, ['status'])).toMatch(/volumes: +3\nsnapshots: +2\nlog: .*\nlive: .*\nroom: .*\ncompaction: .*\nsegments: /);
+    expect(await ok(store, ['status'])).toMatch(
+      /volumes: +3\nsnapshots: +2\nlog: .*\nlive: .*\nroom: .*\ncompaction: .*\nsegments: /,
+    );
     expect(await ok(store, ['fsck'])).toContain('clean\n');
     expect(JSON.parse(await ok(store, ['fsck', '--json']))).toEqual(expect.any(Array));
     if (server !== undefined) expect((await stop(server)).code).toBe(0);

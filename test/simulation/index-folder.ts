@@ -46,6 +46,8 @@ export class IndexFolder {
   readonly #before: Rows = new Map();
   /** Set by what a crash made of the files. */
   isUnreadable = false;
+  /** A batch was lost, and later ones were not: rows are missing that nobody may ever look for. */
+  hasHole = false;
   /** As the process has it open. */
   #opened: OpenIndex | undefined;
 
@@ -65,7 +67,11 @@ export class IndexFolder {
     if (this.#unsynced.length === 0) return;
     const kept = random.pick([0, this.#unsynced.length, random.between(0, this.#unsynced.length)]);
     // Without a sync a later batch may get to the disk before an earlier one.
-    if (random.chance(20)) this.#unsynced.splice(random.below(this.#unsynced.length), 1);
+    if (random.chance(20)) {
+      const lost = random.below(this.#unsynced.length);
+      this.#unsynced.splice(lost, 1);
+      if (lost < kept) this.hasHole = true;
+    }
     marks.hit(kept < this.#unsynced.length ? 'index: batches lost' : 'index: batches kept');
     this.#fold(kept);
     this.#unsynced = [];

@@ -51,7 +51,8 @@ const SAID: readonly [pattern: RegExp, mark: Parameters<Marks['hit']>[0]][] = [
   [/^emptied segments removed/, 'emptied segments removed'],
 ];
 
-const NEVER_SAID = /part of the log is damaged|its records do not explain|a segment of the log is missing/;
+const NEVER_SAID =
+  /part of the log is damaged|its records do not explain|of the log are missing|that the log does not state/;
 
 class Run {
   readonly #seed: number;
@@ -263,7 +264,8 @@ class Run {
     const { base } = await readSuperblock(this.#disk.still);
     for await (const finding of checkClosedStore(environment, base)) findings.push(finding);
     // Rows of versions that nobody can read are looked at when their delete goes on.
-    const isUnread = this.#isSpoiled && findings.some(({ code }) => code === 'UNFINISHED_DELETE');
+    const isIncomplete = this.#isSpoiled || this.#disk.index?.hasHole === true;
+    const isUnread = isIncomplete && findings.some(({ code }) => code === 'UNFINISHED_DELETE');
     for (const { severity, code, message } of findings) {
       if (isUnread && code === 'INDEX_DAMAGED') continue;
       // What a life or its end has spoiled stays spoiled until the next one opens it.

@@ -76,6 +76,7 @@ describe('a store that is compacted as far as it goes', () => {
 
   it('takes no more than 1.06 of what lives, beside the segment that is written', async () => {
     const fixture = await StoreFixture.make(21);
+    await fixture.store.pauseCompaction(true);
     for (let i = 0; i < 8; i++) await fixture.writeSome('a', 60);
     const { victims, movedBytes } = await fixture.store.estimateCompaction(all);
     expect(victims).toBeGreaterThan(0);
@@ -93,6 +94,7 @@ describe('a store that is compacted as far as it goes', () => {
 
   it('holds nothing of what was deleted or written over any more, if that is asked for', async () => {
     const fixture = await StoreFixture.make(22);
+    await fixture.store.pauseCompaction(true);
     const tag = Buffer.from('a tag that nobody else writes...');
     const device = fixture.store.device('b');
     await write(device, 3 * CHUNK, Buffer.alloc(CHUNK, tag));

@@ -40,6 +40,30 @@ describe('a cut', () => {
     }
   });
 
+  it('before a record whose write failed holds for good, though the segment that says so is removed', async () => {
+    const rig = await withVolume();
+    await rig.close(); // so that the index has a checkpoint, and opening appends nothing
+    await rig.open();
+    // Half of the write fails, behind all of the record; of the next segment nothing but the header is written.
+    rig.storage.fail('write', { path: /seg$/ });
+    await expect(rig.store.createVolume('late', MIB)).rejects.toMatchObject({ code: 'IO' });
+    rig.storage.fail('write', { path: /seg$/, position: 4096, lands: false });
+    await expect(rig.store.createVolume('other', MIB)).rejects.toMatchObject({ code: 'IO' });
+    expect(rig.segments().length).toBe(2);
+    rig.crash(() => true, true);
+    for (let life = 0; life < 4; life++) {
+      await rig.open();
+      expect(
+        rig.store.list().map(({ name }) => name),
+        `life ${life}`,
+      ).toEqual(['disk']);
+      expect(rig.segments().length).toBeLessThan(3);
+      // What is written now and not synced may be lost, and with it the segment that it was written to.
+      if (life === 1) await rig.write('disk', CHUNK, chunk('not flushed'));
+      rig.crash(() => false, true);
+    }
+  });
+
   it('takes later segments away for good before anything is answered', async () => {
     const rig = await withVolume();
     for (let i = 0; i < 12; i++) await rig.write('disk', MIB, Buffer.alloc(BIG, i + 1));

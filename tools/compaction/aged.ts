@@ -30,7 +30,7 @@ interface Figures {
 
 type Row = Figures | { load: LoadName; failure: string };
 
-const HEAD = ['load', 'read from', 'aged MB/s', 'fresh MB/s', 'ratio', 'log/live', 'wrong chunks'];
+const HEAD = ['load', 'medium', 'aged MB/s', 'fresh MB/s', 'ratio', 'log/live', 'wrong chunks'];
 
 export async function measureAged(options: Options): Promise<Report> {
   const rows: Row[] = [];

@@ -43,6 +43,7 @@ const inRoom =
 /** Test files by name. */
 export const inLog = inRoom('log');
 export const inIndex = inRoom('index');
+export const inCompaction = inRoom('compaction');
 export const inVolume = inRoom('volume');
 export const inNbd = inRoom('nbd');
 export const inCli = inRoom('cli');

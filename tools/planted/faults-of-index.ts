@@ -164,8 +164,8 @@ export const INDEX_FAULTS: readonly Fault[] = [
   {
     name: 'a load that two commits overtook is not repeated',
     file: 'src/index/pointer-index.ts',
-    text: 'if (this.#commits > commits + 1) continue;',
-    replacement: '',
+    text: 'if (this.#commits > commits + 1 || this.#relocations > relocations) continue;',
+    replacement: 'if (this.#relocations > relocations) continue;',
     tests: [POINTER_INDEX],
   },
   {
@@ -179,12 +179,10 @@ export const INDEX_FAULTS: readonly Fault[] = [
   {
     name: 'the overlay freezes before its catalog is written: what is written in between is lost',
     file: 'src/volume/index-keeper.ts',
-    text: `this.#frozenAt = await this.#appendCatalog((append) => {
-      this.#index.freeze();
-      this.#frozenAppend = append.record;`,
+    text: `const appended = await this.#appender.append((append) => {
+      this.#index.freeze();`,
     replacement: `this.#index.freeze();
-    this.#frozenAt = await this.#appendCatalog((append) => {
-      this.#frozenAppend = append.record;`,
+    const appended = await this.#appender.append((append) => {`,
     tests: [CHECKPOINT, KEEPER],
   },
   {
@@ -204,9 +202,9 @@ export const INDEX_FAULTS: readonly Fault[] = [
   },
   {
     name: 'the index is made anew from a part of the log, without an error',
-    file: 'src/volume/index-keeper.ts',
-    text: 'if (reached < until)',
-    replacement: 'if (reached < 0)',
+    file: 'src/volume/index-builder.ts',
+    text: "if (whole.reached < until || whole.damage.some(({ code }) => code === 'LOG_SEGMENT_LOST'))",
+    replacement: 'if (whole.reached < 0)',
     tests: [KEEPER],
   },
   {

@@ -42,11 +42,11 @@ export const LOG_FAULTS: readonly Fault[] = [
     name: 'a write is answered before its record is written',
     file: 'src/log/chunk-log.ts',
     text: `await written;
-          this.#takeOff(appends.length);
+          this.#queue.takeOff(appends.length);
           issued = appends.some(takesEffect) ? undefined : this.#issueAtOnce();
-          this.#tell(appends, undefined);`,
-    replacement: `this.#takeOff(appends.length);
-          this.#tell(appends, undefined);
+          this.#queue.tell(appends, undefined);`,
+    replacement: `this.#queue.takeOff(appends.length);
+          this.#queue.tell(appends, undefined);
           await written;
           issued = appends.some(takesEffect) ? undefined : this.#issueAtOnce();`,
     tests: [CHUNK_LOG, RECOVERY],
@@ -68,8 +68,8 @@ export const LOG_FAULTS: readonly Fault[] = [
   {
     name: 'a flush joins a sync that is already running',
     file: 'src/log/chunk-log.ts',
-    text: 'for (const waiter of served) waiter.resolve();',
-    replacement: 'for (const waiter of [...served, ...this.#waiters.splice(0)]) waiter.resolve();',
+    text: 'served.settle(undefined);',
+    replacement: 'served.settle(undefined);\n      this.#waiters.take().settle(undefined);',
     tests: [CHUNK_LOG],
   },
   {
@@ -131,8 +131,8 @@ export const LOG_FAULTS: readonly Fault[] = [
   {
     name: 'a failed sync does not poison the log',
     file: 'src/log/chunk-log.ts',
-    text: "this.#poisonWith(error, 'syncing the log');\n        for (const waiter of served) waiter.reject(this.#poison!);",
-    replacement: "for (const waiter of served) waiter.reject(fromSystemError(error, 'syncing the log'));",
+    text: "this.#poisonWith(error, 'syncing the log');\n        served.settle(this.#poison);",
+    replacement: "served.settle(fromSystemError(error, 'syncing the log'));",
     tests: [CHUNK_LOG],
   },
   {
@@ -202,9 +202,9 @@ export const LOG_FAULTS: readonly Fault[] = [
   {
     name: 'the capacity is exceeded by a segment',
     file: 'src/log/segment-supply.ts',
-    text: '(this.segmentCount + 1) * segmentBytes > capacityBytes',
-    replacement: 'this.segmentCount * segmentBytes > capacityBytes',
-    tests: [CHUNK_LOG],
+    text: 'this.usedBytes + bytes > capacityBytes)',
+    replacement: 'this.usedBytes + bytes > capacityBytes + this.#numbers.superblock.segmentBytes)',
+    tests: [inLog('full-log')],
   },
   {
     name: 'a segment number is taken without a reservation',
@@ -238,8 +238,8 @@ export const LOG_FAULTS: readonly Fault[] = [
   {
     name: 'the file of the segment that is written is closed by its readers: a missing pin',
     file: 'src/log/segment-files.ts',
-    text: 'this.#open.set(segment, { file, pins: 1 });',
-    replacement: 'this.#open.set(segment, { file, pins: 0 });',
+    text: '{ file, pins: 1, isGone: false }',
+    replacement: '{ file, pins: 0, isGone: false }',
     tests: [SEGMENTS],
   },
   {

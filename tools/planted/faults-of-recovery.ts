@@ -63,8 +63,8 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
   {
     name: 'the checksum of a superblock is not compared',
     file: 'src/log/superblock.ts',
-    text: 'if (crc32c(slot.subarray(0, SUPERBLOCK_BYTES - 4)) !== slot.readUInt32BE(SUPERBLOCK_BYTES - 4))',
-    replacement: 'if (crc32c(slot.subarray(0, SUPERBLOCK_BYTES - 4)) < 0)',
+    text: 'slot.length >= bytes && crc32c(slot.subarray(0, bytes - 4)) === slot.readUInt32BE(bytes - 4);',
+    replacement: 'slot.length >= bytes;',
     tests: [SUPERBLOCK],
   },
   {
@@ -159,11 +159,19 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
   {
     name: 'the tail is not written again after an unclean end',
     file: 'src/volume/recovery.ts',
-    text: `const rewrite = resume === undefined && unproven.length > 0;
-  const end = resume === undefined ? tail.provenEnd : tail.end;`,
-    replacement: `const rewrite = resume === undefined && unproven.length < 0;
-  const end = tail.end;`,
+    text: `const end = resume === undefined ? tail.provenEnd : tail.end;
+  const rewrite =
+    resume === undefined && (unproven.length > 0 || (await goesOnBehindCut(storage, uuid, tail)));`,
+    replacement: `const end = tail.end;
+  const rewrite = resume === undefined && unproven.length < 0;`,
     tests: [RECOVERY],
+  },
+  {
+    name: 'a record whose write failed comes back when the segment behind it is gone',
+    file: 'src/volume/recovery.ts',
+    text: '(unproven.length > 0 || (await goesOnBehindCut(storage, uuid, tail)));',
+    replacement: 'unproven.length > 0;',
+    tests: [CUT],
   },
   {
     name: 'what is written again gets new sequences',

@@ -164,8 +164,8 @@ export const VERSION_FAULTS: readonly Fault[] = [
   {
     name: 'what was cut off is there again after a crash',
     file: 'src/volume/replay.ts',
-    text: 'if (node !== undefined) this.#overlays.active.putZeros(node.tree, label, first, count, sequence);\n  }',
-    replacement: 'if (node === undefined) return;\n  }',
+    text: 'if (node !== undefined) this.#overlays.active.putZeros(node.tree, node.label, first, count, sequence);',
+    replacement: 'if (node === undefined) return;',
     tests: [VERSIONS],
   },
   {

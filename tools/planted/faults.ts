@@ -1,6 +1,7 @@
 /** Every planted bug, in the order in which they are tried. */
 
 import type { Fault } from './fault.ts';
+import { COMPACTION_FAULTS } from './faults-of-compaction.ts';
 import { DOOR_FAULTS } from './faults-of-doors.ts';
 import { INDEX_FAULTS } from './faults-of-index.ts';
 import { LOG_FAULTS } from './faults-of-log.ts';
@@ -14,5 +15,6 @@ export const FAULTS: readonly Fault[] = [
   ...INDEX_FAULTS,
   ...VERSION_FAULTS,
   ...VOLUME_FAULTS,
+  ...COMPACTION_FAULTS,
   ...DOOR_FAULTS,
 ];
