@@ -50,7 +50,6 @@ export interface Surroundings {
   freeBytes(): Promise<number>;
   /** Moves on with everything that is written. */
   readonly writtenAppend: number;
-  readonly nextAppend: number;
   readonly bytesBehindCheckpoint: number;
   /** @throws IO, NO_SPACE, POISONED */
   checkpoint(): Promise<void>;
@@ -232,11 +231,12 @@ export class Background {
 
   /** One round; undefined if it would gain nothing. @throws what `Compactor.round` throws */
   async roundOf(urgency: Urgency, order: MoveOrder): Promise<RoundResult | undefined> {
-    const { segmentBytes, nextAppend } = this.#around;
+    const { segmentBytes } = this.#around;
     await this.#compactor.refresh();
     const freeBytes = await this.#around.freeBytes();
-    const chosen = chooseVictims(this.#candidates(urgency), {
-      now: nextAppend,
+    const candidates = this.#candidates(urgency);
+    const chosen = chooseVictims(candidates, {
+      now: candidates.length,
       liveBytesMax: roundBytesMax({ ...this.#room(), freeBytes }),
       victimsMax: VICTIMS_MAX,
       deadShareMin: deadShareMin(urgency),
@@ -258,19 +258,23 @@ export class Background {
     this.#done.writtenBytes += result.writtenBytes;
     this.#done.freedBytes += result.freedBytes;
     this.#around.logger.debug({ ...result, urgency, ms: this.#around.clock.now() - began }, 'compaction');
-    return result.victims === 0 ? undefined : result;
+    return result;
   }
 
-  /** Where every byte counts, what gains most comes first, whatever its age. */
+  /**
+   * Ages are ranks: append numbers jump where a process has ended. Where every byte counts, what gains most comes first,
+   * whatever its age.
+   */
   #candidates(urgency: Urgency): SegmentUse[] {
     const candidates: SegmentUse[] = [];
     for (const segment of this.#around.segments) {
       if (!this.#compactor.isEligible(segment)) continue;
       const { bytes, age } = this.#compactor.table.get(segment)!;
       const liveChunks = this.#around.liveChunks(segment);
-      candidates.push({ segment, bytes, age: urgency === 'full' ? 0 : age, liveChunks });
+      candidates.push({ segment, bytes, age, liveChunks });
     }
-    return candidates;
+    candidates.sort((a, b) => a.age - b.age);
+    return candidates.map((use, rank) => ({ ...use, age: urgency === 'full' ? 0 : rank }));
   }
 
   /** False while writers are to wait for `room`: compaction is at work, and there is little left. */

@@ -114,8 +114,10 @@ export class Compactor {
   /** True if all of a segment is in the index, and it may be emptied. */
   isEligible(segment: number): boolean {
     const facts = this.table.get(segment);
-    if (facts === undefined || this.stuck.has(segment)) return false;
-    return facts.isMoves || segment < this.#host.index.checkpoint.segment;
+    const { checkpoint } = this.#host.index;
+    // Of an index that was made anew, part is in memory only before its first checkpoint.
+    if (facts === undefined || this.stuck.has(segment) || checkpoint.segment === 0) return false;
+    return facts.isMoves || segment < checkpoint.segment;
   }
 
   /** True if a segment holds anything but chunks that live. @throws IO */
@@ -131,7 +133,12 @@ export class Compactor {
       const all = await this.#withPredecessors(
         victims.filter((each) => this.#host.ledger.segments.has(each)),
       );
-      if (all.size === 0) return { victims: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 };
+      // Those of which one cannot be emptied are tried one by one, and that one never again.
+      const blamed = victims.length === 1 ? this.stuck : this.suspect;
+      if (all.size === 0) {
+        for (const victim of victims) blamed.add(victim);
+        return { victims: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 };
+      }
       const { index, supply } = this.#host;
       // Counted before it is there, so that nobody else takes the room.
       const copiedBytes = movedBytes([...all].reduce((sum, segment) => sum + index.usage.of(segment), 0));
@@ -146,8 +153,7 @@ export class Compactor {
         await this.#relocate(live, moved);
         return this.#retire(all, live, moved);
       } catch (error) {
-        const blamed = all.size === 1 ? this.stuck : this.suspect;
-        if (hasCode(error, 'CORRUPTION')) for (const segment of all) blamed.add(segment);
+        if (hasCode(error, 'CORRUPTION')) for (const victim of victims) blamed.add(victim);
         throw error;
       } finally {
         supply.usedBytes -= copiedBytes;
@@ -171,9 +177,11 @@ export class Compactor {
         if (facts.isMoves || !ledger.segments.has(facts.predecessor) || all.has(facts.predecessor)) break;
         if (await this.table.isClosed(facts.predecessor)) break;
         at = facts.predecessor;
-        if (!this.isEligible(at)) break;
+        if (this.isEligible(at)) continue;
+        line.length = 0; // what says where that one ends has to stay
+        break;
       }
-      if (this.isEligible(line.at(-1)!)) for (const segment of line) all.add(segment);
+      for (const segment of line) all.add(segment);
     }
     return all;
   }

@@ -1,7 +1,7 @@
 /**
  * Writes a segment of moves by its layout (log/format.ts): header, records, footer, trailer; synced when it is sealed.
  *
- * It is written by nobody else, from its first byte to its last, and read back before it is used.
+ * It is written by nobody else, from its first byte to its last, and its chunks are read back before it is used.
  */
 
 import { ByteWriter } from '../base/bytes.ts';

@@ -42,7 +42,6 @@ export interface CompactionProgress {
 export interface ThoroughSurroundings {
   readonly segments: Iterable<number>;
   liveChunks(segment: number): number;
-  readonly nextAppend: number;
   freeBytes(): Promise<number>;
   readonly segmentBytes: number;
   /** Everything is in the index, and what has been emptied may go. */
@@ -102,7 +101,7 @@ export class ThoroughCompaction {
       const free = await this.#around.freeBytes();
       const roundMax = bytesPerSecond === undefined ? ROUND_BYTES_MAX : LIMITED_ROUND_BYTES_MAX;
       const chosen = chooseVictims(await this.#candidates(), {
-        now: this.#around.nextAppend,
+        now: 1,
         liveBytesMax: Math.min(roundMax, Math.max(free / 2, free - this.#around.segmentBytes)),
         victimsMax: VICTIMS_MAX,
         deadShareMin: Number.NEGATIVE_INFINITY,

@@ -2,7 +2,7 @@
  * Which segments are worth emptying. Pure.
  *
  * Cost-benefit: what is freed, times how long it is likely to stay so, by what it costs to read the segment and write again
- * what lives in it: (1 - u) * age / (1 + u) (LFS, Rosenblum and Ousterhout 1991). Age is counted in records of the log.
+ * what lives in it: (1 - u) * age / (1 + u) (LFS, Rosenblum and Ousterhout 1991). Age may be counted in anything.
  */
 
 import { CHUNK_BYTES } from '../base/units.ts';
@@ -13,12 +13,12 @@ export interface SegmentUse {
   /** Length of the file. */
   readonly bytes: number;
   readonly liveChunks: number;
-  /** Append number: higher is younger. */
+  /** Higher is younger. */
   readonly age: number;
 }
 
 export interface VictimsWanted {
-  /** Append number now. */
+  /** The age of what would be written now. */
   readonly now: number;
   /** Live bytes that a round moves at most. */
   readonly liveBytesMax: number;

@@ -94,8 +94,7 @@ export class ChunkLog {
   appendedBytes = 0;
 
   constructor(options: ChunkLogOptions) {
-    this.#files = options.files;
-    this.#numbers = options.numbers;
+    [this.#files, this.#numbers] = [options.files, options.numbers];
     this.#supply = options.supply;
     this.#ledger = options.ledger;
     this.#clock = options.clock;

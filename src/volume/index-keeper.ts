@@ -34,8 +34,7 @@ import type { Recovered } from './recovery.ts';
 const COMMIT_ROOM_BYTES = 32 << 20;
 /** How often an index is made anew that is in doubt again as soon as it is there. */
 const REBUILDS_MAX = 3;
-/** How long nothing that failed is tried again. */
-const RETRY_MS = 1000;
+const RETRY_MS = 1000; // nothing that failed is tried again before
 /** Live chunks in a segment below which its memory is of more use elsewhere. */
 const LIVE_CHUNKS_CACHED = 512;
 /** Changes that are worth a checkpoint when the store is closed: a few hundred milliseconds. */
@@ -72,6 +71,7 @@ export class IndexKeeper implements ExtentSource {
   #closed = false;
   /** Records up to this append number are in the index; what is behind them is in the overlays, and may be in both. */
   #indexedAppend: number;
+  #hasCommitted = false;
   /** The record in whose step the frozen overlay froze, and the version tree then. */
   #frozenAppend = 0;
   #frozenView: VersionView;
@@ -89,11 +89,9 @@ export class IndexKeeper implements ExtentSource {
 
   constructor({ environment, recovered, appender, onChanges, onEmptied }: KeeperParts) {
     const { index, overlays, log, catalog, catalogSequence, numbers, ledger } = recovered;
-    this.#onChanges = onChanges;
-    this.#onEmptied = onEmptied;
+    [this.#onChanges, this.#onEmptied] = [onChanges, onEmptied];
     this.#appender = appender;
-    this.#numbers = numbers;
-    this.#ledger = ledger;
+    [this.#numbers, this.#ledger] = [numbers, ledger];
     this.#statedRetired = new Set(ledger.retired);
     this.#catalogSequenceAt = catalogSequence;
     this.#frozenSequence = catalogSequence;
@@ -116,7 +114,9 @@ export class IndexKeeper implements ExtentSource {
    * did not get into a full log whole.
    */
   get indexedAppend(): number {
-    return this.#index.checkpoint.segment === 0 ? this.#index.checkpoint.append : this.#indexedAppend;
+    const { segment, append } = this.#index.checkpoint;
+    // A commit that was reported as failed may have been made.
+    return segment === 0 && !this.#hasCommitted ? append : Math.max(this.#indexedAppend, append);
   }
 
   /** Resolves a region. Waits for a repair, or starts one, where the index is in doubt. @throws IO, CORRUPTION */
@@ -316,6 +316,7 @@ export class IndexKeeper implements ExtentSource {
       }
     }
     this.#indexedAppend = this.#frozenAppend;
+    this.#hasCommitted = true;
     if (this.#frozenAt !== undefined) this.#statedRetired = this.#frozenRetired;
     const ms = this.#environment.clock.now() - started;
     this.#environment.logger.debug({ generation: this.#index.checkpoint.generation, ms }, 'checkpoint');
@@ -472,8 +473,8 @@ export class IndexKeeper implements ExtentSource {
   }
 
   /** Runs `work` while no batch of the index is under way. A repair may begin meanwhile: see `repaired`. */
-  async exclusively(work: (index: PointerIndex) => Promise<void>): Promise<void> {
-    await this.#inTurn(work);
+  exclusively(work: (index: PointerIndex) => Promise<void>): Promise<void> {
+    return this.#inTurn(work);
   }
 
   /** Resolves when no repair is under way. */

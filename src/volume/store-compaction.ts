@@ -103,9 +103,6 @@ export class StoreCompaction {
         segments: around.segments,
         segmentBytes: around.segmentBytes,
         liveChunks: (segment) => around.liveChunks(segment),
-        get nextAppend() {
-          return around.nextAppend;
-        },
         freeBytes: () => around.freeBytes(),
         checkpoint: () => keeper.checkpoint(),
         roll: () => recovered.log.roll(),
@@ -163,9 +160,6 @@ function surroundings(
     freeBytes: () => supply.roomBytes(),
     get writtenAppend() {
       return log.writtenAppend;
-    },
-    get nextAppend() {
-      return numbers.peek('appends');
     },
     get bytesBehindCheckpoint() {
       return keeper.bytesBehindCheckpoint;

@@ -104,6 +104,20 @@ const REFUSED: [args: string[], code: number, words: RegExp][] = [
   [['diff', 'disk@nothing', 'disk'], 1, /nothing/],
   [['diff', 'disk'], 2, /to.*--help/],
   [['du', 'disk', 'nobody'], 1, /nobody/],
+  // Looking into files.
+  [['dump', 'frobnicate'], 2, /no dump of "frobnicate"; ask for superblock, segments/],
+  [['dump', 'superblock', 'surplus'], 2, /--help/],
+  [['dump', 'records'], 2, /--segment.*--help/],
+  [['dump', 'records', '--segment', '0'], 2, /--segment is "0"; give a number from 1 to/],
+  [['dump', 'records', '--segment', '-1'], 2, /--segment is "-1"/],
+  [['dump', 'records', '--segment', 'one'], 2, /--segment is "one"/],
+  [['dump', 'entries', '--segment', '1', '--offset', '4K'], 2, /--offset is "4K"/],
+  [['dump', 'pointers', '--chunk', '0'], 2, /volume.*--help/],
+  [['dump', 'pointers', 'disk'], 2, /--chunk.*--help/],
+  [['dump', 'pointers', 'disk', '--chunk', '1.5'], 2, /--chunk is "1.5"/],
+  [['dump', 'pointers', 'disk', '--chunk', '99999999999'], 2, /--chunk is "99999999999"/],
+  [['dump', 'pointers', 'disk', '--chunk', '0', '--count', '0'], 2, /--count is "0"/],
+  [['rebuild-index', 'surplus'], 2, /--help/],
   // Images.
   [['import', 'new', 'missing.raw'], 1, /missing\.raw.*check/],
   [['import', 'new', 'empty.raw'], 2, /empty/],
@@ -191,7 +205,15 @@ describe('a directory', () => {
     ['that is a file', 'small.raw'],
   ])('%s is no store', async (_what, name) => {
     if (name === 'bare') fs.mkdirSync(path.join(directory, name), { recursive: true });
-    for (const args of [['list'], ['serve'], ['status'], ['create', 'a', '--size', '1M']]) {
+    const commands = [
+      ['list'],
+      ['serve'],
+      ['status'],
+      ['create', 'a', '--size', '1M'],
+      ['dump'],
+      ['rebuild-index'],
+    ];
+    for (const args of commands) {
       expectRefusal(
         await run(['--store', path.join(directory, name), ...args]),
         1,
@@ -231,6 +253,7 @@ describe('a directory', () => {
     expectRefusal(await run(['--store', owned, 'list']), 1, words);
     expectRefusal(await run(['--store', owned, 'serve']), 1, words);
     expectRefusal(await run(['--store', owned, 'fsck']), 8, words);
+    expectRefusal(await run(['--store', owned, 'rebuild-index']), 1, words);
     owner.child.stdin!.end();
     expect((await owner.ended).code).toBe(0);
     fs.rmSync(owned, { recursive: true });

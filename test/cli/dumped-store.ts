@@ -1,5 +1,6 @@
 /** A closed store of small segments with known contents, and the dumps of it as rows. */
 
+import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterEach } from 'vitest';
@@ -148,13 +149,27 @@ export function damageFile(file: string, ...offsets: number[]): void {
   fs.writeFileSync(file, bytes);
 }
 
-/** Every file with its content. */
+/** Every file with a digest of its content. */
 export function filesUnder(directory: string): Map<string, string> {
   const found = new Map<string, string>();
   for (const entry of fs.readdirSync(directory, { recursive: true, withFileTypes: true })) {
     if (!entry.isFile()) continue;
     const file = path.join(entry.parentPath, entry.name);
-    found.set(file, fs.readFileSync(file, 'base64'));
+    found.set(file, createHash('sha256').update(fs.readFileSync(file)).digest('hex'));
   }
   return found;
+}
+
+export async function closedStore(): Promise<DumpedStore> {
+  const made = await DumpedStore.make();
+  await made.store.close();
+  return made;
+}
+
+/** The first segment with a footer, and its records. */
+export async function sealedSegment(directory: string) {
+  const { rows } = await dump(directory, segments);
+  const sealed = rows.find((row) => row.sealed === 'yes')!;
+  const segment = sealed.segment as number;
+  return { segment, rows: (await dump(directory, records(segment))).rows };
 }

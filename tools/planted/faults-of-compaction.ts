@@ -69,9 +69,16 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
   {
     name: 'a segment is emptied whose records are not in the index yet: what lives in it is taken for dead',
     file: 'src/compaction/compactor.ts',
-    text: 'return facts.isMoves || segment < this.#host.index.checkpoint.segment;',
+    text: 'return facts.isMoves || segment < checkpoint.segment;',
     replacement: 'return facts.isMoves || segment > 0;',
     tests: [DAMAGED_VICTIMS, FULL_STORE, COMPACTION],
+  },
+  {
+    name: 'moves are taken for dead that an index made anew has in memory only',
+    file: 'src/compaction/compactor.ts',
+    text: '|| this.stuck.has(segment) || checkpoint.segment === 0) return false;',
+    replacement: '|| this.stuck.has(segment)) return false;',
+    tests: [inCompaction('planted-unwritten')],
   },
   // Labels of versions that are gone.
   {
@@ -251,6 +258,13 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
     file: 'src/compaction/compactor.ts',
     text: 'if (await this.table.isClosed(facts.predecessor)) break;',
     replacement: 'if (facts.predecessor >= 0) break;',
+    tests: [DAMAGED_VICTIMS],
+  },
+  {
+    name: 'a segment goes that alone says where one ends that cannot be emptied',
+    file: 'src/compaction/compactor.ts',
+    text: 'line.length = 0; // what says where that one ends has to stay',
+    replacement: '',
     tests: [DAMAGED_VICTIMS],
   },
   {

@@ -1,0 +1,166 @@
+/** What a round and the removal of files rely on, one thing at a time: a compactor whose store is a stub. */
+
+import { describe, expect, it } from 'vitest';
+import { silentLogger } from '../../src/base/logger.ts';
+import { type CompactionHost, Compactor } from '../../src/compaction/compactor.ts';
+import { StoreError } from '../../src/base/errors.ts';
+import type { PinnedIndex } from '../../src/index/pinned-index.ts';
+import type { PointerIndex } from '../../src/index/pointer-index.ts';
+import { PointerBlock, REGION_CHUNKS } from '../../src/index/pointers.ts';
+import { segmentPath } from '../../src/log/format.ts';
+import { SegmentLedger } from '../../src/log/segment-ledger.ts';
+import { Random } from '../support/random.ts';
+import { type Chunk, chunksOf, Sources } from './rig.ts';
+
+/** Segments of a log, of which a compactor is told what the test says. */
+class Stub {
+  readonly sources: Sources;
+  readonly ledger: SegmentLedger;
+  readonly compactor: Compactor;
+  /** Live chunks by segment, as the index counts them. */
+  readonly usage = new Map<number, number>();
+  statedRetired = new Set<number>();
+  /** Where pointers lead. */
+  live: Chunk[] = [];
+  readonly steps: string[] = [];
+  announce: () => Promise<void> = async () => undefined;
+
+  private constructor(sources: Sources) {
+    this.sources = sources;
+    this.ledger = new SegmentLedger(sources.segments);
+    const { log } = sources;
+    const checkpoint = { segment: 1000, offset: 4096, append: 5000 };
+    const index = { checkpoint, usage: { of: (segment: number) => this.usage.get(segment) ?? 0 } };
+    const pinned = {
+      blocks: async (_: number, region: number, labels: readonly number[]) =>
+        labels.map((label) => this.#block(label, region)),
+    };
+    const host: CompactionHost = {
+      storage: sources.storage,
+      uuid: log.numbers.superblock.uuid,
+      logger: silentLogger,
+      numbers: log.numbers,
+      ledger: this.ledger,
+      supply: log.supply,
+      files: log.files,
+      index: index as unknown as PointerIndex,
+      holderOf: (label) => ({ label, tree: 1 }),
+      withoutPrunes: (work) => work(),
+      reading: (read) => read(pinned as unknown as PinnedIndex),
+      announce: () => this.announce(),
+      relocate: async () => void this.steps.push('relocate'),
+      statedRetired: this.statedRetired,
+      exclusively: (work) => work(index as unknown as PointerIndex),
+      repaired: async () => {
+        await new Promise((resolve) => setImmediate(resolve));
+        this.steps.push('repaired');
+      },
+    };
+    this.compactor = new Compactor(host, sources.mover);
+  }
+
+  static async begin(): Promise<Stub> {
+    const sources = await Sources.begin();
+    await sources.fill(new Random(1));
+    expect(sources.segments.length).toBeGreaterThan(2);
+    const stub = new Stub(sources);
+    sources.storage.beforeChange = ({ operation, path }) => {
+      if (operation === 'remove') stub.steps.push(`remove ${path}`);
+      if (operation === 'datasync' && path === 'superblock') stub.steps.push('base');
+    };
+    return stub;
+  }
+
+  #block(label: number, region: number): PointerBlock {
+    const block = new PointerBlock();
+    for (const { label: of, chunk, segment, offset, checksum, sequence } of this.live) {
+      if (of === label && Math.floor(chunk / REGION_CHUNKS) === region)
+        block.put(chunk % REGION_CHUNKS, segment, offset, checksum, sequence);
+    }
+    return block;
+  }
+
+  /** Nothing lives in it any more, and a checkpoint says so. */
+  retire(segment: number): void {
+    this.ledger.retire(segment);
+    this.statedRetired.add(segment);
+  }
+
+  /** Numbers of the files of the log. */
+  get files(): string[] {
+    return this.sources.storage.names('log');
+  }
+}
+
+describe('the files of retired segments', () => {
+  it('go once the base has moved, and nobody reads the log from the old one', async () => {
+    const stub = await Stub.begin();
+    for (const segment of [1, 2]) stub.retire(segment);
+    expect(await stub.compactor.removeRetired()).toBe(2 << 20);
+    expect(stub.steps).toEqual(['base', 'repaired', ...[1, 2].map((each) => `remove ${segmentPath(each)}`)]);
+    expect(stub.sources.log.numbers.superblock.base).toEqual({ segment: 1000, offset: 4096, append: 5000 });
+    expect(stub.ledger.retired.size).toBe(0);
+  });
+
+  it('stay where the base cannot move', async () => {
+    const stub = await Stub.begin();
+    stub.retire(1);
+    const before = stub.files;
+    stub.sources.storage.fail('write', { path: /^superblock/ });
+    await expect(stub.compactor.removeRetired()).rejects.toMatchObject({ code: 'IO' });
+    expect(stub.files).toEqual(before);
+    expect([...stub.ledger.retired]).toEqual([1]);
+  });
+
+  it('stay, and the base with them, until a checkpoint says that they are retired', async () => {
+    const stub = await Stub.begin();
+    stub.ledger.retire(1);
+    expect(await stub.compactor.removeRetired()).toBe(0);
+    expect(stub.steps).toEqual([]);
+    expect(stub.sources.log.numbers.superblock.base).toBeUndefined();
+  });
+
+  it('stay while anything lives in them, whoever says that nothing does', async () => {
+    const stub = await Stub.begin();
+    for (const segment of [1, 2]) stub.retire(segment);
+    stub.usage.set(1, 3);
+    await stub.compactor.removeRetired();
+    expect(stub.steps.filter((step) => step.startsWith('remove'))).toEqual([`remove ${segmentPath(2)}`]);
+    expect([...stub.ledger.retired]).toEqual([1]);
+  });
+});
+
+describe('a round', () => {
+  it('does not retire a segment of which something lives that its records do not explain', async () => {
+    const stub = await Stub.begin();
+    stub.usage.set(1, 2);
+    expect(await stub.compactor.round([1, 2], 'disk')).toMatchObject({ victims: 1 });
+    expect([...stub.ledger.retired]).toEqual([2]);
+    expect(stub.ledger.segments.has(1)).toBe(true);
+    expect(stub.compactor.isEligible(1)).toBe(false);
+  });
+
+  it('leads no pointer anywhere before the log states the moves, and leaves nothing behind if it cannot', async () => {
+    const stub = await Stub.begin();
+    const { chunks } = await stub.sources.findAll([1]);
+    stub.live = chunksOf(chunks).slice(0, 60);
+    const before = { files: stub.files, segments: new Set(stub.ledger.segments) };
+    let stated: number[] = [];
+    stub.announce = async () => {
+      stated = [...stub.ledger.segments].filter((segment) => !before.segments.has(segment));
+      throw new StoreError('NO_SPACE', 'the catalog was made to fail');
+    };
+    await expect(stub.compactor.round([1], 'disk')).rejects.toMatchObject({ code: 'NO_SPACE' });
+    expect(stated.length).toBeGreaterThan(0);
+    expect(stub.steps).not.toContain('relocate');
+    expect(stub.files).toEqual(before.files);
+    expect(stub.ledger.segments).toEqual(before.segments);
+    expect(stub.ledger.retired.size).toBe(0);
+    stub.announce = async () => void stub.steps.push('announce');
+    expect(await stub.compactor.round([1], 'disk')).toMatchObject({ victims: 1, movedBytes: 60 * 4096 });
+    expect(stub.steps.filter((step) => !step.startsWith('remove') && step !== 'base')).toEqual([
+      'announce',
+      'relocate',
+    ]);
+  });
+});

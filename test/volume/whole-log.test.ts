@@ -1,0 +1,479 @@
+/**
+ * A store of which compaction has removed the beginning: all that it holds comes from the log alone, and what is missing
+ * of that is noticed before anything is removed.
+ */
+
+import { describe, expect, it } from 'vitest';
+import { hasCode } from '../../src/base/errors.ts';
+import { silentLogger } from '../../src/base/logger.ts';
+import { SegmentMover } from '../../src/compaction/mover.ts';
+import { ENTRY_CHUNKS } from '../../src/log/entries.ts';
+import { RECORD_HEADER_BYTES, type RecordHeader, SEGMENT_MOVES, segmentPath } from '../../src/log/format.ts';
+import { entriesOf, recordEnd, SegmentScanner } from '../../src/log/scan.ts';
+import { type LogBase, readSuperblock } from '../../src/log/superblock.ts';
+import { checkClosedStore } from '../../src/volume/check-offline.ts';
+import { WholeLog } from '../../src/volume/whole-log.ts';
+import { UUID } from '../log/rig.ts';
+import { arraysOf, readSegment } from '../compaction/rig.ts';
+import { ManualClock } from '../support/manual-clock.ts';
+import { MemoryStorage } from '../support/memory-storage.ts';
+import { Random, seeds } from '../support/random.ts';
+import { damageIn } from '../support/stores.ts';
+import { CrashRig } from './crash-rig.ts';
+
+const CHUNK = 4096;
+const DISK_BYTES = 2 << 20;
+
+/** A store and what its versions must read. */
+class Compacted {
+  readonly rig: CrashRig;
+  readonly random: Random;
+  readonly contents = new Map<string, Buffer>();
+  #names = 0;
+
+  private constructor(rig: CrashRig, random: Random) {
+    this.rig = rig;
+    this.random = random;
+  }
+
+  /** Open, with two volumes. */
+  static async begin(seed: number): Promise<Compacted> {
+    const made = new Compacted(await CrashRig.begin(), new Random(seed));
+    await made.rig.open();
+    for (const name of ['a', 'b']) {
+      await made.rig.store.createVolume(name, DISK_BYTES);
+      made.contents.set(name, Buffer.alloc(DISK_BYTES));
+    }
+    return made;
+  }
+
+  /** Closed, compacted several times: snapshots deleted and merged, disks trimmed, the beginning of the log gone. */
+  static async make(seed: number, rounds = 6): Promise<Compacted> {
+    const made = await Compacted.begin(seed);
+    for (let i = 0; i < rounds; i++) {
+      await made.work();
+      for (let each = 0; each < 2; each++) await made.rig.store.compactOnce();
+    }
+    await made.rig.close();
+    return made;
+  }
+
+  get storage(): MemoryStorage {
+    return this.rig.storage;
+  }
+
+  /** Another machine with the disk as it is, without its index. */
+  fork(): Compacted {
+    const other = new Compacted(this.rig.fork(), this.random);
+    for (const [name, content] of this.contents) other.contents.set(name, Buffer.from(content));
+    other.#names = this.#names;
+    return other;
+  }
+
+  async work(): Promise<void> {
+    const { rig, random, contents } = this;
+    for (let i = 0; i < 60; i++) {
+      const name = random.pick(['a', 'a', 'b']);
+      const content = contents.get(name)!;
+      const length = CHUNK * random.pick([1, 1, 2, 8, 40]);
+      const offset = CHUNK * random.below((content.length - length) / CHUNK);
+      if (random.chance(15)) {
+        await rig.device(name).zero(offset, length, false);
+        content.fill(0, offset, offset + length);
+      } else {
+        const bytes = random.bytes(length);
+        await rig.write(name, offset, bytes);
+        bytes.copy(content, offset);
+      }
+      if (random.chance(8)) await this.#snapshot(name);
+      if (random.chance(6)) await this.#delete();
+    }
+    if (random.chance(50)) await this.#shrink();
+  }
+
+  async #snapshot(name: string): Promise<void> {
+    const snapshot = `${name}@${++this.#names}`;
+    await this.rig.store.snapshot([snapshot]);
+    this.contents.set(snapshot, Buffer.from(this.contents.get(name)!));
+    if (!this.random.chance(30)) return;
+    const clone = `c${this.#names}`;
+    await this.rig.store.clone(snapshot, clone);
+    this.contents.set(clone, Buffer.from(this.contents.get(snapshot)!));
+    const bytes = this.random.bytes(20 * CHUNK);
+    await this.rig.write(clone, 0, bytes);
+    bytes.copy(this.contents.get(clone)!);
+  }
+
+  async #delete(): Promise<void> {
+    const names = [...this.contents.keys()].filter((name) => name !== 'a' && name !== 'b');
+    if (names.length === 0) return;
+    const name = this.random.pick(names);
+    // A clone goes with whoever reads it; all the others are snapshots.
+    await this.rig.store.delete([name], { force: true });
+    this.contents.delete(name);
+    if (this.random.chance(70)) await this.rig.store.pruned();
+  }
+
+  /** Cuts off the end of a disk and brings it back: it reads as zeros. */
+  async #shrink(): Promise<void> {
+    const content = this.contents.get('b')!;
+    const length = content.length - 60 * CHUNK;
+    await this.rig.store.resize('b', length, { shrink: true, force: true });
+    await this.rig.store.resize('b', DISK_BYTES);
+    content.fill(0, length);
+  }
+
+  async base(): Promise<LogBase | undefined> {
+    return (await readSuperblock(this.storage)).base;
+  }
+
+  /** Segments before the base, and of moves: what is read besides the chain. */
+  async kept(): Promise<number[]> {
+    const base = await this.base();
+    const kept: number[] = [];
+    for (const segment of this.rig.segments()) {
+      const scanner = await SegmentScanner.open(this.storage, UUID, segment);
+      const isMoves = ((scanner?.header.flags ?? 0) & SEGMENT_MOVES) !== 0;
+      await scanner?.close();
+      if (isMoves || segment < base!.segment) kept.push(segment);
+    }
+    return kept;
+  }
+
+  async readAll(): Promise<void> {
+    for (const [name, content] of this.contents) {
+      const found = await this.rig.read(name, 0, content.length);
+      for (let at = 0; at < content.length; at += CHUNK) {
+        if (!found.subarray(at, at + CHUNK).equals(content.subarray(at, at + CHUNK)))
+          throw new Error(`${name} differs at chunk ${at / CHUNK}`);
+      }
+    }
+  }
+
+  /** The check of a closed store. */
+  async findings(): Promise<string[]> {
+    const scratch = new MemoryStorage();
+    const environment = {
+      storage: this.storage,
+      uuid: UUID,
+      cacheBytes: 1 << 20,
+      openDatabase: (path: string) => (path.endsWith('.new') ? scratch : this.storage).openDatabase(path),
+      logger: silentLogger,
+      clock: new ManualClock(),
+      makeScratch: () => ({ storage: scratch, remove: () => undefined }),
+    };
+    const found: string[] = [];
+    for await (const { severity, code, message } of checkClosedStore(environment, await this.base()))
+      found.push(`${severity} ${code} ${message}`);
+    return found;
+  }
+
+  async damage(): Promise<string[]> {
+    return (await this.findings()).filter((each) => each.startsWith('damage'));
+  }
+
+  /** Opening fails as it says, and not a file has changed. */
+  async refuses(message: RegExp): Promise<void> {
+    const before = this.rig.segments();
+    await expect(this.rig.open()).rejects.toMatchObject({
+      code: 'CORRUPTION',
+      message: expect.stringMatching(message),
+    });
+    expect(this.rig.segments()).toEqual(before);
+    expect(this.storage.openFiles).toBe(0);
+  }
+}
+
+/** Where the first record of a catalog at the base ends. */
+async function endOfBase({ storage }: Compacted, base: LogBase): Promise<number> {
+  const scanner = await SegmentScanner.open(storage, UUID, base.segment);
+  const record = await scanner!.recordAt(base.offset);
+  await scanner!.close();
+  return recordEnd(record!.header);
+}
+
+describe('a log whose beginning compaction has removed', () => {
+  for (const seed of seeds(4)) {
+    it(`holds all versions as they were (SEED=${seed})`, async () => {
+      const made = await Compacted.make(seed);
+      const base = await made.base();
+      expect(base).toBeDefined();
+      expect(made.rig.segments()).not.toContain(1);
+      expect((await made.kept()).length).toBeGreaterThan(1);
+      expect(await made.findings()).toEqual([]);
+      for (const each of [made.fork(), made.fork()]) {
+        const noIndex = await each.findings();
+        expect(noIndex.filter((finding) => finding.startsWith('damage'))).toEqual([]);
+        await each.rig.open();
+        await each.readAll();
+        expect(await damageIn(each.rig.store.check())).toEqual([]);
+        // And it goes on from there.
+        await each.work();
+        await each.rig.store.compactOnce();
+        await each.readAll();
+        await each.rig.close();
+        expect(await each.damage()).toEqual([]);
+        const again = each.fork();
+        await again.rig.open();
+        await again.readAll();
+        await again.rig.close();
+      }
+      await made.rig.open();
+      await made.readAll();
+      await made.rig.close();
+    });
+  }
+
+  for (const seed of seeds(2)) {
+    it(`holds them at any power cut of a round (SEED=${seed})`, async () => {
+      const made = await Compacted.begin(seed);
+      const { random, storage } = made;
+      for (let i = 0; i < 5; i++) {
+        await made.work();
+        await made.rig.store.flush();
+        storage.turnOffAt(random.between(1, 120));
+        await made.rig.store.compactOnce().catch(() => undefined);
+        made.rig.crash(() => random.chance(50), random.chance(50));
+        expect(await made.damage()).toEqual([]);
+        await made.rig.open();
+        await made.readAll();
+        expect(await damageIn(made.rig.store.check())).toEqual([]);
+        await made.rig.store.compactOnce();
+        await made.readAll();
+      }
+      await made.rig.close();
+      expect(await made.damage()).toEqual([]);
+      const other = made.fork();
+      await other.rig.open();
+      await other.readAll();
+      await other.rig.close();
+    });
+  }
+
+  it('says what it reads: a catalog, what stands before it, what was moved, each in its order', async () => {
+    const made = await Compacted.make(5);
+    // The segment of the base is sealed, and more is moved, out of what stands behind the base too; that stays where it is.
+    await made.rig.open();
+    for (let i = 0; i < 3; i++) await made.work();
+    made.storage.fail('write', { path: /^superblock$/ });
+    await expect(made.rig.store.compactOnce()).rejects.toMatchObject({ code: 'IO' });
+    await made.rig.close();
+    const base = (await made.base())!;
+    const moves = (await made.kept()).filter((segment) => segment > base.segment);
+    const whole = await WholeLog.open({ storage: made.storage, uuid: UUID }, base, base.append, moves);
+    const kept = new Set<number>();
+    /** By chunk and sequence, the append number of the place that was read last. */
+    const places = new Map<string, number>();
+    let copies = 0;
+    for await (const record of whole.records()) {
+      const { segment, offset, append } = record.header;
+      const isOfBase = segment === base.segment;
+      if (record.isKept) kept.add(segment);
+      if (record.isKept && isOfBase) expect(offset).toBeLessThan(base.offset);
+      if (!record.isKept) expect(segment > base.segment || (isOfBase && offset >= base.offset)).toBe(true);
+      for (const entry of entriesOf(record)) {
+        if (entry.kind !== ENTRY_CHUNKS) continue;
+        for (let i = 0; i < entry.count; i++) {
+          const name = `${whole.catalog.holderOf(entry.label)?.label} ${entry.first + i} ${entry.sequence}`;
+          const before = places.get(name) ?? 0;
+          if (before > 0) copies += 1;
+          expect(append).toBeGreaterThanOrEqual(before);
+          places.set(name, append);
+        }
+      }
+    }
+    expect(copies).toBeGreaterThan(20);
+    expect(new Set(whole.keptEnds.keys())).toEqual(new Set([...(await made.kept()), base.segment]));
+    expect(kept.size).toBeGreaterThan(1);
+    expect(whole.damage).toEqual([]);
+    expect(whole.leftovers()).toEqual([]);
+    expect(whole.catalog.volumes().map(({ name }) => name)).toEqual(expect.arrayContaining(['a', 'b']));
+    expect(whole.reached).toBe(whole.tail.end!.append);
+  });
+
+  it('is missed in every part: each segment is reported, none is removed, and without an index it is not opened', async () => {
+    const made = await Compacted.make(6);
+    const kept = await made.kept();
+    for (const segment of kept) {
+      const other = made.fork();
+      await other.storage.remove(segmentPath(segment));
+      const lost = (await other.damage()).filter((each) => each.includes('LOG_SEGMENT_LOST'));
+      expect(lost).toEqual([expect.stringContaining(`segment ${segment} is missing`)]);
+      await other.refuses(/the log is damaged: segment \d+ is missing.*fsck/);
+      // A header that is gone is no better than a file that is.
+      const headerless = made.fork();
+      headerless.storage.edit(segmentPath(segment), (bytes) => bytes.fill(0, 0, 4096));
+      expect(await headerless.damage()).toEqual(
+        expect.arrayContaining([
+          expect.stringContaining(`segment ${segment} is missing, or has no valid header`),
+        ]),
+      );
+      await headerless.refuses(/the log is damaged/);
+    }
+    // With an index too a check misses it.
+    const segment = kept.at(-1)!;
+    await made.storage.remove(segmentPath(segment));
+    expect(
+      (await made.damage()).filter((each) => each.includes(`segment ${segment} is missing`)).length,
+    ).toBe(1);
+  });
+
+  it('is missed where a record before the base has rotted away in a segment without a footer', async () => {
+    const made = await Compacted.make(7);
+    const base = (await made.base())!;
+    for (const segment of await made.kept()) {
+      const { chunks, header } = await readSegment(made.storage, segment).catch(() => ({
+        chunks: [],
+        header: undefined,
+      }));
+      if (header === undefined || chunks.length < 10 || segment === base.segment) continue;
+      const other = made.fork();
+      // The trailer, and a record in the middle with its copy.
+      const scanner = await SegmentScanner.open(other.storage, UUID, segment);
+      const records: RecordHeader[] = [];
+      for await (const record of scanner!.walk()) records.push(record.header);
+      await scanner!.close();
+      if (records.length < 3) continue;
+      const { offset } = records[1]!;
+      other.storage.edit(segmentPath(segment), (bytes) => {
+        bytes.fill(0, bytes.length - 512);
+        bytes.fill(0, offset, recordEnd(records[1]!));
+      });
+      expect(await other.damage()).toEqual(
+        expect.arrayContaining([
+          expect.stringContaining(`segment ${segment} has no valid record from ${offset}`),
+        ]),
+      );
+    }
+  });
+});
+
+describe('the catalog of the base', () => {
+  async function spoiled(seed: number): Promise<{ made: Compacted; base: LogBase }> {
+    const made = await Compacted.make(seed);
+    // What stands behind the base is whole, and the index has a later checkpoint.
+    await made.rig.open();
+    await made.rig.write('a', 0, made.contents.get('a')!.subarray(0, CHUNK));
+    await made.rig.close();
+    const base = (await made.base())!;
+    const end = await endOfBase(made, base);
+    made.storage.edit(segmentPath(base.segment), (bytes) => bytes.fill(0x55, base.offset, end));
+    return { made, base };
+  }
+
+  it('is what a rebuild begins with: where it cannot be read, a clear error, and all files stay', async () => {
+    const { made, base } = await spoiled(8);
+    const clear = new RegExp(
+      `the catalog that the log begins with.*segment ${base.segment}, offset ${base.offset}`,
+    );
+    const other = made.fork();
+    await other.refuses(clear);
+    await expect(other.findings()).rejects.toMatchObject({
+      code: 'CORRUPTION',
+      message: expect.stringMatching(clear),
+    });
+  });
+
+  it('is not needed while there is an index', async () => {
+    const { made, base } = await spoiled(9);
+    await made.rig.open();
+    await made.readAll();
+    // The next base is another one.
+    for (let i = 0; i < 6; i++) {
+      await made.work();
+      await made.rig.store.compactOnce().catch((error: unknown) => {
+        if (!hasCode(error, 'CORRUPTION')) throw error; // the segment that it stood in cannot be emptied
+      });
+    }
+    await made.rig.close();
+    expect(await made.base()).not.toEqual(base);
+    const other = made.fork();
+    await other.rig.open();
+    await other.readAll();
+    await other.rig.close();
+  });
+
+  it('loses nothing by a flipped bit: its header and table stand twice', async () => {
+    const made = await Compacted.make(10);
+    const base = (await made.base())!;
+    for (const at of [base.offset + 4, base.offset + RECORD_HEADER_BYTES + 20]) {
+      const other = made.fork();
+      other.storage.edit(segmentPath(base.segment), (bytes) => void (bytes[at]! ^= 8));
+      await other.rig.open();
+      await other.readAll();
+      await other.rig.close();
+    }
+  });
+});
+
+describe('a segment of moves that no catalog states', () => {
+  async function withLeftover(seed: number, rounds: number): Promise<{ made: Compacted; segment: number }> {
+    const made = await Compacted.make(seed, rounds);
+    await made.rig.open();
+    await made.work();
+    await made.rig.store.flush();
+    await made.rig.store.checkpoint();
+    const before = new Set(made.rig.segments());
+    const { storage } = made;
+    // The power goes right behind the sync of its name.
+    let isNamed = false;
+    storage.beforeChange = ({ operation, path }) => {
+      const isOther = operation !== 'syncDirectory' || path !== 'log';
+      if (isNamed && isOther) storage.turnOffAt(0);
+      if (!isOther) isNamed = made.rig.segments().some((each) => !before.has(each));
+    };
+    await made.rig.store.compactOnce().catch(() => undefined);
+    made.rig.crash(undefined, true);
+    const found: number[] = [];
+    for (const segment of await made.kept()) if (!before.has(segment)) found.push(segment);
+    expect(found.length).toBeGreaterThan(0);
+    return { made, segment: found[0]! };
+  }
+
+  for (const [what, rounds] of [
+    ['before anything of the log has been removed', 0],
+    ['behind a base', 6],
+  ] as const) {
+    it(`is noted by a check and removed at open, ${what}`, async () => {
+      const { made, segment } = await withLeftoverOf(rounds);
+      const findings = await made.findings();
+      expect(findings.filter((each) => each.startsWith('damage'))).toEqual([]);
+      expect(findings).toEqual(
+        expect.arrayContaining([expect.stringMatching(`note LEFTOVER_SEGMENT segment ${segment} `)]),
+      );
+      const without = made.fork();
+      await without.rig.open();
+      await made.rig.open();
+      for (const each of [made, without]) {
+        expect(each.rig.segments()).not.toContain(segment);
+        await each.readAll();
+        await each.rig.store.compactOnce();
+        await each.readAll();
+        await each.rig.close();
+        expect(await each.damage()).toEqual([]);
+      }
+    });
+  }
+
+  const withLeftoverOf = async (rounds: number): Promise<{ made: Compacted; segment: number }> => {
+    if (rounds > 0) return await withLeftover(11, rounds);
+    // No round has been: what is left over was made by hand.
+    const made = await Compacted.make(11, 0);
+    await made.rig.open();
+    await made.work();
+    await made.rig.close();
+    const { chunks } = await readSegment(made.storage, 1);
+    const segment = Math.max(...made.rig.segments()) + 1;
+    await new SegmentMover(made.storage, UUID).move({
+      chunks: arraysOf(chunks),
+      ages: new Float64Array(chunks.length),
+      zeros: [],
+      order: 'disk',
+      segmentBytes: 1 << 20,
+      epoch: 1,
+      segments: [segment, segment + 1, segment + 2],
+      appends: [2 ** 40, 2 ** 40 + 1, 2 ** 40 + 2],
+    });
+    return { made, segment };
+  };
+});
