@@ -314,7 +314,7 @@ export class Background {
   async close(): Promise<void> {
     this.#isClosed = true;
     this.#cancelTimer?.();
+    await this.#compactor.close(); // what is being copied is given up: a server has to stop in time
     await this.#running;
-    await this.#compactor.close();
   }
 }
