@@ -191,6 +191,25 @@ describe('the index', () => {
     await aged.end();
   });
 
+  it('is opened with every segment that the log states, those in which nothing lives but zeros too', async () => {
+    const aged = await Aged.begin();
+    const { rig } = aged;
+    await aged.writeOver();
+    await rig.store.compactOnce();
+    await rig.device('v').zero(0, 3 * MIB, false);
+    aged.contents.get('v')!.fill(0, 0, 3 * MIB);
+    for (let round = 0; round < 3; round++) {
+      for (let chunk = 800; chunk < CHUNKS; chunk++) await aged.write(chunk);
+      await rig.store.compactOnce();
+    }
+    await rig.close();
+    const before = rig.segments();
+    await rig.open();
+    expect(rig.messages).toEqual([]);
+    expect(rig.segments()).toEqual(before);
+    await aged.end();
+  });
+
   it('is made anew where it is older than what is left of the log', async () => {
     const aged = await Aged.begin();
     const { rig } = aged;

@@ -292,14 +292,7 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
     tests: [WHOLE_LOG],
   },
   {
-    name: 'segments that the catalog of the base states are removed when the index is made anew',
-    file: 'src/volume/whole-log.ts',
-    text: 'for (const segment of this.stated?.segments ?? []) replay.named.add(segment);',
-    replacement: '',
-    tests: [WHOLE_LOG],
-  },
-  {
-    name: 'moves that a later catalog states are not kept when the store is opened',
+    name: 'segments that the catalog of a checkpoint states are not known when the store is opened',
     file: 'src/volume/replay.ts',
     text: 'for (const number of stated?.segments ?? []) this.named.add(number);',
     replacement: '',
@@ -317,7 +310,7 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
     file: 'src/volume/replay.ts',
     text: 'if (isKept && entry.kind === ENTRY_CATALOG) continue;',
     replacement: '',
-    tests: [inVolume('replay'), WHOLE_LOG],
+    tests: [inCompaction('planted-replay')],
   },
   {
     name: 'the whole log is replayed in the wrong order: the older place of a chunk counts',
