@@ -1,50 +1,16 @@
-/** Seeded chance (xorshift128), a fixed permutation, and Zipf's law. No I/O. */
+/** Seeded chance, a fixed permutation, and Zipf's law. No I/O. */
 
-export class Random {
-  #a: number;
-  #b: number;
-  #c: number;
-  #d: number;
+import { Random as Chance } from '../../test/support/random.ts';
 
-  constructor(seed: number) {
-    this.#a = seed | 1;
-    this.#b = 0x9e3779b9 ^ seed;
-    this.#c = 0x243f6a88;
-    this.#d = 0xb7e15162;
-    for (let i = 0; i < 20; i++) this.#next();
-  }
-
-  /** An unsigned 32-bit number. */
-  #next(): number {
-    let t = this.#d;
-    const s = this.#a;
-    this.#d = this.#c;
-    this.#c = this.#b;
-    this.#b = s;
-    t ^= t << 11;
-    t ^= t >>> 8;
-    this.#a = t ^ s ^ (s >>> 19);
-    return this.#a >>> 0;
-  }
-
+export class Random extends Chance {
   /** A number of [0, 1). */
   unit(): number {
-    return this.#next() / 2 ** 32;
-  }
-
-  /** An integer of [0, end). */
-  below(end: number): number {
-    return Math.floor(this.unit() * end);
-  }
-
-  /** An integer of [first, last]. */
-  between(first: number, last: number): number {
-    return first + this.below(last - first + 1);
+    return this.next() / 2 ** 32;
   }
 
   /** Fills `bytes` with what hardly compresses. */
   fill(bytes: Buffer): void {
-    for (let at = 0; at + 4 <= bytes.length; at += 4) bytes.writeUInt32LE(this.#next(), at);
+    for (let at = 0; at + 4 <= bytes.length; at += 4) bytes.writeUInt32LE(this.next(), at);
   }
 }
 
