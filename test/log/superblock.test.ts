@@ -264,6 +264,22 @@ describe('numbers', () => {
     expect((await readSuperblock(storage)).labels).toBeGreaterThan(next + 10);
   });
 
+  it('stand beside the base, which moves when it is on the disk, and stays there', async () => {
+    const numbers = await Numbers.begin(storage, await readSuperblock(storage), NONE);
+    const { base } = WITH_BASE;
+    storage.fail('datasync');
+    await expect(numbers.moveBase(base!)).rejects.toThrow(/made to fail/);
+    expect(numbers.superblock.base).toBeUndefined();
+    await numbers.moveBase(base!);
+    storage.crash();
+    expect((await readSuperblock(storage)).base).toEqual(base);
+    const again = await Numbers.begin(storage, await readSuperblock(storage), NONE);
+    again.take('labels');
+    await again.giveBack();
+    storage.crash();
+    expect(await readSuperblock(storage)).toMatchObject({ base, labels: again.peek('labels') });
+  });
+
   it('are given back at a clean close: the next life goes on without a gap', async () => {
     const numbers = await Numbers.begin(storage, await readSuperblock(storage), NONE);
     for (let i = 0; i < 3; i++) numbers.take('labels');

@@ -82,6 +82,23 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
     });
   }
 
+  /** A rebuild begins at`,
+    replacement: `Object.assign(this.superblock, next);
+      await writeSuperblock(this.#storage, next);
+    });
+  }
+
+  /** A rebuild begins at`,
+    tests: [SUPERBLOCK],
+  },
+  {
+    name: 'the base is believed before it is on the disk',
+    file: 'src/log/numbers.ts',
+    text: `await writeSuperblock(this.#storage, next);
+      Object.assign(this.superblock, next);
+    });
+  }
+
   /** At a clean close`,
     replacement: `Object.assign(this.superblock, next);
       await writeSuperblock(this.#storage, next);
