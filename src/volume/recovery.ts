@@ -178,8 +178,10 @@ async function beginEpoch(
   }
   for (const each of damage) logger.error({ damage: each }, 'part of the log is damaged');
   // Only behind a record that is proven: the header of a segment without one, and headers of empty segments before it,
-  // may be in the page cache only, and a link of the chain be lost when the power goes.
-  const goesOn = tail.closedCleanly && tail.provenEnd?.segment === tail.end?.segment;
+  // may be in the page cache only, and a link of the chain be lost when the power goes. Nor beside
+  // segments that are to be removed: what is written again where it stands may be lost with the power, and they say that it was synced.
+  const goesOn =
+    tail.closedCleanly && tail.strays.length === 0 && tail.provenEnd?.segment === tail.end?.segment;
   const resume = goesOn ? await resumeSegment(storage, uuid, superblock, tail.end!) : undefined;
   const end = resume === undefined ? tail.provenEnd : tail.end;
   const rewrite =

@@ -12,6 +12,7 @@ const ORDER = inCompaction('planted-order');
 const FOLLOWING = inVolume('compaction-following');
 const COMPACTION = inVolume('compaction');
 const FULL_STORE = inVolume('full-store');
+const BACKGROUND = 'test/compaction/background.test.ts';
 const WHOLE_LOG = inVolume('whole-log');
 const RELOCATE = inIndex('relocate');
 
@@ -339,7 +340,7 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
     file: 'src/compaction/background.ts',
     text: 'return this.#running === undefined || !mustWait(this.#room());',
     replacement: 'return true;',
-    tests: [FULL_STORE],
+    tests: [BACKGROUND],
   },
   {
     name: 'the room of removed segments is not given back',

@@ -1,0 +1,86 @@
+/** Compaction beside everything else: who waits for it, and for how long. */
+
+import { describe, expect, it } from 'vitest';
+import { silentLogger } from '../../src/base/logger.ts';
+import { Background, type Surroundings } from '../../src/compaction/background.ts';
+import type { Compactor, RoundResult } from '../../src/compaction/compactor.ts';
+import { ManualClock } from '../support/manual-clock.ts';
+
+const MIB = 1 << 20;
+
+/** Thirty segments of a mebibyte, a third of each alive; a round ends when it is told to. */
+class Rig {
+  readonly clock = new ManualClock();
+  usedBytes = 30 * MIB;
+  roundsBegun = 0;
+  roomTold = 0;
+  endRound: (result: RoundResult) => void = () => undefined;
+  readonly background: Background;
+
+  constructor() {
+    const usedBytes = (): number => this.usedBytes;
+    const compactor = {
+      suspect: new Set(),
+      table: { get: () => ({ bytes: MIB, age: 1 }) },
+      isEligible: () => true,
+      refresh: async () => undefined,
+      removeRetired: async () => 0,
+      close: async () => undefined,
+      round: () => {
+        this.roundsBegun += 1;
+        return new Promise<RoundResult>((resolve) => {
+          this.endRound = resolve;
+        });
+      },
+    } as unknown as Compactor;
+    const around: Surroundings = {
+      clock: this.clock,
+      logger: silentLogger,
+      segmentBytes: MIB,
+      liveChunks: () => 85,
+      allLiveChunks: 30 * 85,
+      get usedBytes() {
+        return usedBytes();
+      },
+      freeBytes: async () => 2 ** 40,
+      writtenAppend: 1,
+      bytesBehindCheckpoint: 0,
+      checkpoint: async () => undefined,
+      deleteExpendable: async () => undefined,
+      segments: Array.from({ length: 30 }, (_, i) => i + 1),
+      retired: new Set(),
+      roomChanged: () => {
+        this.roomTold += 1;
+      },
+    };
+    this.background = new Background(compactor, around);
+  }
+
+  async rest(): Promise<void> {
+    for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+describe('writers', () => {
+  it('wait while a round is under way and the log takes too much, and go on when it does not', async () => {
+    const rig = new Rig();
+    expect(rig.background.hasRoom).toBe(true); // nobody is at work: waiting would be for nothing
+    rig.background.consider();
+    await rig.rest();
+    expect(rig.roundsBegun).toBe(1);
+    expect(rig.background.hasRoom).toBe(false);
+    let hasGoneOn = false;
+    const waiting = rig.background.room().then(() => {
+      hasGoneOn = true;
+    });
+    await rig.rest();
+    expect(hasGoneOn).toBe(false);
+    rig.usedBytes = 12 * MIB;
+    rig.endRound({ victims: 20, movedBytes: 0, writtenBytes: 0, freedBytes: 18 * MIB });
+    await waiting;
+    expect(rig.roomTold).toBeGreaterThan(0);
+    await rig.rest();
+    expect(rig.background.state).toMatchObject({ state: 'idle', rounds: 1, freedBytes: 18 * MIB });
+    await rig.background.close();
+  });
+});
