@@ -182,7 +182,7 @@ export const LOG_FAULTS: readonly Fault[] = [
     name: 'a new segment does not say where the one before it ends',
     file: 'src/log/chunk-log.ts',
     text: 'predecessorEnd: this.#end?.offset ?? 0,',
-    replacement: 'predecessorEnd: superblock.segmentBytes,',
+    replacement: 'predecessorEnd: segmentBytes,',
     tests: [CHUNK_LOG],
   },
   {
