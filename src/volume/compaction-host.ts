@@ -1,5 +1,6 @@
 /** What compaction needs of an open store, and where in it that is. */
 
+import { AssertionError } from '../base/errors.ts';
 import type { Mutex } from '../base/mutex.ts';
 import type { CompactionHost } from '../compaction/compactor.ts';
 import type { PinnedIndex } from '../index/pinned-index.ts';
@@ -76,7 +77,7 @@ export class StoreCompactionHost implements CompactionHost {
       yield await read(index);
     });
     for await (const answer of answers) return answer;
-    throw new Error('a reading answers once');
+    throw new AssertionError('a reading answers once');
   }
 
   async announce(): Promise<void> {
