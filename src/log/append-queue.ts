@@ -5,7 +5,7 @@
  */
 
 import type { StoreError } from '../base/errors.ts';
-import { type Append, spareFor } from './append.ts';
+import { type Append, isWrite, spareFor } from './append.ts';
 
 /** Entries taken off before the list is made shorter. */
 const TAKEN_OFF_MAX = 1024;
@@ -68,13 +68,18 @@ export class AppendQueue {
   }
 
   /**
-   * There is no room for those that leave `spare` segments or more. If it is coming they are set aside: what waits behind
-   * them goes first, and may, because nobody has been told of them. Otherwise they are told.
+   * There is no room for those that leave `spare` segments or more: they are told. If room is coming, writes are set aside
+   * instead: what waits behind them goes first, and may, because nobody has been told of them. Changes are not: no catalog
+   * is made while one waits, and whoever makes room may be waiting for a catalog.
    */
   withoutRoom(spare: number, isComing: boolean, error: StoreError): void {
     const needing = this.#remove((append) => spareFor(append) >= spare);
-    if (isComing) this.#parked.push(...needing);
-    else this.tell(needing, error);
+    const waits = (append: Append): boolean => isComing && isWrite(append);
+    this.#parked.push(...needing.filter(waits));
+    this.tell(
+      needing.filter((append) => !waits(append)),
+      error,
+    );
   }
 
   /** What was set aside waits again, before what has come since; answers whether there was anything. */

@@ -149,6 +149,11 @@ export function spareFor({ kind }: Append): number {
   return kind === ENTRY_CHUNKS ? SPARE_OF_DATA : kind === ENTRY_CATALOG ? 0 : SPARE_OF_CHANGES;
 }
 
+/** True for what a guest writes, trims included. */
+export function isWrite({ kind }: Append): boolean {
+  return kind === ENTRY_CHUNKS || kind === ENTRY_ZEROS;
+}
+
 /** A record on its way to the kernel; segment and log know of it when `written` resolves. */
 export interface IssuedRecord {
   readonly appends: readonly Append[];

@@ -65,6 +65,29 @@ describe('a full store', () => {
     expect((await readLog(rig.storage)).tail.closedCleanly).toBe(true);
   });
 
+  it('lets writes wait while room is coming, and refuses a change at once: who makes room may need its turn', async () => {
+    const rig = await LogRig.begin({ capacityBytes: 4 * MIB });
+    await fill(rig);
+    let isTold = false;
+    const change = (): Promise<unknown> => rig.change('x'.repeat(60_000)).catch((error: unknown) => error);
+    rig.supply.isRoomComing = () => true;
+    let refused: unknown;
+    while (!(refused instanceof Error)) refused = await change();
+    expect(refused).toEqual(isCode('NO_SPACE'));
+    const write = rig.write(0, Buffer.alloc(BIG)).finally(() => {
+      isTold = true;
+    });
+    const trim = rig.zeros(0, 1);
+    expect(await change()).toEqual(isCode('NO_SPACE'));
+    await rig.rest();
+    expect(isTold).toBe(false);
+    rig.supply.removed(3 * MIB);
+    rig.log.roomChanged();
+    await Promise.all([write, trim]);
+    expect(await change()).not.toBeInstanceOf(Error);
+    await rig.log.close();
+  });
+
   it('heals when there is space again, at the next write', async () => {
     const rig = await LogRig.begin();
     rig.storage.fail('allocate', { code: 'NO_SPACE', sticky: true, after: 2 });

@@ -124,8 +124,12 @@ async function fillUp(store: TorturedStore, ballast: Ballast, random: Random, co
   await store.until(() => store.answered > 50, WAIT_MS_MAX);
   store.mayFailWith.add(NBD_ENOSPC);
   await ballast.leave(random.below(random.pick([1 << 13, 1 << 20, 6 << 20])));
+  const before = store.answered;
   const isFull = await store.until(() => store.refusedCount >= REFUSED_MIN, WAIT_MS_MAX);
-  if (!isFull) throw new Error(`nothing was refused\n${tail(store.server.log)}`);
+  if (!isFull) {
+    const counts = `${store.refusedCount} refused, ${store.answered - before} answered`;
+    throw new Error(`too few were refused: ${counts}\n${tail(store.server.log)}`);
+  }
   await pause(random.below(200));
   counts.refused = counts.refused! + store.refusedCount;
 }
