@@ -26,6 +26,7 @@ import {
   recordBytes,
   roomFor,
   SEGMENT_HEADER_COPY_OFFSET,
+  SEGMENT_REWRITES_TAIL,
   type SegmentHeader,
   segmentHeaderChecksum,
   SYNC_ALIGN_BYTES,
@@ -62,7 +63,11 @@ export class SegmentWriter {
     this.#uuid = uuid;
   }
 
-  /** Writes the header of a new segment. */
+  /**
+   * Writes the header of a new segment. One that takes the place of a tail is on the disk before any record of it: the
+   * mark behind which it is chained may be in the page cache only, and then this link alone leads to the watermark that
+   * the records state.
+   */
   async begin(header: SegmentHeader): Promise<void> {
     const encoded = encodeSegmentHeader(header);
     const gap = Buffer.alloc(SEGMENT_HEADER_COPY_OFFSET - encoded.length);
@@ -70,6 +75,9 @@ export class SegmentWriter {
     await this.file.write([encoded, gap, encoded, rest], 0);
     this.checksum = segmentHeaderChecksum(encoded);
     this.isDirty = true;
+    if ((header.flags & SEGMENT_REWRITES_TAIL) === 0) return;
+    this.syncIssued();
+    await this.file.datasync();
   }
 
   /** Takes up a segment that was closed cleanly, behind its last record; `records` are all that it holds. */

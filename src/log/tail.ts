@@ -190,7 +190,7 @@ export class LogTail {
       }
       for (const header of this.#headers.values()) {
         if (header.predecessor !== segment) continue;
-        // A header may be all that a power cut has left of what a later recovery wrote.
+        // All that a power cut has left may be the header of what a later recovery began: it is synced before the rest.
         if (header.durable >= first.firstAppend) return true;
         segments.push(header.segment);
       }

@@ -9,8 +9,8 @@ import { entriesOf, type ScannedRecord, SegmentScanner } from '../../src/log/sca
 import { SegmentFiles } from '../../src/log/segment-files.ts';
 import { SegmentLedger } from '../../src/log/segment-ledger.ts';
 import { SegmentSupply } from '../../src/log/segment-supply.ts';
-import { createSuperblock, type Superblock } from '../../src/log/superblock.ts';
-import { type LogPosition, LogTail } from '../../src/log/tail.ts';
+import { createSuperblock, readSuperblock, type Superblock } from '../../src/log/superblock.ts';
+import { type LogEnd, type LogPosition, LogTail } from '../../src/log/tail.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { MemoryStorage } from '../support/memory-storage.ts';
 
@@ -43,14 +43,14 @@ export class LogRig {
   readonly files: SegmentFiles;
   readonly log: ChunkLog;
 
-  private constructor(storage: MemoryStorage, numbers: Numbers) {
+  private constructor(storage: MemoryStorage, numbers: Numbers, end?: LogEnd, durable = 0) {
     this.storage = storage;
     this.numbers = numbers;
     this.supply = new SegmentSupply(storage, numbers, 0);
     this.files = new SegmentFiles(storage);
     const { files, supply, clock } = this;
     const ledger = new SegmentLedger();
-    this.log = new ChunkLog({ files, numbers, supply, ledger, clock, end: undefined, durable: 0 });
+    this.log = new ChunkLog({ files, numbers, supply, ledger, clock, end, durable });
   }
 
   static async begin(options: Partial<Superblock> = {}): Promise<LogRig> {
@@ -60,6 +60,13 @@ export class LogRig {
     await storage.syncDirectory('.');
     const none = { sequences: 0, appends: 0, labels: 0, segments: 0 };
     return new LogRig(storage, await Numbers.begin(storage, superblock, none));
+  }
+
+  /** A later process, which goes on behind what is proven of the log that it has read. */
+  static async goOn(storage: MemoryStorage, { end, provenEnd, highestSegment }: LogTail): Promise<LogRig> {
+    const seen = { sequences: 0, appends: end?.append ?? 0, labels: 0, segments: highestSegment };
+    const numbers = await Numbers.begin(storage, await readSuperblock(storage), seen);
+    return new LogRig(storage, numbers, provenEnd, provenEnd?.append);
   }
 
   /** Appends chunks with random bytes (or those given). */

@@ -242,7 +242,12 @@ class Run {
   }
 
   async #askForSpace(store: Store): Promise<void> {
-    for (const { name, referenced, exclusive, shared, size } of await store.listWithSpace()) {
+    // A sync that began when the store was opened may have failed: it goes on being read, without checkpoints.
+    const listed = await store.listWithSpace().catch((error: unknown) => {
+      if (!hasCode(error, 'POISONED')) throw error;
+      return [];
+    });
+    for (const { name, referenced, exclusive, shared, size } of listed) {
       const isPossible = referenced === exclusive + shared && referenced <= size + CHUNK_BYTES;
       if (!isPossible)
         this.#oracle.fail(`${name} reads ${referenced} bytes, ${exclusive} alone, ${shared} not`);

@@ -9,6 +9,20 @@ const CUT = inVolume('cut');
 
 export const RECOVERY_FAULTS: readonly Fault[] = [
   {
+    name: 'the header of a segment that takes the place of a tail is not on the disk before its records',
+    file: 'src/log/segment-writer.ts',
+    text: `this.syncIssued();
+    await this.file.datasync();
+  }
+
+  /** Takes up`,
+    replacement: `this.syncIssued();
+  }
+
+  /** Takes up`,
+    tests: [inLog('recoveries')],
+  },
+  {
     name: 'the superblock is written and not synced',
     file: 'src/log/superblock.ts',
     text: `(block.generation % 2) * SLOT_BYTES);
