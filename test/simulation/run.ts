@@ -6,7 +6,7 @@
 
 import type { Logger } from '../../src/base/logger.ts';
 import { silentLogger } from '../../src/base/logger.ts';
-import { StoreError } from '../../src/base/errors.ts';
+import { hasCode, StoreError } from '../../src/base/errors.ts';
 import { CHUNK_BYTES } from '../../src/base/units.ts';
 import { createSuperblock, readSuperblock } from '../../src/log/superblock.ts';
 import { checkClosedStore } from '../../src/volume/check-offline.ts';
