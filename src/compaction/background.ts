@@ -30,9 +30,10 @@ const IDLE_MS = 2000;
 const RETRY_MS = 1000;
 const RETRY_MS_MAX = 60_000;
 const VICTIMS_MAX = 64;
-/** Log behind the checkpoint that is worth one before victims are chosen, because what is dead is known up to there. */
-const CHECKPOINT_SEGMENTS = 4;
-const CHECKPOINT_SHARE = 1 / 8;
+/** Log behind the checkpoint, in segments and in shares of what lives, that is worth one before victims are chosen. */
+const BEHIND_SEGMENTS = 4;
+const BEHIND_SHARE = 1 / 8;
+const BEHIND_SHARE_FULL = 1 / 24;
 
 /** What a round has to gain at least, in segments. */
 const GAIN_SHARE_MIN: Record<Urgency, number> = { none: 1, idle: 1, busy: 0.5, full: 0.03 };
@@ -59,7 +60,6 @@ export interface Surroundings {
    */
   deleteExpendable(): Promise<string | undefined>;
   readonly segments: Iterable<number>;
-  readonly retired: ReadonlySet<number>;
   /** Called when room may have come, or none will. */
   roomChanged(): void;
 }
@@ -80,6 +80,8 @@ export class Background {
   #cancelTimer: (() => void) | undefined;
   #retryAt = 0;
   #retryMs = RETRY_MS;
+  /** What was written when the index had all of it, and victims were looked for. */
+  #searched = 0;
   #isPaused = false;
   #isClosed = false;
   /** What could still be taken when the file system was last looked at, and what had been taken. */
@@ -164,19 +166,33 @@ export class Background {
       await this.#removeRetired();
       if (this.#isClosed || this.#isPaused) return;
       const stillIdle = isIdle && this.#around.writtenAppend === written;
-      const urgency = urgencyOf(this.#roomBehindRetired(), stillIdle);
-      if (urgency === 'none' && urgencyOf(this.#room(), stillIdle) === 'none') return;
-      await this.#checkpointIfWorthwhile(urgency);
-      await this.#removeRetired();
+      const urgency = urgencyOf(this.#room(), stillIdle);
       if (urgency === 'none') return;
+      if (this.#isMuchBehind(urgency)) await this.#checkpoint();
       const result = await this.roundOf(urgency, stillIdle ? 'disk' : 'age');
-      if (result === undefined && !(await this.#makeRoom())) return;
+      if (result !== undefined) continue;
+      if (urgency !== 'busy' && this.#around.writtenAppend !== this.#searched) await this.#checkpoint();
+      else if (!(await this.#makeRoom())) return;
     }
+  }
+
+  /** What is dead is known up to the last checkpoint; rows cost, and a round looks at what is newer by itself. */
+  #isMuchBehind(urgency: Urgency): boolean {
+    const { bytesBehindCheckpoint, allLiveChunks, segmentBytes } = this.#around;
+    const share = urgency === 'full' ? BEHIND_SHARE_FULL : BEHIND_SHARE;
+    return (
+      bytesBehindCheckpoint >= Math.max(BEHIND_SEGMENTS * segmentBytes, share * allLiveChunks * CHUNK_BYTES)
+    );
+  }
+
+  async #checkpoint(): Promise<void> {
+    await this.#around.checkpoint();
+    this.#searched = this.#around.writtenAppend;
   }
 
   /** When compaction gains nothing and writers would be refused: what may be deleted for them is. */
   async #makeRoom(): Promise<boolean> {
-    if (roomStateOf(this.#roomBehindRetired()) !== 'full') return false;
+    if (roomStateOf(this.#room()) !== 'full') return false;
     const name = await this.#around.deleteExpendable();
     if (name === undefined) return false;
     this.#around.logger.warn({ snapshot: name }, 'the store is full: an expendable snapshot was deleted');
@@ -185,7 +201,7 @@ export class Background {
 
   /** Says when room gets short, and when there is enough again. */
   #watchRoom(): void {
-    const room = this.#roomBehindRetired();
+    const room = this.#room();
     const state = roomStateOf(room);
     if (state === this.#roomState) return;
     this.#roomState = state;
@@ -203,17 +219,6 @@ export class Background {
     this.#tell();
   }
 
-  /** What is dead is known up to the last checkpoint, and what was emptied goes behind one. */
-  async #checkpointIfWorthwhile(urgency: Urgency): Promise<void> {
-    const { retired, bytesBehindCheckpoint, allLiveChunks, segmentBytes } = this.#around;
-    const worthBytes = Math.max(
-      CHECKPOINT_SEGMENTS * segmentBytes,
-      CHECKPOINT_SHARE * allLiveChunks * CHUNK_BYTES,
-    );
-    if (retired.size > 0 || urgency !== 'busy' || bytesBehindCheckpoint >= worthBytes)
-      await this.#around.checkpoint();
-  }
-
   /** As of now; what the file system has, as of the last look at it. */
   #room(): LogRoom {
     const { usedBytes, allLiveChunks, segmentBytes } = this.#around;
@@ -221,27 +226,28 @@ export class Background {
     return { usedBytes, liveBytes: allLiveChunks * CHUNK_BYTES, segmentBytes, freeBytes };
   }
 
-  /** As it will be when all that has been emptied is gone. */
-  #roomBehindRetired(): LogRoom {
-    const room = this.#room();
-    let bytes = 0;
-    for (const segment of this.#around.retired) bytes += this.#compactor.table.get(segment)?.bytes ?? 0;
-    return { ...room, usedBytes: room.usedBytes - bytes, freeBytes: room.freeBytes + bytes };
-  }
-
   /** One round; undefined if it would gain nothing. @throws what `Compactor.round` throws */
   async roundOf(urgency: Urgency, order: MoveOrder): Promise<RoundResult | undefined> {
     const { segmentBytes } = this.#around;
     await this.#compactor.refresh();
     const freeBytes = await this.#around.freeBytes();
-    const candidates = this.#candidates(urgency);
-    const chosen = chooseVictims(candidates, {
+    const candidates = this.#candidates();
+    const wanted = {
       now: candidates.length,
       liveBytesMax: roundBytesMax({ ...this.#room(), freeBytes }),
       victimsMax: VICTIMS_MAX,
       deadShareMin: deadShareMin(urgency),
-    });
-    if (chosen.length === 0 || gainOf(chosen) < GAIN_SHARE_MIN[urgency] * segmentBytes) return undefined;
+    };
+    const isWorthwhile = (some: readonly SegmentUse[]): boolean =>
+      some.length > 0 && gainOf(some) >= GAIN_SHARE_MIN[urgency] * segmentBytes;
+    let chosen = chooseVictims(candidates, wanted);
+    // Where that gains nothing every byte counts, whatever its age.
+    if (urgency === 'full' && !isWorthwhile(chosen))
+      chosen = chooseVictims(
+        candidates.map((use) => ({ ...use, age: 0 })),
+        wanted,
+      );
+    if (!isWorthwhile(chosen)) return undefined;
     const alone = chosen.find(({ segment }) => this.#compactor.suspect.has(segment));
     const victims = (alone === undefined ? chosen : [alone]).map(({ segment }) => segment);
     const began = this.#around.clock.now();
@@ -261,11 +267,8 @@ export class Background {
     return result;
   }
 
-  /**
-   * Ages are ranks: append numbers jump where a process has ended. Where every byte counts, what gains most comes first,
-   * whatever its age.
-   */
-  #candidates(urgency: Urgency): SegmentUse[] {
+  /** Ages are ranks: append numbers jump where a process has ended. */
+  #candidates(): SegmentUse[] {
     const candidates: SegmentUse[] = [];
     for (const segment of this.#around.segments) {
       if (!this.#compactor.isEligible(segment)) continue;
@@ -274,7 +277,7 @@ export class Background {
       candidates.push({ segment, bytes, age, liveChunks });
     }
     candidates.sort((a, b) => a.age - b.age);
-    return candidates.map((use, rank) => ({ ...use, age: urgency === 'full' ? 0 : rank }));
+    return candidates.map((use, rank) => ({ ...use, age: rank }));
   }
 
   /** False while writers are to wait for `room`: compaction is at work, and there is little left. */

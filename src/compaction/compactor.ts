@@ -5,29 +5,31 @@
  * 1. What victims hold is held against the index of one moment: a chunk lives if a pointer leads to just this place. No
  *    delete is being finished meanwhile, so the version that has a pointer is known (`Catalog.holderOf`).
  * 2. What lives is copied into segments of moves, sequences kept, sealed and synced (mover.ts).
- * 3. A catalog that states them is appended and synced. From here on they are part of the log.
- * 4. The index follows, by compare-and-swap: a write, trim or delete that came meanwhile wins. So do pages in memory.
- * 5. Victims in which nothing lives any more are *retired*.
+ * 3. A catalog is appended and synced that states them in the place of the victims: from here on they are part of the log,
+ *    and the victims are *retired*.
+ * 4. Pointers follow, in the overlay, as if the chunks had been written anew with their old sequences: what is newer wins.
+ * 5. The base of the log moves to the last checkpoint, and the files of the victims go (`removeRetired`). Rows lead to them
+ *    until the next checkpoint; the overlay stands above the rows.
  *
- * And now and then (`removeRetired`): once a checkpoint's catalog states that they are, the base of the log moves to that
- * checkpoint, so that a rebuild begins behind all moves, and the files go.
+ * A crash before 3 leaves copies that nothing states. Behind it, recovery does 4 again from the segments of moves.
  *
- * A crash between any two steps leaves a log that is whole: before 3 the copies are leftovers, behind it they are copies,
- * of which a rebuild takes the later one.
+ * Invariant: victims stand before the checkpoint, and segments of moves are no victims before a checkpoint has 4 of them:
+ * so rows have a pointer to everything that lives in a victim, and how many there are is known. A victim with another
+ * number of them than its records explain is left alone.
  */
 
 import { hasCode, StoreError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Storage } from '../base/storage.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
+import { type MovesByRegion, MoveTable } from '../index/move.ts';
 import type { PinnedIndex } from '../index/pinned-index.ts';
-import type { PointerIndex } from '../index/pointer-index.ts';
+import type { Overlays, PointerIndex } from '../index/pointer-index.ts';
 import { type PointerBlock, REGION_CHUNKS } from '../index/pointers.ts';
-import type { Move, MovesByRegion } from '../index/region-relocate.ts';
 import { segmentPath } from '../log/format.ts';
 import type { Numbers } from '../log/numbers.ts';
 import type { SegmentFiles } from '../log/segment-files.ts';
-import type { SegmentLedger } from '../log/segment-ledger.ts';
+import type { Replacement, SegmentLedger } from '../log/segment-ledger.ts';
 import type { SegmentSupply } from '../log/segment-supply.ts';
 import { type ChunkArrays, ChunkList } from './chunk-list.ts';
 import { uncovered } from './kept-zeros.ts';
@@ -37,8 +39,6 @@ import { SegmentTable } from './segment-table.ts';
 
 /** Regions that are looked up at once. */
 const REGIONS_AT_ONCE = 32;
-/** Moves of one batch of the index. */
-const BATCH_MOVES = 8192;
 
 /** What compaction needs of the store around it. */
 export interface CompactionHost {
@@ -56,12 +56,15 @@ export interface CompactionHost {
   withoutPrunes<T>(work: () => Promise<T>): Promise<T>;
   /** Runs `read` over the index of one moment. */
   reading<T>(read: (index: PinnedIndex) => Promise<T>): Promise<T>;
-  /** Appends a catalog, which states the ledger; on the disk when it resolves. */
-  announce(): Promise<void>;
-  /** Leads pointers to where chunks are now, in the index and in memory. */
-  relocate(moves: MovesByRegion): Promise<void>;
-  /** Retired segments that the catalog of the index's checkpoint states as such. */
-  readonly statedRetired: ReadonlySet<number>;
+  /**
+   * Appends a catalog that states the replacement, on the disk when it resolves, and leads pointers to where chunks are
+   * now, as far as rows still have what they had at `moment`.
+   */
+  replace(replacement: Replacement, moves: MovesByRegion, moment: symbol): Promise<void>;
+  readonly overlays: Overlays;
+  /** What is put into the overlay now is in rows once `committed` is higher than `freezes` is now. */
+  readonly freezes: number;
+  readonly committed: number;
   /** Runs `work` while nothing changes the index. */
   exclusively(work: (index: PointerIndex) => Promise<void>): Promise<void>;
   /** Resolves when nobody makes the index anew. */
@@ -81,6 +84,10 @@ interface Live {
   readonly zeros: Zeros[];
   /** The tree of each version. */
   readonly trees: Map<number, number>;
+  /** When rows were as this says. */
+  readonly moment: symbol;
+  /** Victims whose records explain every pointer that leads into them. */
+  readonly explained: ReadonlySet<number>;
 }
 
 export class Compactor {
@@ -91,10 +98,16 @@ export class Compactor {
   readonly stuck = new Set<number>();
   readonly suspect = new Set<number>();
   #hasRefreshed = false;
+  /** Segments of moves, and how often an overlay had frozen when pointers followed: in rows once more are committed. */
+  readonly #settling = new Map<number, number>();
+  /** Retired segments that no pointer leads to but in rows that the overlay stands above. */
+  readonly #emptied = new Set<number>();
 
-  constructor(host: CompactionHost, mover: Mover) {
+  /** `followed`: segments of moves that recovery has led pointers to. */
+  constructor(host: CompactionHost, mover: Mover, followed: Iterable<number> = []) {
     this.#host = host;
     this.#mover = mover;
+    for (const segment of followed) this.#settling.set(segment, host.freezes);
     this.table = new SegmentTable(host.storage, host.uuid, host.ledger);
   }
 
@@ -117,7 +130,15 @@ export class Compactor {
     const { checkpoint } = this.#host.index;
     // Of an index that was made anew, part is in memory only before its first checkpoint.
     if (facts === undefined || this.stuck.has(segment) || checkpoint.segment === 0) return false;
-    return facts.isMoves || segment < checkpoint.segment;
+    return facts.isMoves ? this.#isSettled(segment) : segment < checkpoint.segment;
+  }
+
+  #isSettled(segment: number): boolean {
+    const freezes = this.#settling.get(segment);
+    if (freezes === undefined) return true;
+    if (this.#host.committed <= freezes) return false;
+    this.#settling.delete(segment);
+    return true;
   }
 
   /** True if a segment holds anything but chunks that live. @throws IO */
@@ -148,10 +169,10 @@ export class Compactor {
       const wanted = [...all].map((segment) => ({ segment, end: this.table.endOf(segment) }));
       try {
         const found = await this.#mover.find(wanted);
-        const live = await this.#host.reading((index) => this.#findLive(found, index));
+        const live = await this.#host.reading((index) => this.#findLive(found, all, index));
         const moved = await this.#move(live, order);
-        await this.#relocate(live, moved);
-        return this.#retire(all, live, moved);
+        await this.#replace(live, moved);
+        return this.#resultOf(live, moved);
       } catch (error) {
         if (hasCode(error, 'CORRUPTION')) for (const victim of victims) blamed.add(victim);
         throw error;
@@ -186,14 +207,15 @@ export class Compactor {
     return all;
   }
 
-  async #findLive({ chunks, zeros }: Found, index: PinnedIndex): Promise<Live> {
+  async #findLive({ chunks, zeros }: Found, victims: ReadonlySet<number>, index: PinnedIndex): Promise<Live> {
     const live = new ChunkList();
     const trees = new Map<number, number>();
+    const inRows = new Map<number, number>();
     const { labels, chunks: numbers, sequences, segments, offsets, checksums } = chunks;
     const count = labels.length;
     const regionOf = (at: number): number => Math.floor(numbers[at]! / REGION_CHUNKS);
     for (let at = 0; at < count; ) {
-      const groups: { from: number; to: number; label: number; block: Promise<PointerBlock[]> }[] = [];
+      const groups: { from: number; to: number; label: number; tree: number; region: number }[] = [];
       while (groups.length < REGIONS_AT_ONCE && at < count) {
         const from = at;
         const region = regionOf(from);
@@ -201,20 +223,49 @@ export class Compactor {
         const holder = this.#host.holderOf(labels[from]!);
         if (holder === undefined) continue;
         trees.set(holder.label, holder.tree);
-        const block = index.blocks(holder.tree, region, [holder.label]);
-        groups.push({ from, to: at, label: holder.label, block });
+        groups.push({ from, to: at, label: holder.label, tree: holder.tree, region });
       }
-      const blocks = await Promise.all(groups.map((group) => group.block));
-      groups.forEach(({ from, to, label }, i) => {
+      const blocks = await Promise.all(
+        groups.map(({ tree, region, label }) => index.blocks(tree, region, [label])),
+      );
+      groups.forEach(({ from, to, label, tree, region }, i) => {
         const block = blocks[i]![0]!;
-        for (let c = from; c < to; c++) {
+        const isHere = (c: number): boolean => {
           const inRegion = numbers[c]! % REGION_CHUNKS;
-          if (block.segment(inRegion) !== segments[c] || block.offset(inRegion) !== offsets[c]) continue;
+          return block.segment(inRegion) === segments[c] && block.offset(inRegion) === offsets[c];
+        };
+        for (let c = from; c < to; c++)
+          if (isHere(c)) inRows.set(segments[c]!, (inRows.get(segments[c]!) ?? 0) + 1);
+        this.#addOverlays(block, tree, region, label);
+        for (let c = from; c < to; c++) {
+          if (!isHere(c)) continue;
           live.add(label, numbers[c]!, sequences[c]!, segments[c]!, offsets[c]!, checksums[c]!);
         }
       });
     }
-    return { chunks: live.arrays(), zeros: await this.#neededZeros(zeros, index), trees };
+    const explained = new Set<number>();
+    for (const segment of victims) {
+      const [is, stated] = [inRows.get(segment) ?? 0, index.usage.get(segment) ?? 0];
+      if (is === stated) explained.add(segment);
+      else this.#leaveAlone(segment, stated - is);
+    }
+    const needed = await this.#neededZeros(zeros, index);
+    return { chunks: live.arrays(), zeros: needed, trees, moment: index.moment, explained };
+  }
+
+  /** What has been written over since the rows were is not copied; what is missed here loses by its sequence. */
+  #addOverlays(block: PointerBlock, tree: number, region: number, label: number): void {
+    const { frozen, active } = this.#host.overlays;
+    frozen?.mergeVersionInto(block, tree, region, label);
+    active.mergeVersionInto(block, tree, region, label);
+  }
+
+  #leaveAlone(segment: number, unexplained: number): void {
+    this.stuck.add(segment);
+    this.#host.logger.error(
+      { segment, unexplained },
+      'a segment holds chunks that its records do not explain; it is left alone',
+    );
   }
 
   async #neededZeros(zeros: readonly Zeros[], index: PinnedIndex): Promise<Zeros[]> {
@@ -243,9 +294,9 @@ export class Compactor {
     return true;
   }
 
-  /** Copies what lives, and has the log state it. */
+  /** Copies what lives. */
   async #move({ chunks, zeros }: Live, order: MoveOrder): Promise<Moved> {
-    const { numbers, ledger, supply } = this.#host;
+    const { numbers } = this.#host;
     const { segmentBytes, epoch } = numbers.superblock;
     const none = { segments: [], toSegments: new Uint32Array(), toOffsets: new Uint32Array() };
     const count = chunks.labels.length;
@@ -257,12 +308,16 @@ export class Compactor {
     const appends = Array.from({ length: numbersMax }, () => numbers.take('appends'));
     const ages = Float64Array.from(chunks.segments, (segment) => this.table.get(segment)!.age);
     try {
-      const request = { chunks, ages, zeros, order, segmentBytes, epoch, segments, appends };
-      const moved = await this.#mover.move(request);
-      for (const { segment } of moved.segments) ledger.segments.add(segment);
-      await this.#host.announce();
-      for (const { bytes } of moved.segments) supply.added(bytes);
-      return moved;
+      return await this.#mover.move({
+        chunks,
+        ages,
+        zeros,
+        order,
+        segmentBytes,
+        epoch,
+        segments,
+        appends,
+      });
     } catch (error) {
       await this.#abandon(segments);
       throw error;
@@ -271,74 +326,52 @@ export class Compactor {
 
   /** Nothing refers to these: what cannot be removed now is removed when the store is opened. */
   async #abandon(segments: readonly number[]): Promise<void> {
-    const { ledger, storage, logger } = this.#host;
+    const { storage, logger } = this.#host;
     for (const segment of segments) {
-      ledger.segments.delete(segment);
       await storage.remove(segmentPath(segment)).catch((error: unknown) => {
         logger.warn({ err: error, segment }, 'what an interrupted compaction left could not be removed');
       });
     }
   }
 
-  async #relocate({ chunks, trees }: Live, { toSegments, toOffsets }: Moved): Promise<void> {
-    const { labels, chunks: numbers, segments, offsets } = chunks;
-    let moves = new Map<number, Map<number, Move[]>>();
-    let size = 0;
-    for (let i = 0; i < labels.length; i++) {
-      const label = labels[i]!;
-      const region = Math.floor(numbers[i]! / REGION_CHUNKS);
-      const isNew = addMove(moves, trees.get(label)!, region, {
-        label,
-        index: numbers[i]! % REGION_CHUNKS,
-        segment: segments[i]!,
-        offset: offsets[i]!,
-        toSegment: toSegments[i]!,
-        toOffset: toOffsets[i]!,
-      });
-      size += 1;
-      if (size < BATCH_MOVES || !isNew) continue;
-      await this.#host.relocate(moves);
-      moves = new Map();
-      size = 0;
+  /** Has what was copied take the place of the victims. */
+  async #replace(live: Live, moved: Moved): Promise<void> {
+    const host = this.#host;
+    const moves = moved.segments.map(({ segment }) => segment);
+    try {
+      await host.replace({ victims: live.explained, moves }, movesOf(live, moved), live.moment);
+    } catch (error) {
+      // A catalog whose write failed may be read again when the store is opened; one that was refused never is.
+      if (hasCode(error, 'NO_SPACE')) await this.#abandon(moves);
+      throw error;
     }
-    if (size > 0) await this.#host.relocate(moves);
+    for (const { segment, bytes } of moved.segments) {
+      host.supply.added(bytes);
+      this.#settling.set(segment, host.freezes);
+    }
+    for (const segment of live.explained) this.#emptied.add(segment);
   }
 
-  #retire(victims: ReadonlySet<number>, { chunks }: Live, moved: Moved): RoundResult {
-    const { index, ledger, logger } = this.#host;
-    let freedBytes = 0;
-    let retired = 0;
-    for (const segment of victims) {
-      const left = index.usage.of(segment);
-      if (left > 0) {
-        this.stuck.add(segment);
-        logger.error(
-          { segment, left },
-          'a segment holds chunks that its records do not explain; it is left alone',
-        );
-        continue;
-      }
-      ledger.retire(segment);
-      freedBytes += this.table.get(segment)!.bytes;
-      retired += 1;
-    }
+  #resultOf({ chunks, explained }: Live, { segments }: Moved): RoundResult {
+    const bytesOf = (segment: number): number => this.table.get(segment)!.bytes;
     return {
-      victims: retired,
+      victims: explained.size,
       movedBytes: chunks.labels.length * CHUNK_BYTES,
-      writtenBytes: moved.segments.reduce((sum, { bytes }) => sum + bytes, 0),
-      freedBytes,
+      writtenBytes: segments.reduce((sum, { bytes }) => sum + bytes, 0),
+      freedBytes: [...explained].reduce((sum, segment) => sum + bytesOf(segment), 0),
     };
   }
 
-  /** Removes the files of retired segments that a checkpoint states as such; answers the bytes. @throws IO */
+  /** Removes the files of retired segments that nothing leads to; answers the bytes. @throws IO */
   async removeRetired(): Promise<number> {
     const { numbers, ledger, files, storage, supply, logger } = this.#host;
     let bytes = 0;
     await this.#host.exclusively(async (index) => {
-      const gone = [...this.#host.statedRetired].filter(
-        (segment) => ledger.retired.has(segment) && index.usage.of(segment) === 0,
+      if (index.checkpoint.segment === 0) return;
+      const gone = [...ledger.retired].filter(
+        (segment) => this.#emptied.has(segment) || index.usage.of(segment) === 0,
       );
-      if (gone.length === 0 || index.checkpoint.segment === 0) return;
+      if (gone.length === 0) return;
       await this.refresh();
       const { segment, offset, append } = index.checkpoint;
       await numbers.moveBase({ segment, offset, append });
@@ -346,13 +379,17 @@ export class Compactor {
       for (const each of gone) {
         await storage.remove(segmentPath(each));
         files.forget(each);
+      }
+      // Behind this no catalog names them any more: they must not come back.
+      await storage.syncDirectory('log');
+      for (const each of gone) {
         ledger.retired.delete(each);
+        this.#emptied.delete(each);
         const length = this.table.get(each)?.bytes ?? numbers.superblock.segmentBytes;
         supply.removed(length);
         bytes += length;
         this.table.forget(each);
       }
-      await storage.syncDirectory('log');
       logger.debug({ segments: gone.length, bytes, base: append }, 'emptied segments removed');
     });
     return bytes;
@@ -363,15 +400,21 @@ export class Compactor {
   }
 }
 
-/** Answers true if the region is the first of the batch that the move is in. */
-function addMove(moves: Map<number, Map<number, Move[]>>, tree: number, region: number, move: Move): boolean {
-  let regions = moves.get(tree);
-  if (regions === undefined) {
-    regions = new Map();
-    moves.set(tree, regions);
+function movesOf({ chunks, trees }: Live, { toSegments, toOffsets }: Moved): MovesByRegion {
+  const { labels, chunks: numbers, sequences, segments, offsets, checksums } = chunks;
+  const moves = new MoveTable();
+  for (let i = 0; i < labels.length; i++) {
+    const label = labels[i]!;
+    moves.add(trees.get(label)!, Math.floor(numbers[i]! / REGION_CHUNKS), {
+      label,
+      index: numbers[i]! % REGION_CHUNKS,
+      segment: segments[i]!,
+      offset: offsets[i]!,
+      toSegment: toSegments[i]!,
+      toOffset: toOffsets[i]!,
+      checksum: checksums[i]!,
+      sequence: sequences[i]!,
+    });
   }
-  const there = regions.get(region);
-  if (there === undefined) regions.set(region, [move]);
-  else there.push(move);
-  return there === undefined;
+  return moves.trees;
 }

@@ -29,8 +29,8 @@ const LIMIT: Bound = { share: 1.42, segments: 6 };
  * sooner: the less room there is, the less a round can copy at once, and the fuller its victims are.
  */
 const FREE_SEGMENTS_LOW = 8;
-const FREE_SEGMENTS_LOW_MAX = 32;
-const FREE_SHARE_LOW = 1 / 24;
+const FREE_SEGMENTS_LOW_MAX = 16;
+const FREE_SHARE_LOW = 1 / 64;
 const FREE_SEGMENTS_MIN = 4;
 
 /** Segments that data need to begin one more: it, and those that they leave (log/append.ts). */
@@ -52,7 +52,7 @@ function lowBytes({ usedBytes, freeBytes, segmentBytes }: LogRoom): number {
 
 /** Segments that a round leaves: for what writers fill meanwhile, and for the log that says what it did. */
 const ROUND_SEGMENTS_LEFT = 5;
-const ROUND_SEGMENTS_MAX = 8;
+const ROUND_SEGMENTS_MAX = 4;
 const ROUND_BYTES_MAX = 256 * 2 ** 20;
 
 export type Urgency = 'none' | 'idle' | 'busy' | 'full';

@@ -2,7 +2,8 @@
  * Which segments are worth emptying. Pure.
  *
  * Cost-benefit: what is freed, times how long it is likely to stay so, by what it costs to read the segment and write again
- * what lives in it: (1 - u) * age / (1 + u) (LFS, Rosenblum and Ousterhout 1991). Age may be counted in anything.
+ * what lives in it: (1 - u) * age / (1 + u) (LFS, Rosenblum and Ousterhout 1991). Age may be counted in anything; here its
+ * root counts: with loads between uniform and 90/10 less is copied than with the age itself, or without it.
  */
 
 import { CHUNK_BYTES } from '../base/units.ts';
@@ -32,7 +33,7 @@ export function chooseVictims(candidates: readonly SegmentUse[], wanted: Victims
   for (const use of candidates) {
     const utilisation = Math.min(1, movedBytes(use.liveChunks) / use.bytes);
     if (1 - utilisation < wanted.deadShareMin) continue;
-    const age = Math.max(1, wanted.now - use.age);
+    const age = Math.sqrt(Math.max(1, wanted.now - use.age));
     scored.push({ use, score: ((1 - utilisation) * age) / (1 + utilisation) });
   }
   scored.sort((a, b) => b.score - a.score || a.use.segment - b.use.segment);

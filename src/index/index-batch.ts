@@ -76,12 +76,6 @@ export class IndexBatch {
     if (segment !== HOLE) this.usage.set(segment, (this.usage.get(segment) ?? 0) - 1);
   }
 
-  /** A live chunk is in another segment now. */
-  moved(from: number, to: number): void {
-    this.dropped(from);
-    this.usage.set(to, (this.usage.get(to) ?? 0) + 1);
-  }
-
   /** Writes everything; what was read before is outdated from then on. @throws errors of LevelDB */
   async write(uuid: Buffer, position: CommitPosition): Promise<CheckpointRow> {
     const windowsDigest = await this.extents.finish(this.sink);

@@ -10,6 +10,7 @@
 
 import { CHUNK_BYTES } from '../base/units.ts';
 import { ChangeTable } from './change-table.ts';
+import type { MovesByRegion } from './move.ts';
 import { HOLE, type PointerBlock, REGION_CHUNKS } from './pointers.ts';
 import { ZeroedRegions } from './zeroed-regions.ts';
 
@@ -64,6 +65,20 @@ export class Overlay {
       done += some;
     }
     this.pointerCount += count;
+  }
+
+  /** Leads to where chunks have been moved, unless something newer is there: sequences are those of the writes. */
+  putMoves(moves: MovesByRegion): void {
+    const checksums = new Uint32Array(1);
+    for (const [tree, regions] of moves) {
+      for (const [region, there] of regions) {
+        for (const { label, index, toSegment, toOffset, checksum, sequence } of there) {
+          checksums[0] = checksum;
+          const chunk = region * REGION_CHUNKS + index;
+          this.putChunks(tree, label, chunk, 1, toSegment, toOffset, checksums, sequence);
+        }
+      }
+    }
   }
 
   putZeros(tree: number, label: number, first: number, count: number, sequence: number): void {

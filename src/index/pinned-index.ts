@@ -20,9 +20,21 @@ export class PinnedIndex implements ExtentSource {
   readonly #directory: Directory;
   readonly #extents: ExtentTable;
   readonly #release: () => Promise<void>;
+  /** See PointerIndex.moment. */
+  readonly moment: symbol;
+  /** Live chunks by segment. */
+  readonly usage: ReadonlyMap<number, number>;
 
   /** Requires: no batch is being written, and none begins before this returns. */
-  constructor(database: IndexDatabase, directory: Directory, extents: ExtentTable) {
+  constructor(
+    database: IndexDatabase,
+    directory: Directory,
+    extents: ExtentTable,
+    moment: symbol,
+    usage: ReadonlyMap<number, number>,
+  ) {
+    this.moment = moment;
+    this.usage = usage;
     const snapshot = database.snapshot();
     const source: RowSource = {
       get: (key) => database.get(key, { snapshot }),

@@ -16,6 +16,7 @@ import { ExtentTable } from './extent-table.ts';
 import type { ExtentRow } from './extents.ts';
 import type { Destinies } from './heirs.ts';
 import { type CommitPosition, IndexBatch } from './index-batch.ts';
+import { isOf, type MovesByRegion, MoveTable } from './move.ts';
 import { Overlay } from './overlay.ts';
 import { Page, type PageTable } from './pages.ts';
 import { PinnedIndex } from './pinned-index.ts';
@@ -23,7 +24,6 @@ import { PointerBlock } from './pointers.ts';
 import { mergeRegion, type RegionRows } from './region-merge.ts';
 import { type Lineage, mergeRows, readBlocks } from './region-read.ts';
 import { pruneRegion } from './region-prune.ts';
-import { type MovesByRegion, relocateRegion } from './region-relocate.ts';
 import {
   CHECKPOINT_KEY,
   type CheckpointRow,
@@ -65,8 +65,8 @@ export class PointerIndex {
   #commits = 0;
   /** Batches written. */
   #batches = 0;
-  /** Batches that said where chunks have been moved. */
-  #relocations = 0;
+  /** Another one with each batch, and in each index. */
+  #moment = Symbol('moment');
 
   private constructor(
     database: IndexDatabase,
@@ -171,11 +171,9 @@ export class PointerIndex {
   async #overRows<T, R>(read: () => Promise<T>, complete: (found: T, overlays: Overlay[]) => R): Promise<R> {
     for (;;) {
       const commits = this.#commits;
-      const relocations = this.#relocations;
       const before = [this.#overlays.frozen, this.#overlays.active];
       const found = await this.#undisturbed(read);
-      // Addresses that were read before a relocation may lead to a segment that is gone before they are used.
-      if (this.#commits > commits + 1 || this.#relocations > relocations) continue;
+      if (this.#commits > commits + 1) continue;
       const overlays = new Set([...before, this.#overlays.frozen, this.#overlays.active]);
       return complete(
         found,
@@ -201,7 +199,12 @@ export class PointerIndex {
   /** The index as it is between two batches. Close what this answers. */
   async pin(): Promise<PinnedIndex> {
     while (this.#writing !== undefined) await this.#writing.catch(() => undefined);
-    return new PinnedIndex(this.#database, this.directory, this.extents);
+    return new PinnedIndex(this.#database, this.directory, this.extents, this.#moment, this.usage.copy());
+  }
+
+  /** What rows say is what they said at a moment, for as long as it is the same. */
+  get moment(): symbol {
+    return this.#moment;
   }
 
   extentWindows(label: number): number[] {
@@ -294,25 +297,21 @@ export class PointerIndex {
   }
 
   /**
-   * Leads pointers of some regions to where compaction has moved their chunks: those that still lead to where it found
-   * them. Sequences stay. Requires: the moves are on the disk, and the log states them. @throws IO
+   * Those moves whose chunks rows still have. Requires: the chunks were in rows when they were moved, and no batch is under
+   * way. @throws INDEX_DAMAGED
    */
-  relocate(moves: MovesByRegion): Promise<void> {
-    return this.#write(this.#checkpoint, async (batch) => {
-      let done = 0;
-      for (const [tree, regions] of moves) {
-        for (const [region, there] of regions) {
-          if (done++ % REGIONS_AT_ONCE === 0) await othersFirst();
-          const rows = await batch.directory.rows(tree, region);
-          const labels = [...new Set(there.map(({ label }) => label))];
-          const blocks = await readBlocks(this.#database, tree, region, rows, labels);
-          const left = relocateRegion({ tree, region, rows, labels, blocks }, there, batch);
-          if (left !== rows) await batch.directory.set(tree, region, rows.length, left);
-        }
+  async stillThere(moves: MovesByRegion): Promise<MovesByRegion> {
+    const still = new MoveTable();
+    for (const [tree, regions] of moves) {
+      for (const [region, there] of regions) {
+        const rows = await this.directory.rows(tree, region);
+        const labels = [...new Set(there.map(({ label }) => label))];
+        const blocks = await readBlocks(this.#database, tree, region, rows, labels);
+        for (const move of there)
+          if (isOf(blocks[labels.indexOf(move.label)]!, move)) still.add(tree, region, move);
       }
-    }).then(() => {
-      this.#relocations += 1;
-    });
+    }
+    return still.trees;
   }
 
   /** Puts a batch together and writes it; one at a time. */
@@ -323,6 +322,7 @@ export class PointerIndex {
       await fill(batch);
       this.#checkpoint = await batch.write(this.#checkpoint.uuid, position);
       this.#batches += 1;
+      this.#moment = Symbol('moment');
     };
     this.#writing = write().finally(() => {
       this.#writing = undefined;

@@ -36,6 +36,11 @@ export class UsageTable {
     return this.#segments.get(segment)?.liveChunks ?? 0;
   }
 
+  /** Live chunks by segment, as of now. */
+  copy(): Map<number, number> {
+    return new Map(this.entries());
+  }
+
   entries(): [number, number][] {
     return [...this.#segments].map(([segment, usage]) => [segment, usage.liveChunks]);
   }

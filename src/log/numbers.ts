@@ -91,6 +91,7 @@ export class Numbers {
   /** A rebuild begins at `base` from now on, on the disk: what is not needed for that may be removed. @throws IO */
   async moveBase(base: LogBase): Promise<void> {
     await this.#writing.run(async () => {
+      if (this.superblock.base?.append === base.append) return;
       const next = { ...this.superblock, base };
       await writeSuperblock(this.#storage, next);
       Object.assign(this.superblock, next);

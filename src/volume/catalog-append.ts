@@ -7,7 +7,7 @@ import { othersFirst } from '../index/directory.ts';
 import { Append, AppendPromise } from '../log/append.ts';
 import type { ChunkLog } from '../log/chunk-log.ts';
 import { CATALOG_FIRST, CATALOG_LAST } from '../log/entries.ts';
-import type { SegmentLedger } from '../log/segment-ledger.ts';
+import type { Replacement, SegmentLedger } from '../log/segment-ledger.ts';
 import type { Catalog } from './catalog.ts';
 import { encodeCatalog } from './catalog-parts.ts';
 
@@ -19,8 +19,6 @@ export interface AppendedCatalog {
   readonly segment: number;
   readonly offset: number;
   readonly append: number;
-  /** The segments that it states as retired. */
-  readonly retired: ReadonlySet<number>;
 }
 
 export class CatalogAppender {
@@ -47,11 +45,19 @@ export class CatalogAppender {
    * @throws NO_SPACE, IO, POISONED, CLOSED
    */
   append(first?: (append: Append) => void): Promise<AppendedCatalog> {
+    return this.#append(() => this.#ledger, first);
+  }
+
+  /** Appends the catalog as it is once the replacement has been made. @throws NO_SPACE, IO, POISONED, CLOSED */
+  async announce(replacement: Replacement): Promise<void> {
+    await this.#append(() => this.#ledger.replaced(replacement));
+  }
+
+  #append(ledgerOf: () => SegmentLedger, first?: (append: Append) => void): Promise<AppendedCatalog> {
     return this.#betweenChanges(async () => {
       const texts: string[] = [];
       this.#catalog.forgetMerged(this.#ledger.lowest);
-      const retired = new Set(this.#ledger.retired);
-      for (const text of encodeCatalog(this.#catalog, this.#ledger)) {
+      for (const text of encodeCatalog(this.#catalog, ledgerOf())) {
         if (texts.push(text) % PARTS_AT_ONCE === 0) await othersFirst();
       }
       const owners = texts.map((_, i) => new AppendPromise(i === 0 ? first : undefined));
@@ -60,7 +66,7 @@ export class CatalogAppender {
         this.#log.submit(Append.catalog(owners[i]!, text, flags));
       });
       const [head] = await Promise.all(owners.map((owner) => owner.promise));
-      return { segment: head!.segment, offset: head!.offset, append: head!.record, retired };
+      return { segment: head!.segment, offset: head!.offset, append: head!.record };
     });
   }
 }

@@ -7,6 +7,7 @@
 
 import { StoreError } from '../base/errors.ts';
 import type { SegmentNumber, Sequence, VersionLabel } from '../base/units.ts';
+import { CATALOG_FIRST, CATALOG_LAST, type TextEntry } from '../log/entries.ts';
 import { inRanges, SegmentLedger, type SegmentRange } from '../log/segment-ledger.ts';
 import { Catalog, type Hold, parseJson, type Snapshot, type Volume } from './catalog.ts';
 
@@ -56,6 +57,21 @@ export interface StatedSegments {
 
 /** Length of a part at which the next one is begun: well under the longest text of an entry, and made in a moment. */
 const PART_CHARACTERS = 32 << 10;
+
+/** Puts the parts of a catalog together as they come. */
+export class CatalogParts {
+  #texts: string[] = [];
+
+  /** The texts of a catalog that is whole with this part; undefined if more have to come. */
+  take({ flags, text }: TextEntry): string[] | undefined {
+    if ((flags & CATALOG_FIRST) !== 0) this.#texts = []; // what is there is of one that a full log did not take whole
+    this.#texts.push(text);
+    if ((flags & CATALOG_LAST) === 0) return undefined;
+    const texts = this.#texts;
+    this.#texts = [];
+    return texts;
+  }
+}
 
 /** The texts of a catalog that does not change meanwhile; what it says about segments comes first. */
 export function* encodeCatalog(catalog: Catalog, ledger: SegmentLedger): Generator<string> {

@@ -18,10 +18,12 @@ import {
   damage,
   note,
   noteDeletes,
+  noteNoCheckpoint,
   temporaryScratch,
 } from './check.ts';
 import { INDEX_PATH, type OpenDatabase } from './index-builder.ts';
 import { isTemporary, ofIndex } from './index-errors.ts';
+import { followMoves } from './moves-replay.ts';
 import { Replay } from './replay.ts';
 import type { Finding } from './summary.ts';
 
@@ -98,6 +100,7 @@ export async function* checkClosedStore(
       await index.close();
       index = undefined;
     }
+    if (index?.checkpoint.segment === 0) yield noteNoCheckpoint();
     const from = index?.checkpoint;
     const replay = new Replay(overlays, undefined);
     const checked =
@@ -109,6 +112,9 @@ export async function* checkClosedStore(
             durable: from.append,
             follow: (record: ScannedRecord, entries: readonly Entry[]) =>
               follow(replay, record, entries, from.append),
+            followed: async () => {
+              await followMoves(environment, replay, index!, overlays.active);
+            },
           };
     yield* checkStore(environment, base, checked);
     yield* noteDeletes(replay.catalog);

@@ -30,18 +30,25 @@ import { ENTRY_CATALOG, ENTRY_CHUNKS, type Entry } from '../log/entries.ts';
 import { entriesOf, recordEnd, type ScannedRecord, ScannerCursor, SegmentScanner } from '../log/scan.ts';
 import { decodeSuperblock, type LogBase, SLOT_BYTES, SUPERBLOCK_PATH } from '../log/superblock.ts';
 import type { Catalog } from './catalog.ts';
+import type { StatedSegments } from './catalog-parts.ts';
 import { IndexBuilder, type IndexEnvironment } from './index-builder.ts';
 import type { Finding } from './summary.ts';
 import { WholeLog } from './whole-log.ts';
 
-/** The index under check, and the record up to whose catalog it reflects the log; undefined: all of it. */
+/** The index under check, and the record up to whose catalog it reflects the log. */
 export interface CheckedIndex {
-  view: IndexView;
+  /** undefined: it does not say how far it goes, and there is nothing to compare with the log up to `until`. */
+  view: IndexView | undefined;
+  /** The record that the check ends with; undefined: it goes on to the end of the log. */
   until: number | undefined;
   /** Records up to this append number are known to be synced; default: those up to `until`. */
   durable?: number | undefined;
+  /** The segments of a store that is open. */
+  present?: StatedSegments | undefined;
   /** Called with every entry, in order: what stands behind the index's checkpoint is replayed by the caller. */
   follow(record: ScannedRecord, entries: readonly Entry[]): void;
+  /** Called once it has had all of them. @throws INDEX_DAMAGED */
+  readonly followed?: (() => Promise<void>) | undefined;
 }
 
 /** A place beside the store for an index that is only compared with. */
@@ -72,6 +79,11 @@ export function* noteDeletes(catalog: Catalog | undefined): Generator<Finding> {
   const count = catalog?.pending.size ?? 0;
   if (count > 0)
     yield note('UNFINISHED_DELETE', `the space of ${count} deleted versions has still to be given back`);
+}
+
+/** An index that was made anew holds any part of the log until its first checkpoint, for which a full store has no room. */
+export function noteNoCheckpoint(): Finding {
+  return note('NO_CHECKPOINT', 'the index has no checkpoint yet, and is not compared with the log');
 }
 
 export function note(code: string, message: string): Finding {
@@ -105,9 +117,7 @@ export async function* checkStore(
 ): AsyncGenerator<Finding> {
   const overlays = { active: new Overlay(), frozen: undefined };
   const durable = checked?.durable ?? checked?.until ?? base?.append ?? 0;
-  // Where the index says that something lives, moves count, whether or not the base's catalog knows them.
-  const moves = [...(checked?.view.index.usage.entries() ?? [])].map(([segment]) => segment);
-  const whole = await WholeLog.open(environment, base, durable, moves);
+  const whole = await WholeLog.open(environment, base, durable, checked?.present);
   const scratch = environment.makeScratch();
   const builder = await IndexBuilder.begin({ ...environment, storage: scratch.storage }, overlays, whole);
   try {
@@ -141,7 +151,8 @@ export async function* checkStore(
       yield note('LEFTOVER_SEGMENT', `segment ${segment} is not part of the log`);
     yield* checkFooters(environment, await endsOf(environment, whole));
     await builder.commit(start);
-    if (checked !== undefined) yield* compare(environment, checked.view, builder, overlays);
+    if (checked?.view !== undefined)
+      yield* compare(environment, checked.view, checked.followed, builder, overlays);
   } finally {
     await builder.abandon();
     scratch.remove();
@@ -245,6 +256,7 @@ async function endsOf(environment: IndexEnvironment, whole: WholeLog): Promise<M
 async function* compare(
   environment: IndexEnvironment,
   view: IndexView,
+  followed: CheckedIndex['followed'],
   builder: IndexBuilder,
   scratchOverlays: { active: Overlay },
 ): AsyncGenerator<Finding> {
@@ -263,6 +275,7 @@ async function* compare(
     await extents.add(tree, region, blocks);
   };
   try {
+    await ofView(followed?.() ?? Promise.resolve());
     for (const tree of treesOf(view, made)) {
       let region = await next(tree, 0);
       while (region >= 0) {

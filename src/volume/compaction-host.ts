@@ -3,10 +3,11 @@
 import { AssertionError } from '../base/errors.ts';
 import type { Mutex } from '../base/mutex.ts';
 import type { CompactionHost } from '../compaction/compactor.ts';
+import type { MovesByRegion } from '../index/move.ts';
 import type { PinnedIndex } from '../index/pinned-index.ts';
-import type { PointerIndex } from '../index/pointer-index.ts';
-import type { MovesByRegion } from '../index/region-relocate.ts';
+import type { Overlays, PointerIndex } from '../index/pointer-index.ts';
 import type { VersionNode } from '../index/version-tree.ts';
+import type { Replacement } from '../log/segment-ledger.ts';
 import type { CatalogAppender } from './catalog-append.ts';
 import type { IndexEnvironment } from './index-builder.ts';
 import type { IndexKeeper } from './index-keeper.ts';
@@ -80,18 +81,26 @@ export class StoreCompactionHost implements CompactionHost {
     throw new AssertionError('a reading answers once');
   }
 
-  async announce(): Promise<void> {
-    await this.#parts.appender.append();
-    await this.#parts.recovered.log.flush();
+  async replace(replacement: Replacement, moves: MovesByRegion, moment: symbol): Promise<void> {
+    const { keeper, appender, recovered, onRelocated } = this.#parts;
+    const led = await keeper.relocate(moves, moment, async () => {
+      await appender.announce(replacement);
+      await recovered.log.flush();
+      recovered.ledger.replace(replacement);
+    });
+    onRelocated(led);
   }
 
-  async relocate(moves: MovesByRegion): Promise<void> {
-    await this.#parts.keeper.relocate(moves);
-    this.#parts.onRelocated(moves);
+  get overlays(): Overlays {
+    return this.#parts.keeper.overlays;
   }
 
-  get statedRetired(): ReadonlySet<number> {
-    return this.#parts.keeper.statedRetired;
+  get freezes(): number {
+    return this.#parts.keeper.freezes;
+  }
+
+  get committed(): number {
+    return this.#parts.keeper.committed;
   }
 
   exclusively(work: (index: PointerIndex) => Promise<void>): Promise<void> {

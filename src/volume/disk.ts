@@ -17,7 +17,7 @@ import type { Page, PageTable } from '../index/pages.ts';
 import { fillHoles } from '../index/overlay.ts';
 import type { Lineage } from '../index/pointer-index.ts';
 import { HOLE, REGION_CHUNKS } from '../index/pointers.ts';
-import { follow, type Move } from '../index/region-relocate.ts';
+import { follow, type Move } from '../index/move.ts';
 import { Append, AppendPromise } from '../log/append.ts';
 import type { ChunkLog } from '../log/chunk-log.ts';
 import type { SegmentFiles } from '../log/segment-files.ts';

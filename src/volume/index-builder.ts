@@ -15,6 +15,7 @@ import { VersionView } from '../index/version-tree.ts';
 import { entriesOf } from '../log/scan.ts';
 import type { LogBase } from '../log/superblock.ts';
 import type { Catalog } from './catalog.ts';
+import type { StatedSegments } from './catalog-parts.ts';
 import { OVERLAY_BYTES_MAX } from './checkpoint-policy.ts';
 import { isTemporary, ofIndex } from './index-errors.ts';
 import { type RebuildObserver, RebuildProgress } from './rebuild-progress.ts';
@@ -160,18 +161,18 @@ export function viewOf(catalog: Catalog): VersionView {
 
 /**
  * Makes the index anew from the log up to the record `until`, deletes finished, in the place of the old one, which is
- * closed; it states `checkpoint`. `segments`: those of the log, of moves among them, that the base may not know.
+ * closed; it states `checkpoint`. `present`: the segments of the log.
  * @throws CORRUPTION if part of the log cannot be reached, IO, NO_SPACE
  */
 export async function makeAnew(
   environment: IndexEnvironment,
   base: LogBase | undefined,
-  segments: Iterable<number>,
+  present: StatedSegments,
   until: number,
   checkpoint: CommitPosition,
 ): Promise<void> {
   const overlays: Overlays = { active: new Overlay(), frozen: undefined };
-  const whole = await WholeLog.open(environment, base, until, segments);
+  const whole = await WholeLog.open(environment, base, until, present);
   const builder = await IndexBuilder.begin(environment, overlays, whole);
   const progress = new RebuildProgress(whole, environment.clock, environment.logger);
   try {

@@ -12,13 +12,14 @@
  */
 
 import { fromSystemError, hasCode, StoreError } from '../base/errors.ts';
+import { CHUNK_BYTES } from '../base/units.ts';
 import type { ExtentRow } from '../index/extents.ts';
 import type { Destinies } from '../index/heirs.ts';
 import type { Page, PageTable } from '../index/pages.ts';
 import type { PinnedIndex } from '../index/pinned-index.ts';
 import type { CommitPosition, Lineage, Overlays, PointerIndex } from '../index/pointer-index.ts';
 import type { ExtentSource, PruneBatch } from '../index/prune-batches.ts';
-import type { MovesByRegion } from '../index/region-relocate.ts';
+import type { MovesByRegion } from '../index/move.ts';
 import type { VersionView } from '../index/version-tree.ts';
 import type { ChunkLog } from '../log/chunk-log.ts';
 import type { Numbers } from '../log/numbers.ts';
@@ -26,17 +27,16 @@ import type { SegmentLedger } from '../log/segment-ledger.ts';
 import type { Catalog } from './catalog.ts';
 import type { CatalogAppender } from './catalog-append.ts';
 import { hasRoom, isCheckpointDue } from './checkpoint-policy.ts';
-import { type IndexEnvironment, makeAnew, openIndex, viewOf } from './index-builder.ts';
+import { type IndexEnvironment, viewOf } from './index-builder.ts';
 import { isDamage, isOfDatabase, isTemporary, ofIndex, toReader } from './index-errors.ts';
+import { makeAgain, openAgain } from './index-repair.ts';
 import type { Recovered } from './recovery.ts';
 
 /** Room that LevelDB gets for a commit: the changes, once in its log and once in a table, and what it compacts with them. */
 const COMMIT_ROOM_BYTES = 32 << 20;
-/** How often an index is made anew that is in doubt again as soon as it is there. */
-const REBUILDS_MAX = 3;
 const RETRY_MS = 1000; // nothing that failed is tried again before
-/** Live chunks in a segment below which its memory is of more use elsewhere. */
-const LIVE_CHUNKS_CACHED = 512;
+/** Share of a segment that has to live for its memory to be of more use there than elsewhere. */
+const LIVE_SHARE_CACHED = 1 / 16;
 /** Changes that are worth a checkpoint when the store is closed: a few hundred milliseconds. */
 const CLOSING_POINTERS_MAX = 200_000;
 
@@ -50,6 +50,16 @@ export interface KeeperParts {
   readonly onEmptied: (segments: readonly number[]) => void;
 }
 
+/** The version tree when an overlay froze, and the last change in it. */
+interface Frozen {
+  /** The record in whose step it froze. */
+  readonly append: number;
+  readonly view: VersionView;
+  readonly sequence: number;
+  /** How often versions had been spliced out. */
+  readonly splices: number;
+}
+
 export class IndexKeeper implements ExtentSource {
   readonly overlays: Overlays;
   readonly #environment: IndexEnvironment;
@@ -61,6 +71,8 @@ export class IndexKeeper implements ExtentSource {
   readonly #onEmptied: (segments: readonly number[]) => void;
   readonly #appender: CatalogAppender;
   #index: PointerIndex;
+  /** What froze with the overlay that is being committed; its position is not known before its catalog is in the log. */
+  #frozen: Frozen;
   #frozenAt: CommitPosition | undefined;
   #checkpointing: Promise<void> | undefined;
   #repairing: Promise<void> | undefined;
@@ -72,15 +84,9 @@ export class IndexKeeper implements ExtentSource {
   /** Records up to this append number are in the index; what is behind them is in the overlays, and may be in both. */
   #indexedAppend: number;
   #hasCommitted = false;
-  /** The record in whose step the frozen overlay froze, and the version tree then. */
-  #frozenAppend = 0;
-  #frozenView: VersionView;
-  /** The last change of the catalog that was frozen with it, and how often versions had been spliced out. */
-  #frozenSequence: number;
-  #frozenSplices = 0;
-  /** Segments that the catalog of the checkpoint under way states as retired, and that of the last one. */
-  #frozenRetired: ReadonlySet<number> = new Set();
-  #statedRetired: ReadonlySet<number>;
+  /** How often an overlay froze, and up to which of them all is in rows. */
+  #freezes = 0;
+  #committed = 0;
   /** Log bytes at the last checkpoint. */
   #appendedBytesAt = 0;
   /** The last change of the catalog that a checkpoint has, and the splices. */
@@ -92,10 +98,8 @@ export class IndexKeeper implements ExtentSource {
     [this.#onChanges, this.#onEmptied] = [onChanges, onEmptied];
     this.#appender = appender;
     [this.#numbers, this.#ledger] = [numbers, ledger];
-    this.#statedRetired = new Set(ledger.retired);
     this.#catalogSequenceAt = catalogSequence;
-    this.#frozenSequence = catalogSequence;
-    this.#frozenView = viewOf(catalog);
+    this.#frozen = { append: 0, view: viewOf(catalog), sequence: catalogSequence, splices: 0 };
     this.#environment = environment;
     this.#index = index;
     this.overlays = overlays;
@@ -110,13 +114,13 @@ export class IndexKeeper implements ExtentSource {
   }
 
   /**
-   * The record that rows go up to: that of the checkpoint, or a later one, where a checkpoint was written whose catalog
-   * did not get into a full log whole.
+   * The record that rows go up to: that of the checkpoint, or a later one, whose catalog did not get into a full log
+   * whole. None of an index that was made anew, before its first: rows have any part of the log, overlays the rest.
    */
-  get indexedAppend(): number {
+  get indexedAppend(): number | undefined {
     const { segment, append } = this.#index.checkpoint;
     // A commit that was reported as failed may have been made.
-    return segment === 0 && !this.#hasCommitted ? append : Math.max(this.#indexedAppend, append);
+    return segment === 0 && !this.#hasCommitted ? undefined : Math.max(this.#indexedAppend, append);
   }
 
   /** Resolves a region. Waits for a repair, or starts one, where the index is in doubt. @throws IO, CORRUPTION */
@@ -267,13 +271,16 @@ export class IndexKeeper implements ExtentSource {
 
   #catalogChanged(): boolean {
     const { sequence, spliceCount } = this.#catalog;
-    if (sequence > this.#catalogSequenceAt || spliceCount > this.#splicesAt) return true;
-    return [...this.#ledger.retired].some((segment) => !this.#statedRetired.has(segment));
+    return sequence > this.#catalogSequenceAt || spliceCount > this.#splicesAt;
   }
 
-  /** Segments that the catalog of the last checkpoint states as retired. */
-  get statedRetired(): ReadonlySet<number> {
-    return this.#statedRetired;
+  /** What is put into the overlay now is in rows once `committed` is higher than this. */
+  get freezes(): number {
+    return this.#freezes;
+  }
+
+  get committed(): number {
+    return this.#committed;
   }
 
   async #checkpoint(): Promise<void> {
@@ -282,18 +289,16 @@ export class IndexKeeper implements ExtentSource {
     this.#frozenAt = undefined;
     const appended = await this.#appender.append((append) => {
       this.#index.freeze();
-      this.#frozenAppend = append.record;
-      this.#frozenView = viewOf(this.#catalog);
-      this.#frozenSequence = this.#catalog.sequence;
-      this.#frozenSplices = this.#catalog.spliceCount;
+      this.#freezes += 1;
+      const { sequence, spliceCount: splices } = this.#catalog;
+      this.#frozen = { append: append.record, view: viewOf(this.#catalog), sequence, splices };
     });
-    const { segment, offset, append, retired } = appended;
+    const { segment, offset, append } = appended;
     this.#frozenAt = { segment, offset, append, at: this.#environment.clock.now() };
-    this.#frozenRetired = retired;
     await this.#commitFrozen();
     this.#appendedBytesAt = appendedBytes;
-    this.#catalogSequenceAt = this.#frozenSequence;
-    this.#splicesAt = this.#frozenSplices;
+    this.#catalogSequenceAt = this.#frozen.sequence;
+    this.#splicesAt = this.#frozen.splices;
   }
 
   /** Commits; where that fails, once more after a repair. */
@@ -305,7 +310,7 @@ export class IndexKeeper implements ExtentSource {
       try {
         // Without a position of its own (its catalog did not get into the log whole) the one before still holds.
         await this.#requireRoom();
-        await index.commit(this.#frozenAt ?? index.checkpoint, this.#frozenView);
+        await index.commit(this.#frozenAt ?? index.checkpoint, this.#frozen.view);
         break;
       } catch (error) {
         // Nothing was asked of LevelDB then, and it is as good as it was.
@@ -315,9 +320,9 @@ export class IndexKeeper implements ExtentSource {
         if (attempt === 2) throw ofIndex(error, 'writing the index');
       }
     }
-    this.#indexedAppend = this.#frozenAppend;
+    this.#indexedAppend = this.#frozen.append;
     this.#hasCommitted = true;
-    if (this.#frozenAt !== undefined) this.#statedRetired = this.#frozenRetired;
+    this.#committed = this.#freezes;
     const ms = this.#environment.clock.now() - started;
     this.#environment.logger.debug({ generation: this.#index.checkpoint.generation, ms }, 'checkpoint');
     this.#tellEmptied();
@@ -325,7 +330,8 @@ export class IndexKeeper implements ExtentSource {
 
   #tellEmptied(): void {
     const { usage } = this.#index;
-    this.#onEmptied(usage.diminished.filter((segment) => usage.of(segment) <= LIVE_CHUNKS_CACHED));
+    const chunks = (LIVE_SHARE_CACHED * this.#numbers.superblock.segmentBytes) / CHUNK_BYTES;
+    this.#onEmptied(usage.diminished.filter((segment) => usage.of(segment) <= chunks));
   }
 
   /** LevelDB that runs out of room must be closed, and needs room to be opened again: it is spared that. */
@@ -357,55 +363,32 @@ export class IndexKeeper implements ExtentSource {
   }
 
   async #reopen(): Promise<void> {
-    const old = this.#index;
-    await old.close().catch(() => undefined);
-    const reopened = await openIndex(this.#environment, this.overlays);
-    if (reopened !== undefined && reopened.checkpoint.generation >= old.checkpoint.generation) {
-      this.#index = reopened;
-      return;
-    }
-    await reopened?.close();
-    await this.#rebuild();
+    const reopened = await openAgain(this.#environment, this.overlays, this.#index);
+    if (reopened === undefined) await this.#rebuild();
+    else this.#index = reopened;
   }
 
-  /** What damages an index may damage the new one as well, before it is opened. */
   async #rebuild(): Promise<void> {
-    await this.#index.close().catch(() => undefined);
-    const { checkpoint } = this.#index;
-    for (let attempt = 1; ; attempt++) {
-      try {
-        this.#index = await this.#makeAnew(checkpoint);
-        break;
-      } catch (error) {
-        if (!isDamage(error) || attempt === REBUILDS_MAX) throw error;
-        this.#environment.logger.warn({ err: error }, 'the index that was made anew is in doubt');
-      }
-    }
+    const { base } = this.#numbers.superblock;
+    // A commit that was reported as failed may have been made.
+    const until = Math.max(this.#indexedAppend, this.#index.checkpoint.append);
+    const log = { base, present: () => this.#ledger.copy(), until };
+    this.#index = await makeAgain(this.#environment, this.overlays, this.#index, log);
     const { generation } = this.#index.checkpoint;
     this.#environment.logger.info({ generation }, 'the index is whole again');
   }
 
   /**
-   * Makes the index anew as of its last commit; the overlays have what is behind that. Writes go on meanwhile, loads
-   * wait. Nothing is appended, so that a full or poisoned store goes on being read.
+   * Runs `work` right after a checkpoint, with no other before it ends. If the store is too full for one, `isCurrent` is
+   * false: rows may lead to what compaction has taken away.
    */
-  async #makeAnew(checkpoint: CommitPosition): Promise<PointerIndex> {
-    // A commit that was reported as failed may have been made.
-    const until = Math.max(this.#indexedAppend, checkpoint.append);
-    const { base } = this.#numbers.superblock;
-    await makeAnew(this.#environment, base, this.#ledger.segments, until, checkpoint);
-    const reopened = await openIndex(this.#environment, this.overlays);
-    if (reopened === undefined)
-      throw new StoreError('INDEX_DAMAGED', 'the index that was made anew cannot be opened');
-    return reopened;
-  }
-
-  /** Runs `work` right after a checkpoint, with no other before it ends; without one if the store is full. */
-  async holding<T>(work: (index: PointerIndex) => Promise<T>): Promise<T> {
+  async holding<T>(work: (index: PointerIndex, isCurrent: boolean) => Promise<T>): Promise<T> {
+    let isCurrent = true;
     await this.checkpoint().catch((error: unknown) => {
       if (!hasCode(error, 'NO_SPACE')) throw error;
+      isCurrent = false;
     });
-    return await this.#inTurn(work);
+    return await this.#inTurn((index) => work(index, isCurrent));
   }
 
   /** Like `holding`, for who reads rows: if they are damaged, the index is made anew first. @throws IO, CORRUPTION */
@@ -459,17 +442,30 @@ export class IndexKeeper implements ExtentSource {
     this.#tellEmptied();
   }
 
-  /** Leads pointers to where compaction has moved their chunks, in its turn. @throws IO, NO_SPACE */
-  async relocate(moves: MovesByRegion): Promise<void> {
-    await this.#inTurn(async (index) => {
-      await this.#requireRoom();
-      try {
-        await index.relocate(moves);
-      } catch (error) {
-        if (index === this.#index) this.#startRepair(error, isDamage(error));
-        throw ofIndex(error, 'leading the index to what was moved');
+  /**
+   * Leads pointers to where compaction has moved their chunks, once `announce` is done; answers those that were led. No
+   * checkpoint begins in between: its catalog would state segments of moves that its rows do not lead to. `moment`:
+   * when rows had all of them. @throws IO, CORRUPTION, and what `announce` throws: nothing has changed then
+   */
+  async relocate(
+    moves: MovesByRegion,
+    moment: symbol,
+    announce: () => Promise<void>,
+  ): Promise<MovesByRegion> {
+    const led = await this.#inTurn(async (index) => {
+      let still = moves;
+      if (index.moment !== moment) {
+        still = await index.stillThere(moves).catch((error: unknown) => {
+          if (index === this.#index) this.#startRepair(error, isDamage(error));
+          throw ofIndex(error, 'looking up what was moved');
+        });
       }
+      await announce();
+      this.overlays.active.putMoves(still);
+      return still;
     });
+    this.noteChanges();
+    return led;
   }
 
   /** Runs `work` while no batch of the index is under way. A repair may begin meanwhile: see `repaired`. */

@@ -8,7 +8,7 @@
 import type { Clock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
 import { type PageCache, PageTable } from '../index/pages.ts';
-import type { MovesByRegion } from '../index/region-relocate.ts';
+import type { MovesByRegion } from '../index/move.ts';
 import { type Catalog, fullName, type Snapshot, type Volume } from './catalog.ts';
 import type { BlockDevice } from './device.ts';
 import { Disk, type DiskEnvironment } from './disk.ts';

@@ -18,6 +18,7 @@ import { INDEX_PATH, type OpenDatabase } from './index-builder.ts';
 import { openIndexCopy } from './index-copy.ts';
 import { isOfDatabase, isTemporary, ofIndex } from './index-errors.ts';
 import { readEndOfLog } from './log-end.ts';
+import { followMoves } from './moves-replay.ts';
 import { type PlaceFound, RecordLocator } from './record-locator.ts';
 import { Replay } from './replay.ts';
 import type { LogPlace } from './whole-log.ts';
@@ -146,6 +147,9 @@ async function replayBehind(
     isFirst = false;
     replay.apply(header.segment, entriesOf(record));
   }
+  await followMoves({ storage, uuid }, replay, index, overlays.active).catch((error: unknown) => {
+    if (!hasCode(error, 'INDEX_DAMAGED')) throw error; // told where it is looked at
+  });
   return replay.catalog;
 }
 

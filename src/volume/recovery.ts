@@ -31,10 +31,12 @@ import { SegmentSupply } from '../log/segment-supply.ts';
 import { SegmentWriter } from '../log/segment-writer.ts';
 import type { LogBase, Superblock } from '../log/superblock.ts';
 import { type LogDamage, type LogEnd, LogTail } from '../log/tail.ts';
-import { Catalog } from './catalog.ts';
+import type { Catalog } from './catalog.ts';
+import { CatalogAppender } from './catalog-append.ts';
 import { IndexBuilder, type IndexEnvironment, openIndex } from './index-builder.ts';
-import { isOfDatabase, ofIndex } from './index-errors.ts';
+import { isDamage, isOfDatabase, ofIndex } from './index-errors.ts';
 import { RebuildProgress } from './rebuild-progress.ts';
+import { followMoves } from './moves-replay.ts';
 import { Replay } from './replay.ts';
 import { unstatedUpTo, WholeLog } from './whole-log.ts';
 
@@ -54,6 +56,8 @@ export interface Recovered {
   cut: number;
   /** The index was made anew, and has no checkpoint of its own yet. */
   isRebuilt: boolean;
+  /** Segments of moves that pointers lead to in the overlay, not in rows. */
+  followed: ReadonlySet<number>;
 }
 
 /** @throws CORRUPTION if part of the log is unreachable, IO, NO_SPACE */
@@ -86,6 +90,8 @@ interface Replayed {
   tail: LogTail;
   replay: Replay;
   index: PointerIndex;
+  /** Segments of moves that pointers were led to. */
+  followed: ReadonlySet<number>;
   /** The segment that replay began in; 0: before the first. */
   start: number;
   /** Records above the watermark, to be appended again. */
@@ -116,7 +122,14 @@ async function replayBehind(
     environment.logger.warn({ segment, offset }, 'the index is ahead of the log, and is made anew from it');
     return undefined;
   }
-  return { tail, start: segment, replay, index, unproven, damage: tail.damage };
+  try {
+    const followed = await followMoves(environment, replay, index, overlays.active);
+    return { tail, start: segment, replay, index, followed, unproven, damage: tail.damage };
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    environment.logger.warn({ err: error }, 'the index is damaged, and is made anew from the log');
+    return undefined;
+  }
 }
 
 /** Makes the index anew from the whole log. */
@@ -152,7 +165,15 @@ async function replayAll(
         'the index was made anew from the log',
       );
     const damage = [...whole.damage, ...tail.damage];
-    return { tail, start: base?.segment ?? 0, replay: builder.replay, index, unproven, damage };
+    return {
+      tail,
+      start: base?.segment ?? 0,
+      replay: builder.replay,
+      index,
+      followed: new Set(),
+      unproven,
+      damage,
+    };
   } catch (error) {
     await builder.abandon().catch(() => undefined); // or nobody in this process could try again
     throw ofIndex(error, 'making the index anew');
@@ -202,7 +223,7 @@ async function beginEpoch(
     logger.info({ records: unproven.length }, 'writing the unproven tail of the log again');
     supply.isRecovering = true;
     try {
-      await rewriteTail(storage, uuid, log, replay, overlays, unproven);
+      await rewriteTail(storage, uuid, log, replay, overlays, ledger, unproven);
     } catch (error) {
       await supply.close().catch(() => undefined);
       await files.close();
@@ -225,6 +246,7 @@ async function beginEpoch(
     cut: replay.sequence,
     catalogSequence: replay.catalogSequence,
     isRebuilt: index.checkpoint.segment === 0,
+    followed: state.followed,
   };
 }
 
@@ -237,14 +259,15 @@ async function sortOutFiles(
   { tail, start, replay, index }: Replayed,
   behind: ReadonlySet<number>,
 ): Promise<{ ledger: SegmentLedger; leftovers: ReadonlySet<number> }> {
-  const { stated, named } = replay;
+  const { stated, newest, catalogCount } = replay;
   const leftovers = new Set(behind);
   const ledger = new SegmentLedger();
-  if (stated !== undefined)
+  const named = new Set([...(newest?.segments ?? []), ...tail.segments]);
+  // Begun when the catalog at the checkpoint was on its way: a later one states them.
+  if (stated !== undefined && catalogCount === 1)
     for (const each of await unstatedUpTo(environment, start, stated.segments)) named.add(each);
-  for (const segment of tail.segments) named.add(segment);
   const present = new Set(tail.files);
-  const missing = [...(stated?.segments ?? [])].filter((segment) => !present.has(segment));
+  const missing = [...(newest?.segments ?? [])].filter((segment) => !present.has(segment));
   if (missing.length > 0)
     environment.logger.error(
       { missing },
@@ -253,13 +276,13 @@ async function sortOutFiles(
   let unstated = 0;
   for (const segment of tail.files) {
     const isLost = index.usage.of(segment) > 0;
-    if (stated?.retired.has(segment) && !isLost) ledger.retired.add(segment);
+    if (newest?.retired.has(segment)) ledger.retired.add(segment);
     else if (named.has(segment) && (!leftovers.has(segment) || stated?.segments.has(segment)))
       ledger.segments.add(segment);
     else if (isLost) {
       ledger.segments.add(segment);
       unstated += 1;
-    } else if (stated !== undefined || (await isOfMoves(environment, segment))) leftovers.add(segment);
+    } else if (newest !== undefined || (await isOfMoves(environment, segment))) leftovers.add(segment);
     else if (!leftovers.has(segment)) ledger.segments.add(segment);
   }
   if (unstated > 0)
@@ -330,16 +353,21 @@ async function resumeSegment(
   }
 }
 
-/** Appends entries again, with their sequences and labels. @throws IO, NO_SPACE: nothing has changed then */
+/**
+ * Appends entries again, with their sequences and labels. Catalogs among them state segments that are about to go: one that
+ * states what is there now takes their place. @throws IO, NO_SPACE: nothing has changed then
+ */
 async function rewriteTail(
   storage: Storage,
   uuid: Buffer,
   log: ChunkLog,
   replay: Replay,
   overlays: Overlays,
+  ledger: SegmentLedger,
   records: readonly ScannedRecord[],
 ): Promise<void> {
   let failure: StoreError | undefined;
+  let hasCatalog = false;
   const moved: AppendOwner = {
     appended(append, error): void {
       failure ??= error;
@@ -377,8 +405,7 @@ async function rewriteTail(
             await last.promise;
             break;
           case ENTRY_CATALOG:
-            log.submit(Append.catalog(last, entry.text, entry.flags, entry.sequence));
-            await last.promise;
+            hasCatalog = true;
             break;
         }
       }
@@ -389,11 +416,16 @@ async function rewriteTail(
     }
     await before;
     if (failure !== undefined) throw failure;
+    if (hasCatalog) await appendCatalog(log, replay.catalog!, ledger);
   } finally {
     await log.settled();
     await cursor.close();
   }
   await log.markTailRewritten();
+}
+
+async function appendCatalog(log: ChunkLog, catalog: Catalog, ledger: SegmentLedger): Promise<void> {
+  await new CatalogAppender(log, catalog, ledger, (step) => step()).append();
 }
 
 async function removeSegments(storage: Storage, segments: ReadonlySet<number>): Promise<void> {

@@ -4,12 +4,10 @@
  *
  * A replay that starts at a checkpoint meets its catalog first: entries before its last part wait for it. One that
  * starts at the beginning builds the catalog from the changes. Later catalogs are passed by, but for the segments that they
- * name: those of moves count from then on.
+ * state: the newest one says which files hold the log.
  */
 
 import {
-  CATALOG_FIRST,
-  CATALOG_LAST,
   ENTRY_CATALOG,
   ENTRY_CHANGE,
   ENTRY_CHUNKS,
@@ -17,10 +15,9 @@ import {
   type Entry,
   type TextEntry,
 } from '../log/entries.ts';
-import type { SegmentNumber } from '../base/units.ts';
 import type { Overlays } from '../index/pointer-index.ts';
 import { type Catalog, parseJson } from './catalog.ts';
-import { decodeCatalog, decodeSegments, type StatedSegments } from './catalog-parts.ts';
+import { CatalogParts, decodeCatalog, decodeSegments, type StatedSegments } from './catalog-parts.ts';
 import { type Change, labelsOf } from './change.ts';
 
 export class Replay {
@@ -30,14 +27,16 @@ export class Replay {
   label = 0;
   /** The catalog as it was when it was read: changes behind it have a higher sequence. 0 from the beginning. */
   catalogSequence = 0;
-  /** What the catalog says about segments, and those besides that later ones name. */
+  /** What the catalog says about segments, and what the newest one that was read does. */
   stated: StatedSegments | undefined;
-  readonly named = new Set<SegmentNumber>();
+  newest: StatedSegments | undefined;
+  /** Catalogs that were read as a whole. */
+  catalogCount = 0;
 
   /** Pointers go to the active one. */
   readonly #overlays: Overlays;
   readonly #waiting: { segment: number; entry: Entry }[] = [];
-  #parts: string[] = [];
+  readonly #parts = new CatalogParts();
 
   /** `catalog` is empty for a replay from the beginning, undefined for one from a checkpoint. */
   constructor(overlays: Overlays, catalog: Catalog | undefined) {
@@ -60,16 +59,13 @@ export class Replay {
   }
 
   #takePart(entry: TextEntry): void {
-    if ((entry.flags & CATALOG_FIRST) !== 0) this.#parts = []; // one that a full log did not take whole
-    this.#parts.push(entry.text);
-    if ((entry.flags & CATALOG_LAST) === 0) return;
-    const texts = this.#parts;
-    this.#parts = [];
-    const stated = decodeSegments(texts);
-    for (const number of stated?.segments ?? []) this.named.add(number);
+    const texts = this.#parts.take(entry);
+    if (texts === undefined) return;
+    this.newest = decodeSegments(texts);
+    this.catalogCount += 1;
     if (this.catalog !== undefined) return;
     const catalog = decodeCatalog(texts, entry.sequence);
-    this.stated = stated;
+    this.stated = this.newest;
     this.catalog = catalog;
     this.catalogSequence = entry.sequence;
     for (const node of catalog.tree.nodes()) this.label = Math.max(this.label, node.label);

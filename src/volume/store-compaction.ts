@@ -37,7 +37,7 @@ export class StoreCompaction {
   ) {
     this.#parts = { ...parts, turn: new Mutex() };
     this.#isAutomatic = isAutomatic;
-    this.#compactor = new Compactor(new StoreCompactionHost(this.#parts), mover);
+    this.#compactor = new Compactor(new StoreCompactionHost(this.#parts), mover, parts.recovered.followed);
     this.#background = new Background(this.#compactor, surroundings(this.#parts, deleteExpendable));
     this.gate = new WriteGate(parts.keeper, this.#background);
     const { supply } = parts.recovered;
@@ -168,7 +168,6 @@ function surroundings(
     deleteExpendable,
     roomChanged: () => log.roomChanged(),
     segments: ledger.segments,
-    retired: ledger.retired,
   };
 }
 

@@ -20,14 +20,15 @@ import { CHUNK_BYTES } from '../base/units.ts';
 import type { RoundResult } from '../compaction/compactor.ts';
 import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '../compaction/thorough.ts';
 import { PageCache } from '../index/pages.ts';
-import type { MovesByRegion } from '../index/region-relocate.ts';
+import type { MovesByRegion } from '../index/move.ts';
 import { readSuperblock, SUPERBLOCK_PATH, SUPERBLOCK_REVISION } from '../log/superblock.ts';
-import { checkStore, checkSuperblock, noteDeletes } from './check.ts';
+import { checkStore, checkSuperblock, noteDeletes, noteNoCheckpoint } from './check.ts';
 import { checkOffline } from './check-offline.ts';
 import type { Catalog } from './catalog.ts';
 import { CatalogAppender } from './catalog-append.ts';
 import type { Change, ResizeChange } from './change.ts';
 import { ChangeWriter } from './change-writer.ts';
+import { DeadCache } from './dead-cache.ts';
 import type { BlockDevice } from './device.ts';
 import { diffVersions } from './diff.ts';
 import { IndexKeeper } from './index-keeper.ts';
@@ -66,6 +67,7 @@ export class Store {
   readonly #recovered: Recovered;
   readonly #keeper: IndexKeeper;
   readonly #cache: PageCache;
+  readonly #deadCache: DeadCache;
   readonly #environment: StoreEnvironment;
   readonly #writer: ChangeWriter;
   readonly #disks: OpenDisks;
@@ -89,13 +91,7 @@ export class Store {
     const { log, files, catalog, numbers, ledger } = recovered;
     this.#writer = new ChangeWriter(log, numbers, (change, sequence) => this.#apply(change, sequence));
     const between = <T>(step: () => Promise<T>): Promise<T> => this.#writer.between(step);
-    const emptied = (segments: readonly number[]): void => {
-      for (const segment of segments) {
-        files.dropCached(segment).catch((error: unknown) => {
-          logger.warn({ err: error, segment }, 'the cache of a dead segment was not dropped');
-        });
-      }
-    };
+    this.#deadCache = new DeadCache(files, logger);
     const appender = new CatalogAppender(log, catalog, ledger, between);
     const keeper = new IndexKeeper({
       environment,
@@ -103,7 +99,7 @@ export class Store {
       appender,
       onChanges: () => this.#compaction.touch(),
       onEmptied: (segments) => {
-        emptied(segments);
+        this.#deadCache.drop(segments);
         this.#compaction.consider();
       },
     });
@@ -417,10 +413,16 @@ export class Store {
     await this.flush();
     yield* checkSuperblock(this.#environment.storage);
     const findings: Finding[] = [];
-    await this.#keeper.holding(async (index) => {
+    await this.#keeper.holding(async (index, isCurrent) => {
       const { base } = this.#recovered.numbers.superblock;
-      const until = this.#keeper.indexedAppend;
-      const checked = { view: { index, overlay: undefined }, until, follow: () => undefined };
+      const { indexedAppend } = this.#keeper;
+      const isComparable = isCurrent && indexedAppend !== undefined;
+      if (!isComparable) findings.push(noteNoCheckpoint());
+      const view = isComparable ? { index, overlay: undefined } : undefined;
+      // What was synced is checked all the same.
+      const until = isComparable ? indexedAppend : this.#recovered.log.durableAppend;
+      const present = this.#recovered.ledger.copy();
+      const checked = { view, until, present, follow: () => undefined };
       for await (const finding of checkStore(this.#environment, base, checked)) findings.push(finding);
     });
     yield* findings;
@@ -444,6 +446,7 @@ export class Store {
   async #close(): Promise<void> {
     const { log, files, numbers } = this.#recovered;
     try {
+      await this.#deadCache.close();
       await this.#compaction.close();
       await this.#writer.close();
       await this.#pruner.close();

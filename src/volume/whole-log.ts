@@ -13,12 +13,19 @@
 import { StoreError } from '../base/errors.ts';
 import type { Storage } from '../base/storage.ts';
 import { Overlay } from '../index/overlay.ts';
-import { FIRST_RECORD_OFFSET, RECORD_FOOTER, SEGMENT_MOVES, type SegmentHeader } from '../log/format.ts';
+import { ENTRY_CATALOG } from '../log/entries.ts';
+import {
+  FIRST_RECORD_OFFSET,
+  RECORD_FOOTER,
+  SEGMENT_MOVES,
+  type SegmentHeader,
+  segmentOfName,
+} from '../log/format.ts';
 import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
 import type { LogBase } from '../log/superblock.ts';
 import { type LogDamage, LogTail } from '../log/tail.ts';
 import { Catalog } from './catalog.ts';
-import type { StatedSegments } from './catalog-parts.ts';
+import { CatalogParts, decodeSegments, type StatedSegments } from './catalog-parts.ts';
 import { Replay } from './replay.ts';
 
 export interface LogPlace {
@@ -44,13 +51,14 @@ export class WholeLog {
   /** What a replay of the records starts with. */
   readonly catalog: Catalog;
   readonly stated: StatedSegments | undefined;
+  /** What the newest catalog of the log says about segments. */
+  readonly newest: StatedSegments | undefined;
   /** What is wrong with segments before the base; what is wrong with the chain, the tail says. */
   readonly damage: LogDamage[] = [];
   /** Where segments before the base, and of moves, end. */
   readonly keptEnds = new Map<number, number>();
   /** Append number of the last record of the chain that was read. */
   reached = 0;
-  readonly #moves: readonly number[];
 
   private constructor(
     place: LogPlace,
@@ -58,40 +66,30 @@ export class WholeLog {
     durable: number,
     catalog: Catalog,
     stated: StatedSegments | undefined,
-    moves: Iterable<number>,
+    newest: StatedSegments | undefined,
   ) {
     this.#place = place;
     this.#base = base;
     this.tail = new LogTail(place.storage, place.uuid, durable);
     this.catalog = catalog;
     this.stated = stated;
-    this.#moves = [...moves];
+    this.newest = newest;
   }
 
   /**
-   * `durable` as for LogTail; `moves`: segments of moves that count though the base does not know them yet.
-   * @throws CORRUPTION if the catalog of the base cannot be read
+   * `durable` as for LogTail; `present`: what the store that has the log open knows of its segments, else the newest catalog
+   * of the log says it. @throws CORRUPTION if the catalog of the base cannot be read
    */
   static async open(
     place: LogPlace,
     base: LogBase | undefined,
     durable: number,
-    moves: Iterable<number> = [],
+    present?: StatedSegments,
   ): Promise<WholeLog> {
-    if (base === undefined) return new WholeLog(place, base, durable, new Catalog(), undefined, moves);
-    const replay = new Replay({ active: new Overlay(), frozen: undefined }, undefined);
-    const tail = new LogTail(place.storage, place.uuid, base.append);
-    for await (const record of tail.records(base)) {
-      if (replay.sequence === 0 && record.header.append !== base.append) break;
-      replay.apply(record.header.segment, entriesOf(record));
-      if (replay.catalog !== undefined) break;
-    }
-    const { catalog, stated } = replay;
-    if (catalog === undefined) {
-      const at = `segment ${base.segment}, offset ${base.offset}`;
-      throw new StoreError('CORRUPTION', `the catalog that the log begins with cannot be read (${at})`);
-    }
-    return new WholeLog(place, base, durable, catalog, stated, moves);
+    const newest = present ?? (await newestStated(place, base));
+    if (base === undefined) return new WholeLog(place, base, durable, new Catalog(), undefined, newest);
+    const { catalog, stated } = await catalogAt(place, base);
+    return new WholeLog(place, base, durable, catalog, stated, newest);
   }
 
   /** A replay for the records, which puts pointers into the active overlay. */
@@ -101,7 +99,7 @@ export class WholeLog {
     replay.sequence = this.catalog.sequence;
     replay.stated = this.stated;
     for (const { label } of this.catalog.tree.nodes()) replay.label = Math.max(replay.label, label);
-    for (const segment of this.stated?.segments ?? []) replay.named.add(segment);
+    replay.newest = this.newest;
     return replay;
   }
 
@@ -123,10 +121,7 @@ export class WholeLog {
   async #keptSegments(): Promise<KeptSegment[]> {
     const headers: SegmentHeader[] = [];
     const base = this.#base;
-    const stated = this.stated?.segments ?? new Set();
-    const segments = new Set([...stated, ...this.#moves]);
-    if (base !== undefined)
-      for (const each of await unstatedUpTo(this.#place, base.segment, stated)) segments.add(each);
+    const segments = this.newest?.segments ?? [];
     for (const segment of [...segments].sort((a, b) => a - b)) {
       const scanner = await SegmentScanner.open(this.#place.storage, this.#place.uuid, segment);
       if (scanner === undefined)
@@ -188,7 +183,7 @@ export class WholeLog {
 
   /** Files that are of no use, once all has been read. */
   leftovers(): number[] {
-    const used = new Set([...this.keptEnds.keys(), ...this.tail.segments, ...(this.stated?.retired ?? [])]);
+    const used = new Set([...this.keptEnds.keys(), ...this.tail.segments, ...(this.newest?.retired ?? [])]);
     return this.tail.files.filter((segment) => !used.has(segment));
   }
 
@@ -216,4 +211,54 @@ export async function unstatedUpTo(
     at = predecessor;
   }
   return found;
+}
+
+/** What the catalog says that the log begins with. @throws CORRUPTION */
+async function catalogAt(
+  { storage, uuid }: LogPlace,
+  base: LogBase,
+): Promise<{ catalog: Catalog; stated: StatedSegments | undefined }> {
+  const replay = new Replay({ active: new Overlay(), frozen: undefined }, undefined);
+  const tail = new LogTail(storage, uuid, base.append);
+  for await (const record of tail.records(base)) {
+    if (replay.sequence === 0 && record.header.append !== base.append) break;
+    replay.apply(record.header.segment, entriesOf(record));
+    const { catalog, stated } = replay;
+    if (catalog !== undefined) return { catalog, stated };
+  }
+  const at = `segment ${base.segment}, offset ${base.offset}`;
+  throw new StoreError('CORRUPTION', `the catalog that the log begins with cannot be read (${at})`);
+}
+
+/**
+ * What the newest catalog of the log says about segments. If that is the one at the base, segments that were begun when it
+ * was on its way belong to it.
+ */
+async function newestStated(place: LogPlace, base: LogBase | undefined): Promise<StatedSegments | undefined> {
+  if (base === undefined && !(await hasMoves(place))) return undefined;
+  const parts = new CatalogParts();
+  let newest: StatedSegments | undefined;
+  let catalogs = 0;
+  for await (const record of new LogTail(place.storage, place.uuid, base?.append ?? 0).records(base)) {
+    for (const entry of entriesOf(record)) {
+      const texts = entry.kind === ENTRY_CATALOG ? parts.take(entry) : undefined;
+      if (texts === undefined) continue;
+      newest = decodeSegments(texts);
+      catalogs += 1;
+    }
+  }
+  if (base === undefined || newest === undefined || catalogs > 1) return newest;
+  const begun = await unstatedUpTo(place, base.segment, newest.segments);
+  return { segments: new Set([...newest.segments, ...begun]), retired: newest.retired };
+}
+
+/** True if compaction has been at work. @throws IO */
+async function hasMoves({ storage, uuid }: LogPlace): Promise<boolean> {
+  for (const name of await storage.list('log')) {
+    const segment = segmentOfName(name);
+    const scanner = segment === undefined ? undefined : await SegmentScanner.open(storage, uuid, segment);
+    await scanner?.close();
+    if (scanner !== undefined && (scanner.header.flags & SEGMENT_MOVES) !== 0) return true;
+  }
+  return false;
 }

@@ -48,7 +48,6 @@ class Rig {
       checkpoint: async () => undefined,
       deleteExpendable: async () => undefined,
       segments: Array.from({ length: 30 }, (_, i) => i + 1),
-      retired: new Set(),
       roomChanged: () => {
         this.roomTold += 1;
       },

@@ -18,12 +18,12 @@ function entriesOf(segments: readonly number[], sequence: number): Entry[] {
 }
 
 describe('a catalog of before the base', () => {
-  it('names no segments: those that it knew may be gone', () => {
+  it('says nothing about segments: those that it knew may be gone', () => {
     const replay = new Replay({ active: new Overlay(), frozen: undefined }, new Catalog());
     replay.apply(3, entriesOf([1, 2, 3], 10), true);
-    expect([...replay.named]).toEqual([]);
+    expect(replay.newest).toBeUndefined();
     replay.apply(8, entriesOf([7, 8], 20));
-    expect([...replay.named]).toEqual([7, 8]);
+    expect([...replay.newest!.segments]).toEqual([7, 8]);
   });
 
   it('is not the one that a replay begins with', () => {

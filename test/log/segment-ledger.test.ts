@@ -47,17 +47,21 @@ describe('the ledger of segments', () => {
 
   it('takes what is retired out of the log, and keeps it until its file is gone', () => {
     const ledger = new SegmentLedger([1, 2, 3], [9]);
-    ledger.retire(1);
-    expect([...ledger.segments]).toEqual([2, 3]);
-    expect(sorted(ledger.retired)).toEqual([1, 9]);
-    expect(ledger.lowest).toBe(2);
-    expect(ledger.ranges()).toEqual([[2, 3]]);
+    const replaced = ledger.replaced({ victims: [1], moves: [4] });
+    expect([...ledger.segments]).toEqual([1, 2, 3]);
+    ledger.replace({ victims: [1], moves: [4] });
+    for (const each of [ledger, replaced]) {
+      expect([...each.segments]).toEqual([2, 3, 4]);
+      expect(sorted(each.retired)).toEqual([1, 9]);
+      expect(each.lowest).toBe(2);
+      expect(each.ranges()).toEqual([[2, 4]]);
+    }
   });
 
   it('does not share its sets with whoever made it', () => {
     const segments = new Set([1, 2]);
     const ledger = new SegmentLedger(segments, segments);
-    ledger.retire(1);
+    ledger.replace({ victims: [1], moves: [] });
     expect([...segments]).toEqual([1, 2]);
     expect(sorted(ledger.retired)).toEqual([1, 2]);
   });

@@ -1,0 +1,68 @@
+/**
+ * Leads pointers to where compaction had moved their chunks behind the index's checkpoint: what an open store holds in its
+ * overlay, from the segments of moves that catalogs have stated since.
+ *
+ * Rows have a pointer to all that was moved, unless it has been written over or deleted since: so a row with the same
+ * sequence says that the chunk lives, and nothing else does.
+ */
+
+import { type MovesByRegion, MoveTable } from '../index/move.ts';
+import type { Overlay } from '../index/overlay.ts';
+import type { PointerIndex } from '../index/pointer-index.ts';
+import { REGION_CHUNKS } from '../index/pointers.ts';
+import { CHUNK_BYTES } from '../base/units.ts';
+import { ENTRY_CHUNKS } from '../log/entries.ts';
+import { SEGMENT_MOVES } from '../log/format.ts';
+import { entriesOf, SegmentScanner } from '../log/scan.ts';
+import type { Catalog } from './catalog.ts';
+import type { Replay } from './replay.ts';
+import type { LogPlace } from './whole-log.ts';
+
+/** Answers the segments of moves that were followed. @throws INDEX_DAMAGED, IO */
+export async function followMoves(
+  place: LogPlace,
+  replay: Replay,
+  index: PointerIndex,
+  overlay: Overlay,
+): Promise<Set<number>> {
+  const followed = new Set<number>();
+  const { stated, newest, catalog } = replay;
+  if (stated === undefined || newest === undefined || catalog === undefined) return followed;
+  const since = [...newest.segments].filter((segment) => !stated.segments.has(segment));
+  for (const segment of since.sort((a, b) => a - b)) {
+    const scanner = await SegmentScanner.open(place.storage, place.uuid, segment);
+    try {
+      if (scanner === undefined || (scanner.header.flags & SEGMENT_MOVES) === 0) continue;
+      overlay.putMoves(await index.stillThere(await movesOf(scanner, catalog)));
+      followed.add(segment);
+    } finally {
+      await scanner?.close();
+    }
+  }
+  return followed;
+}
+
+async function movesOf(scanner: SegmentScanner, catalog: Catalog): Promise<MovesByRegion> {
+  const moves = new MoveTable();
+  const toSegment = scanner.header.segment;
+  for await (const record of (await scanner.footer()) ?? scanner.walk()) {
+    for (const entry of entriesOf(record)) {
+      const node = entry.kind === ENTRY_CHUNKS ? catalog.holderOf(entry.label) : undefined;
+      if (entry.kind !== ENTRY_CHUNKS || node === undefined) continue;
+      const { first, count, offset, sequence, checksums } = entry;
+      for (let i = 0; i < count; i++) {
+        moves.add(node.tree, Math.floor((first + i) / REGION_CHUNKS), {
+          label: node.label,
+          index: (first + i) % REGION_CHUNKS,
+          segment: 0, // wherever it was
+          offset: 0,
+          toSegment,
+          toOffset: offset + i * CHUNK_BYTES,
+          checksum: checksums[i]!,
+          sequence,
+        });
+      }
+    }
+  }
+  return moves.trees;
+}
