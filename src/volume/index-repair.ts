@@ -26,7 +26,7 @@ export async function openAgain(
 /** The log that an index is made from, up to the record `until`. */
 export interface LogOfIndex {
   readonly base: LogBase | undefined;
-  present(): StatedSegments;
+  readonly present: () => StatedSegments;
   readonly until: number;
 }
 
