@@ -12,6 +12,8 @@ import { parseSize } from './size.ts';
 
 export const STORE_DEFAULT = './coppice-data';
 
+const ALIVE_MS = 60_000;
+
 interface GlobalOptions {
   readonly store?: string;
   readonly json?: boolean;
@@ -38,12 +40,16 @@ export async function withDoor(
 ): Promise<void> {
   const { reachStore } = await import('./reach-store.ts');
   const door = await reachStore(directoryOf(program));
+  // The store's own timers keep no process alive, and work at a pace may wait for nothing else.
+  const alive = setInterval(() => undefined, ALIVE_MS);
   try {
     await work(door, outputOf(program));
   } catch (error) {
     // A store that fails at its work may fail at closing too: the first failure is the one to tell.
     await door.close().catch(() => undefined);
     throw error;
+  } finally {
+    clearInterval(alive);
   }
   await door.close();
 }

@@ -17,7 +17,7 @@ import { NBD_SOCKET_NAME, parseListenAddress } from './nbd-address.ts';
 import { addRemovalCommands, addVersionCommands } from './version-program.ts';
 
 const EXIT_CODES_HELP = `
-Exit codes: 0 done, 1 failed or refused, 2 bad input; fsck: 0 clean, 4 findings, 8 cannot check.
+Exit codes: 0 done, 1 failed or refused, 2 bad input; fsck, scrub: 0 clean, 4 findings; fsck: 8 cannot check.
 Sizes: 20G, 512MiB, 1.5T or a number of bytes; K, M, G, T are powers of 1024.`;
 
 /** Runs the command that `args` name; answers how the process shall end. Complains on standard error. */
@@ -128,6 +128,20 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
     .action(async () => {
       const { checkStore } = await import('./check-command.ts');
       finish(await checkStore(() => directoryOf(program), outputOf(program), complain));
+    });
+
+  program
+    .command('scrub')
+    .description('read all of the log at a pace while the store works, and verify it: 0 clean, 4 findings')
+    .option('--rate <size>', 'read no more than this in a second (default: 64M)')
+    .action(async (options: { rate?: string }) => {
+      const bytesPerSecond = sizeOption(options.rate, '--rate');
+      const { scrubStore } = await import('./scrub-command.ts');
+      await interruptible((signal) =>
+        withDoor(program, async (door, output) => {
+          finish(await scrubStore(door, output, { bytesPerSecond }, signal));
+        }),
+      );
     });
 
   program

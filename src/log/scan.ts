@@ -7,7 +7,7 @@
 import { ByteReader } from '../base/bytes.ts';
 import { crc32c } from '../base/crc.ts';
 import { hasCode } from '../base/errors.ts';
-import type { Storage, StorageFile } from '../base/storage.ts';
+import type { ReadFile, ReadStorage } from '../base/storage.ts';
 import { CHUNK_BYTES, roundUp } from '../base/units.ts';
 import { type ChunksEntry, ENTRY_CHUNKS, type Entry, readEntries } from './entries.ts';
 import {
@@ -41,7 +41,7 @@ const COPY_SEARCH_BYTES = 5 << 20;
 let spareWindow: Buffer | undefined;
 
 /** The log in use removes segments that it could not begin: what was listed may be gone. */
-async function openIfThere(storage: Storage, segment: number): Promise<StorageFile | undefined> {
+async function openIfThere(storage: ReadStorage, segment: number): Promise<ReadFile | undefined> {
   return await storage.open(segmentPath(segment), 'read').catch((error: unknown) => {
     if (hasCode(error, 'NOT_FOUND')) return undefined;
     throw error;
@@ -71,7 +71,7 @@ export class SegmentScanner {
   readonly header: SegmentHeader;
   /** What the first record is chained to. */
   readonly headerChecksum: number;
-  readonly #file: StorageFile;
+  readonly #file: ReadFile;
   readonly #uuid: Buffer;
   /** Made when something is read: most scanners of an open only read a header. */
   #window: Buffer | undefined;
@@ -80,7 +80,7 @@ export class SegmentScanner {
   #windowAt = 0;
   #windowBytes = 0;
 
-  private constructor(file: StorageFile, uuid: Buffer, header: SegmentHeader, headerChecksum: number) {
+  private constructor(file: ReadFile, uuid: Buffer, header: SegmentHeader, headerChecksum: number) {
     this.#file = file;
     this.#uuid = uuid;
     this.header = header;
@@ -89,7 +89,11 @@ export class SegmentScanner {
   }
 
   /** undefined if the file is missing or does not begin with the header of this segment of this store. */
-  static async open(storage: Storage, uuid: Buffer, segment: number): Promise<SegmentScanner | undefined> {
+  static async open(
+    storage: ReadStorage,
+    uuid: Buffer,
+    segment: number,
+  ): Promise<SegmentScanner | undefined> {
     const file = await openIfThere(storage, segment);
     if (file === undefined) return undefined;
     const bytes = Buffer.alloc(FIRST_RECORD_OFFSET);
@@ -110,7 +114,7 @@ export class SegmentScanner {
 
   /** A segment file whatever it begins with: without a header only `allRecords` makes sense. undefined if it is missing. */
   static async openAnyway(
-    storage: Storage,
+    storage: ReadStorage,
     uuid: Buffer,
     segment: number,
   ): Promise<SegmentScanner | undefined> {
@@ -318,11 +322,11 @@ export class SegmentScanner {
 
 /** The scanner of the segment that was read last: records come in order, and one window serves many of them. */
 export class ScannerCursor {
-  readonly #storage: Storage;
+  readonly #storage: ReadStorage;
   readonly #uuid: Buffer;
   #scanner: SegmentScanner | undefined;
 
-  constructor(storage: Storage, uuid: Buffer) {
+  constructor(storage: ReadStorage, uuid: Buffer) {
     this.#storage = storage;
     this.#uuid = uuid;
   }

@@ -38,10 +38,12 @@ import { formatUuid, labelsByName, listVersions, listWithGhosts, summarize } fro
 import { OpenDisks } from './open-disks.ts';
 import { environmentOf, type OpenOptions, type StoreEnvironment, type StoreLock } from './open-options.ts';
 import { type Recovered, recover } from './recovery.ts';
+import { type ScrubOptions, StoreScrub } from './scrub.ts';
 import { countSpace } from './space.ts';
 import type {
   DiffExtent,
   Finding,
+  ScrubStep,
   SpaceUse,
   StoreStatus,
   VersionSummary,
@@ -73,6 +75,7 @@ export class Store {
   readonly #removal: VersionRemoval;
   readonly #pruner: VersionPruner;
   readonly #compaction: StoreCompaction;
+  readonly #scrub: StoreScrub;
   #closing: Promise<void> | undefined;
 
   private constructor(
@@ -121,6 +124,8 @@ export class Store {
     this.#cache = new PageCache(cacheBytes);
     this.#disks = new OpenDisks({ log, files, keeper, gate }, this.#cache, catalog, clock);
     this.#changes = new VersionChanges(catalog, this.#writer, clock);
+    const position = () => log.position;
+    this.#scrub = new StoreScrub({ ...environment, ledger, catalog, keeper, position });
     this.#removal = new VersionRemoval(catalog, this.#writer, this.#disks, keeper, clock);
   }
 
@@ -408,6 +413,7 @@ export class Store {
       cache: { usedBytes: this.#cache.usedBytes + index.usedBytes, boundBytes: this.#cache.boundBytes },
       room: await this.#compaction.room(),
       compaction: this.#compaction.state,
+      scrub: this.#scrub.state,
       state: log.poison === undefined ? 'open' : 'poisoned',
     };
   }
@@ -427,6 +433,12 @@ export class Store {
     yield* noteDeletes(this.#catalog);
   }
 
+  /** Reads all of the log at a pace, and verifies it, while the store goes on working. See StoreScrub.run. */
+  scrub(options: ScrubOptions, signal?: AbortSignal): AsyncGenerator<ScrubStep> {
+    this.#checkOpen();
+    return this.#scrub.run(options, signal);
+  }
+
   /** Checks a store that nobody has open. @throws NOT_A_STORE, LOCKED, UNSUPPORTED_FORMAT, CORRUPTION */
   static check(directory: string): AsyncGenerator<Finding> {
     return checkOffline(directory, LOCK_PATH, openLevel);
@@ -443,6 +455,7 @@ export class Store {
 
   async #close(): Promise<void> {
     const { log, files, numbers } = this.#recovered;
+    this.#scrub.close();
     try {
       await this.#compaction.close();
       await this.#writer.close();
