@@ -92,7 +92,10 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
       collect,
     )
     .option('--listen <host:port>', 'listen on TCP, without any protection (repeatable)', collect)
-    .option('--read-only', 'NBD clients cannot write')
+    .option(
+      '--read-only',
+      'write nothing into the store, and open it even if it is damaged, as far as it is whole',
+    )
     .option('--cache-size <size>', 'memory for the index (default: 256M)')
     .action(
       async (options: { socket?: string[]; listen?: string[]; readOnly?: boolean; cacheSize?: string }) => {

@@ -116,12 +116,19 @@ function notesOn({ automatic, priority, holds }: VersionSummary): string {
   return notes.join(', ');
 }
 
+const STATES: Record<StoreStatus['state'], string> = {
+  open: 'open',
+  poisoned: 'poisoned: a sync failed; reads only until it is reopened',
+  'read-only': 'read-only: nothing is written to it',
+};
+
 function drawStatus(status: StoreStatus): string {
   const { owner, lastCheckpoint, cache } = status;
   const who = owner.pid === process.pid ? 'this command: no server is running' : `process ${owner.pid}`;
   return drawFields([
     ['store', status.uuid],
-    ['state', status.state === 'open' ? 'open' : 'poisoned: a sync failed; reads only until it is reopened'],
+    ['state', STATES[status.state]],
+    ...status.damage.map(({ message, code }) => ['damage', `${message} [${code}]`] as const),
     ['owner', owner.pid === process.pid ? who : `${who} since ${owner.since}`],
     ['format revision', String(status.formatRevision)],
     ['volumes', String(status.volumes)],

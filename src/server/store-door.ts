@@ -234,7 +234,10 @@ class DeviceDisk implements Disk {
 
   #checkWritable(): void {
     if (this.readOnly)
-      throw new StoreError('READ_ONLY', `'${this.name}' cannot be written: it is a snapshot`);
+      throw new StoreError(
+        'READ_ONLY',
+        `'${this.name}' cannot be written: it is a snapshot, or the store is open read-only`,
+      );
   }
 }
 

@@ -174,7 +174,8 @@ async function beginEpoch(
   const catalog = replay.catalog!;
   const lost = damage.find(({ code }) => code === 'LOG_SEGMENT_LOST');
   if (lost !== undefined) {
-    throw new StoreError('CORRUPTION', `the log is damaged: ${lost.message}; run \`coppice fsck\``);
+    const help = 'run `coppice fsck`, or get out what is whole with `coppice serve --read-only`';
+    throw new StoreError('CORRUPTION', `the log is damaged: ${lost.message}; ${help}`);
   }
   for (const each of damage) logger.error({ damage: each }, 'part of the log is damaged');
   // Only behind a record that is proven: the header of a segment without one, and headers of empty segments before it,

@@ -22,7 +22,7 @@ import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '..
 import { PageCache } from '../index/pages.ts';
 import type { MovesByRegion } from '../index/region-relocate.ts';
 import { readSuperblock, SUPERBLOCK_PATH, SUPERBLOCK_REVISION } from '../log/superblock.ts';
-import { checkStore, checkSuperblock, noteDeletes } from './check.ts';
+import { checkStore, checkSuperblock, damage, noteDeletes } from './check.ts';
 import { checkOffline } from './check-offline.ts';
 import type { Catalog } from './catalog.ts';
 import { CatalogAppender } from './catalog-append.ts';
@@ -34,17 +34,16 @@ import { IndexKeeper } from './index-keeper.ts';
 import { makeMover, StoreCompaction } from './store-compaction.ts';
 import { type InitOptions, initStore, LOCK_PATH } from './init-store.ts';
 import { openLevel } from './level-database.ts';
-import { formatUuid, labelsByName, listVersions, listWithGhosts, summarize } from './listing.ts';
+import { formatUuid, listVersions, listWithGhosts, summarize } from './listing.ts';
 import { OpenDisks } from './open-disks.ts';
 import { environmentOf, type OpenOptions, type StoreEnvironment, type StoreLock } from './open-options.ts';
 import { type Recovered, recover } from './recovery.ts';
 import { type ScrubOptions, StoreScrub } from './scrub.ts';
-import { countSpace } from './space.ts';
+import { type SpaceOfVersions, spaceOf, withSpace } from './space.ts';
 import type {
   DiffExtent,
   Finding,
   ScrubStep,
-  SpaceUse,
   StoreStatus,
   VersionSummary,
   VersionWithSpace,
@@ -310,27 +309,14 @@ export class Store {
   /** The list, with what each version takes up; with ghosts if wanted. Counts the whole index. @throws IO, CORRUPTION */
   async listWithSpace(options: { ghosts?: boolean | undefined } = {}): Promise<VersionWithSpace[]> {
     this.#checkOpen();
-    const { versions } = await countSpace(this.#keeper, this.#catalog, new Set());
-    const labels = labelsByName(this.#catalog);
     const list = options.ghosts === true ? listWithGhosts(this.#catalog, this.#now) : this.list();
-    const none = { referenced: 0, exclusive: 0, shared: 0 };
-    return list.map((version) => ({ ...version, ...(versions.get(labels.get(version.name)!) ?? none) }));
+    return await withSpace(this.#keeper, this.#catalog, list);
   }
 
   /** What versions take up, and what would come back if all of them were deleted. @throws NOT_FOUND, IO, CORRUPTION */
-  async space(
-    names: readonly string[],
-  ): Promise<{ versions: ({ name: string } & SpaceUse)[]; reclaimable: number }> {
+  async space(names: readonly string[]): Promise<SpaceOfVersions> {
     this.#checkOpen();
-    const labels = names.map((name) => this.#catalog.find(name).label);
-    const counted = await countSpace(this.#keeper, this.#catalog, new Set(labels));
-    const versions = names.map((name, i) => {
-      const space = counted.versions.get(labels[i]!);
-      // Deleted while it was counted.
-      if (space === undefined) throw new StoreError('NOT_FOUND', `there is no ${name} any more`);
-      return { name, ...space };
-    });
-    return { versions, reclaimable: counted.reclaimableBytes };
+    return await spaceOf(this.#keeper, this.#catalog, names);
   }
 
   /** Extents in which `to` differs from `from`, in order; any two versions. @throws NOT_FOUND, IO, CORRUPTION */
@@ -415,6 +401,7 @@ export class Store {
       compaction: this.#compaction.state,
       scrub: this.#scrub.state,
       state: log.poison === undefined ? 'open' : 'poisoned',
+      damage: this.#recovered.damage.map(({ code, message }) => damage(code, message)),
     };
   }
 

@@ -75,8 +75,10 @@ export interface StoreStatus {
   lastCheckpoint: { generation: number; at: string | null };
   cache: { usedBytes: number; boundBytes: number };
   scrub: ScrubState;
-  /** `open`, or `poisoned` after a failed sync: reads only until it is reopened. */
-  state: 'open' | 'poisoned';
+  /** `open`; `poisoned` after a failed sync: reads only until it is reopened; `read-only`: opened so, and never written. */
+  state: 'open' | 'poisoned' | 'read-only';
+  /** What was found damaged when it was opened. */
+  damage: Finding[];
 }
 
 /** What a check found. A `note` is normal (a torn tail, an unfinished delete) and does not make the store unclean. */

@@ -212,6 +212,7 @@ export class MemoryStore implements OpenStore {
       lastCheckpoint: { generation: 1, at: null },
       cache: { usedBytes: 0, boundBytes: 256 * 2 ** 20 },
       state: 'open',
+      damage: [],
     };
   }
 

@@ -181,7 +181,7 @@ describe('a scrub', () => {
       edit(file, (content) => whole.copy(content));
     }
     expect((await scrub(fixture.store)).findings).toEqual([]);
-    await fixture.end();
+    await fixture.store.close();
   });
 
   it('goes on behind what the disk does not give, and says which chunks that were', async () => {
