@@ -8,6 +8,7 @@ import type { Command } from 'commander';
 import { StoreError } from '../base/errors.ts';
 import type { Door } from '../server/door.ts';
 import { Output } from './output.ts';
+import type { ReachOptions } from './reach-store.ts';
 import { parseSize } from './size.ts';
 
 export const STORE_DEFAULT = './coppice-data';
@@ -37,9 +38,10 @@ export function outputOf(program: Command): Output {
 export async function withDoor(
   program: Command,
   work: (door: Door, output: Output) => Promise<void>,
+  how: ReachOptions = {},
 ): Promise<void> {
   const { reachStore } = await import('./reach-store.ts');
-  const door = await reachStore(directoryOf(program));
+  const door = await reachStore(directoryOf(program), how);
   // The store's own timers keep no process alive, and work at a pace may wait for nothing else.
   const alive = setInterval(() => undefined, ALIVE_MS);
   try {

@@ -58,7 +58,7 @@ function buildProgram(version: string, finish: (code: ExitCode) => void): Comman
   addStoreCommands(program, finish);
   addVersionCommands(program);
   addRemovalCommands(program);
-  addImageCommands(program);
+  addImageCommands(program, finish);
   addDumpCommands(program, complain);
   addRebuildCommand(program);
   addCompactionCommands(program);
@@ -156,7 +156,7 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
     });
 }
 
-function addImageCommands(program: Command): void {
+function addImageCommands(program: Command, finish: (code: ExitCode) => void): void {
   program
     .command('import <volume> <file>')
     .description('fill a volume from a raw image, or from standard input (-)')
@@ -176,7 +176,13 @@ function addImageCommands(program: Command): void {
   program
     .command('export <volume[@name]> <file>')
     .description('write a volume or snapshot to a raw image, or to standard output (-)')
-    .action(async (name: string, file: string) => {
+    .option(
+      '--damaged',
+      'of a damaged store: what cannot be read is zeros, and told; the exit code is 4 then',
+    )
+    .action(async (name: string, file: string, options: { damaged?: boolean }) => {
+      const damaged = options.damaged === true;
+      const how = { readOnly: damaged };
       const { exportToFile, exportToStream } = await import('./export-command.ts');
       if (file === '-') {
         if (process.stdout.isTTY) {
@@ -186,13 +192,21 @@ function addImageCommands(program: Command): void {
           );
         }
         // Signals keep their usual effect: there is nothing to clean up, and a write to a pipe may block for long.
-        await withDoor(program, (door) => exportToStream(door, name, process.stdout));
+        await withDoor(
+          program,
+          async (door) => finish(await exportToStream(door, name, process.stdout, damaged)),
+          how,
+        );
         return;
       }
       const storeDirectory = directoryOf(program);
       await interruptible((signal) =>
-        withDoor(program, (door, output) =>
-          exportToFile(door, output, { name, file, storeDirectory }, signal),
+        withDoor(
+          program,
+          async (door, output) => {
+            finish(await exportToFile(door, output, { name, damaged, file, storeDirectory }, signal));
+          },
+          how,
         ),
       );
     });

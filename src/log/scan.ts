@@ -324,18 +324,23 @@ export class SegmentScanner {
 export class ScannerCursor {
   readonly #storage: ReadStorage;
   readonly #uuid: Buffer;
+  readonly #opensAnyway: boolean;
   #scanner: SegmentScanner | undefined;
 
-  constructor(storage: ReadStorage, uuid: Buffer) {
+  /** `opensAnyway`: segments without a header too. */
+  constructor(storage: ReadStorage, uuid: Buffer, opensAnyway = false) {
     this.#storage = storage;
     this.#uuid = uuid;
+    this.#opensAnyway = opensAnyway;
   }
 
   /** See SegmentScanner.open. It is closed with the cursor, or by the next segment. */
   async at(segment: number): Promise<SegmentScanner | undefined> {
     if (this.#scanner?.header.segment !== segment) {
       await this.close();
-      this.#scanner = await SegmentScanner.open(this.#storage, this.#uuid, segment);
+      this.#scanner = this.#opensAnyway
+        ? await SegmentScanner.openAnyway(this.#storage, this.#uuid, segment)
+        : await SegmentScanner.open(this.#storage, this.#uuid, segment);
     }
     return this.#scanner;
   }

@@ -373,7 +373,7 @@ export class LogTail {
     const held = this.#held;
     this.#held = [];
     this.end = this.provenEnd ?? this.#start;
-    const cursor = new ScannerCursor(this.#storage, this.#uuid);
+    const cursor = new ScannerCursor(this.#storage, this.#uuid, this.#passesGaps);
     try {
       for (const record of held) {
         const scanner = await cursor.at(record.header.segment);

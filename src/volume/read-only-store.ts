@@ -121,8 +121,7 @@ export class ReadOnlyStore {
     let scratch: Scratch | undefined;
     try {
       const superblock = await readSuperblock(store);
-      const { makeScratch } = environmentOf(store, superblock.uuid, options);
-      scratch = makeScratch();
+      scratch = environmentOf(store, superblock.uuid, options).makeScratch();
       const storage = await ShelteredStorage.over(store, scratch.storage);
       const environment = environmentOf(storage, superblock.uuid, { ...options, onRebuild: undefined });
       const remains = await readRemains(environment, superblock);
@@ -257,7 +256,7 @@ export class ReadOnlyStore {
   readonly pauseCompaction = refuse;
 
   async *compact(): AsyncGenerator<never> {
-    await refuse();
+    yield await refuse();
   }
 
   /** Closes everything, and removes what was made beside the store. */

@@ -256,7 +256,7 @@ describe('a scrub beside everything else', () => {
 
   it('forgets what it found in a segment that compaction has emptied meanwhile', async () => {
     const fixture = await StoreFixture.make(39);
-    fixture.store.pauseCompaction(true);
+    await fixture.store.pauseCompaction(true);
     const old = await written(fixture.store, 'a', 17, fixture.random.bytes(CHUNK));
     const { file } = placeOf(fixture.directory, old);
     for (let i = 0; i < 8; i++) await fixture.writeSome('a', 60);
