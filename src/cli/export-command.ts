@@ -60,7 +60,7 @@ export async function exportToFile(
         const sizes = `${formatSize(disk.sizeBytes)}, ${formatSize(writtenBytes)} of it not holes`;
         return `exported ${disk.name} to ${request.file}: ${sizes}\n`;
       });
-      return tellLost(disk);
+      return await tellLost(door, disk);
     } finally {
       await file.close();
     }
@@ -93,7 +93,7 @@ export async function exportToStream(
     progress.end();
     disk.release();
   }
-  return tellLost(disk);
+  return await tellLost(door, disk);
 }
 
 async function openDisk(door: Door, name: string, damaged = false): Promise<Disk> {
@@ -101,10 +101,12 @@ async function openDisk(door: Door, name: string, damaged = false): Promise<Disk
   return damaged ? new DamagedDisk(disk) : disk;
 }
 
-/** Says on standard error what the image lacks. */
-function tellLost(disk: Disk): ExitCode {
-  const lost = disk instanceof DamagedDisk ? disk.lost : [];
-  if (lost.length === 0) return EXIT.ok;
+/** Says on standard error what the image lacks, and in the exit code whether it may be another one than it was. */
+async function tellLost(door: Door, disk: Disk): Promise<ExitCode> {
+  if (!(disk instanceof DamagedDisk)) return EXIT.ok;
+  const { lost } = disk;
+  const mayBeOld = (await door.status()).damage.some(({ code }) => code === 'OLD_DATA_POSSIBLE');
+  if (lost.length === 0) return mayBeOld ? EXIT.findings : EXIT.ok;
   let bytes = 0;
   for (const { length } of lost) bytes += length;
   for (const { offset, length } of lost.slice(0, RANGES_TOLD_MAX))

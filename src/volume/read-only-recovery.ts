@@ -165,7 +165,7 @@ class RemainsReader {
       this.#findings.push(damage('CATALOG_INCOMPLETE', sentence));
     }
     const files = await segmentFiles(this.#environment.storage);
-    const ledger = this.#sortOut(files, found.index, end, segments);
+    const ledger = await this.#sortOut(files, found.index, end, segments);
     if (this.#mayBeOld) this.#findings.push(damage('OLD_DATA_POSSIBLE', OLD_DATA));
     return {
       catalog: end.catalog,
@@ -337,13 +337,15 @@ class RemainsReader {
     }
   }
 
-  /** Which segments hold the log; those that should and are missing are damage. */
-  #sortOut(
+  /** Which segments hold the log; those that should and are missing, or cannot be told for what they are, are damage. */
+  async #sortOut(
     files: readonly number[],
     { usage }: PointerIndex,
     { stated }: EndOfLog,
     segments: readonly number[],
-  ): SegmentLedger {
+  ): Promise<SegmentLedger> {
+    const { storage, uuid } = this.#environment;
+    const told = new Set(this.#findings.map(({ message }) => /^segment (\d+) /.exec(message)?.[1]));
     const present = new Set(files);
     const ledger = new SegmentLedger();
     for (const segment of stated?.retired ?? []) if (present.has(segment)) ledger.retired.add(segment);
@@ -354,11 +356,22 @@ class RemainsReader {
     ]);
     for (const segment of [...wanted].sort((a, b) => a - b)) {
       ledger.segments.add(segment);
-      if (present.has(segment)) continue;
       const live = usage.of(segment);
       const what =
         live === 0 ? 'nothing that is known lived in it' : `${live} chunks that lived in it cannot be read`;
-      this.#findings.push(damage('LOG_SEGMENT_LOST', `segment ${segment} is missing: ${what}`));
+      if (!present.has(segment)) {
+        this.#findings.push(damage('LOG_SEGMENT_LOST', `segment ${segment} is missing: ${what}`));
+        continue;
+      }
+      const scanner = await SegmentScanner.open(storage, uuid, segment);
+      await scanner?.close();
+      if (scanner !== undefined || told.has(String(segment))) continue;
+      const isReadable = (await inferHeader(storage, uuid, segment)) !== undefined;
+      this.#findings.push(
+        isReadable
+          ? damage('LOG_HEADER_LOST', `segment ${segment} has no valid header; what is whole in it is read`)
+          : damage('LOG_SEGMENT_LOST', `segment ${segment} holds nothing that can be read: ${what}`),
+      );
     }
     return ledger;
   }

@@ -144,6 +144,9 @@ async function replayAll(
     const { catalog } = builder.replay;
     for (const label of catalog!.hidden()) catalog!.pending.add(label);
     await builder.commitNothing(start);
+    const damage = [...whole.damage, ...tail.damage];
+    // Before it takes its place: the old index may be all that knows what is in the part that is lost.
+    refuseLost(damage);
     const index = await builder.finish();
     const isNew = tail.highestSegment === 0;
     if (!isNew)
@@ -151,11 +154,19 @@ async function replayAll(
         { sequence: builder.replay.sequence, ...progress.result },
         'the index was made anew from the log',
       );
-    const damage = [...whole.damage, ...tail.damage];
     return { tail, start: base?.segment ?? 0, replay: builder.replay, index, unproven, damage };
   } catch (error) {
     await builder.abandon().catch(() => undefined); // or nobody in this process could try again
     throw ofIndex(error, 'making the index anew');
+  }
+}
+
+/** @throws CORRUPTION if part of the log cannot be reached: what would be written behind it might hide that for ever */
+function refuseLost(damage: readonly LogDamage[]): void {
+  const lost = damage.find(({ code }) => code === 'LOG_SEGMENT_LOST');
+  if (lost !== undefined) {
+    const help = 'run `coppice fsck`, or get out what is whole with `coppice serve --read-only`';
+    throw new StoreError('CORRUPTION', `the log is damaged: ${lost.message}; ${help}`);
   }
 }
 
@@ -172,11 +183,7 @@ async function beginEpoch(
   const { storage, uuid, clock, logger } = environment;
   const { tail, replay, unproven, index, damage } = state;
   const catalog = replay.catalog!;
-  const lost = damage.find(({ code }) => code === 'LOG_SEGMENT_LOST');
-  if (lost !== undefined) {
-    const help = 'run `coppice fsck`, or get out what is whole with `coppice serve --read-only`';
-    throw new StoreError('CORRUPTION', `the log is damaged: ${lost.message}; ${help}`);
-  }
+  refuseLost(damage);
   for (const each of damage) logger.error({ damage: each }, 'part of the log is damaged');
   // Only behind a record that is proven: the header of a segment without one, and headers of empty segments before it,
   // may be in the page cache only, and a link of the chain be lost when the power goes. Nor beside
