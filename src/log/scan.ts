@@ -67,6 +67,18 @@ export function entriesOf(record: ScannedRecord): Entry[] {
   return readEntries(record.table, record.header.entryCount, payloadOffset(record.header));
 }
 
+/** What a footer says of the records before it. */
+export function* recordsOfFooter({
+  header: { segment, entryCount },
+  table,
+}: ScannedRecord): Generator<ScannedRecord> {
+  const input = new ByteReader(table);
+  for (let i = 0; i < entryCount; i++) {
+    const header = decodeFooterItem(input, segment);
+    yield { header, table: input.bytes(header.tableBytes) };
+  }
+}
+
 export class SegmentScanner {
   readonly header: SegmentHeader;
   /** What the first record is chained to. */
@@ -259,6 +271,12 @@ export class SegmentScanner {
 
   /** The records of a sealed segment from its footer, in order; undefined if there is no whole footer. */
   async footer(): Promise<ScannedRecord[] | undefined> {
+    const footer = await this.footerRecord();
+    return footer === undefined ? undefined : [...recordsOfFooter(footer)];
+  }
+
+  /** The record that is the footer, for who wants what is in it one by one. */
+  async footerRecord(): Promise<ScannedRecord | undefined> {
     const trailerAt = this.header.segmentBytes - TRAILER_ROOM_BYTES;
     if (trailerAt < FIRST_RECORD_OFFSET) return undefined;
     const trailer = decodeTrailer(
@@ -268,14 +286,7 @@ export class SegmentScanner {
     );
     if (trailer === undefined) return undefined;
     const footer = await this.recordAt(trailer.footerOffset);
-    if (footer === undefined || (footer.header.flags & RECORD_FOOTER) === 0) return undefined;
-    const input = new ByteReader(footer.table);
-    const records: ScannedRecord[] = [];
-    for (let i = 0; i < footer.header.entryCount; i++) {
-      const header = decodeFooterItem(input, this.header.segment);
-      records.push({ header, table: input.bytes(header.tableBytes) });
-    }
-    return records;
+    return ((footer?.header.flags ?? 0) & RECORD_FOOTER) === 0 ? undefined : footer;
   }
 
   /** Every record from the first on that is chained to the one before it, the footer not among them. */

@@ -23,7 +23,7 @@ import {
   SEGMENT_MOVES,
   SYNC_ALIGN_BYTES,
 } from './format.ts';
-import { entriesOf, recordEnd, type ScannedRecord, type SegmentScanner } from './scan.ts';
+import { entriesOf, recordEnd, recordsOfFooter, type ScannedRecord, type SegmentScanner } from './scan.ts';
 
 /** Records, and chunks, that are verified before others have their turn: a fraction of a millisecond. */
 const RECORDS_AT_ONCE = 64;
@@ -91,7 +91,7 @@ class SegmentScrub {
     const scanner = this.#scanner;
     const { hasHeader } = this.#extent;
     if (hasHeader) await this.#checkHeaders();
-    const end = this.#extent.end ?? endOf(await scanner.footer());
+    const end = this.#extent.end ?? (await this.#endByFooter());
     let at = FIRST_RECORD_OFFSET;
     let checksum = hasHeader ? scanner.headerChecksum : undefined;
     let records = 0;
@@ -110,7 +110,7 @@ class SegmentScrub {
       at = recordEnd(record.header);
       ({ checksum } = record.header);
       yield this.#step(at);
-      if (++records % RECORDS_AT_ONCE === 0) await new Promise((resolve) => setImmediate(resolve));
+      if (++records % RECORDS_AT_ONCE === 0) await othersFirst();
     }
     if (!this.#extent.isOpen) await this.#checkFooter(at, checksum, end);
     yield this.#step(scanner.header.segmentBytes);
@@ -207,7 +207,7 @@ class SegmentScrub {
   /** What the footer says against what was read; where records are lost, it still has their tables. */
   async #checkFooter(at: number, checksum: number | undefined, end: number | undefined): Promise<void> {
     const scanner = this.#scanner;
-    const footer = await scanner.footer();
+    const footer = await scanner.footerRecord();
     if (footer === undefined) {
       const isMoves = (scanner.header.flags & SEGMENT_MOVES) !== 0;
       const behind = checksum === undefined ? undefined : await scanner.recordBehind(at, checksum);
@@ -216,22 +216,33 @@ class SegmentScrub {
       if (isSealed) this.#flaw('FOOTER_DAMAGED', 'its footer cannot be read');
       return;
     }
-    const stated = new Set<number>();
-    for (const record of footer) {
+    const lacking = this.#seen;
+    let records = 0;
+    for (const record of recordsOfFooter(footer)) {
+      if (++records % RECORDS_AT_ONCE === 0) await othersFirst();
       const { offset } = record.header;
       if (end !== undefined && offset >= end) continue;
-      stated.add(offset);
+      lacking.delete(offset);
       if (this.#gaps.some(({ from, until }) => offset >= from && offset < until))
         await this.#checkChunks(record);
     }
-    for (const offset of this.#seen) {
-      if (!stated.has(offset)) this.#flaw('FOOTER_DIFFERS', `its footer lacks the record at ${offset}`);
+    for (const offset of lacking) this.#flaw('FOOTER_DIFFERS', `its footer lacks the record at ${offset}`);
+  }
+
+  /** Where the footer says that the records end; undefined if there is none. */
+  async #endByFooter(): Promise<number | undefined> {
+    const footer = await this.#scanner.footerRecord();
+    if (footer === undefined) return undefined;
+    let end = FIRST_RECORD_OFFSET;
+    let records = 0;
+    for (const { header } of recordsOfFooter(footer)) {
+      end = recordEnd(header);
+      if (++records % RECORDS_AT_ONCE === 0) await othersFirst();
     }
+    return end;
   }
 }
 
-function endOf(footer: readonly ScannedRecord[] | undefined): number | undefined {
-  if (footer === undefined) return undefined;
-  const last = footer.at(-1);
-  return last === undefined ? FIRST_RECORD_OFFSET : recordEnd(last.header);
+function othersFirst(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }

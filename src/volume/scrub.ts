@@ -71,6 +71,7 @@ export class StoreScrub {
     { bytesPerSecond = SCRUB_BYTES_PER_SECOND }: ScrubOptions,
     signal?: AbortSignal,
   ): AsyncGenerator<ScrubStep> {
+    signal?.throwIfAborted();
     if (!(bytesPerSecond > 0)) throw new StoreError('INVALID_ARGUMENT', 'the rate must be above zero');
     if (this.#running !== undefined)
       throw new StoreError('IN_USE', 'a scrub of this store is running already');

@@ -233,6 +233,7 @@ export class MemoryStore implements OpenStore {
   }
 
   async *scrub(options: ScrubOptions, signal?: AbortSignal): AsyncGenerator<ScrubStep> {
+    signal?.throwIfAborted();
     this.#note('scrub', options);
     yield { readBytes: 0, totalBytes: 8192, findings: this.findings };
     // What is asked to be slow waits for its end.

@@ -278,7 +278,7 @@ describe('a store that has lost a segment', () => {
   });
 
   it('is refused by the usual opening, which says what helps', async () => {
-    const { directory } = await makeStore(57);
+    const { directory, contents } = await makeStore(57);
     let refused = 0;
     for (const segment of segmentsOf(directory)) {
       const copy = directoryOf('damaged');
@@ -294,6 +294,8 @@ describe('a store that has lost a segment', () => {
         code: 'CORRUPTION',
         message: expect.stringContaining('serve --read-only'),
       });
+      // It has left the index as it was, which knows where all that is left lives.
+      expect((await readAll(copy, contents)).right).toBe(all(contents));
     }
     expect(refused).toBeGreaterThan(0);
   });
