@@ -159,7 +159,7 @@ class RemainsReader {
     const index = await this.#openIndex();
     const found = index === undefined ? await this.#fromLog() : await this.#fromIndex(index);
     const { end, segments, logEnd } = found;
-    this.#checkEnd(logEnd);
+    await this.#checkEnd(logEnd);
     for (const sentence of end.damage) {
       if (this.#findings.some(({ message }) => message === sentence)) continue;
       this.#findings.push(damage('CATALOG_INCOMPLETE', sentence));
@@ -201,13 +201,23 @@ class RemainsReader {
   }
 
   /**
-   * A store that is closed gives back what it has reserved: then the superblock says how far the log went. One that was
-   * not has far more reserved than it has used.
+   * A store that is closed gives back what it has reserved: then the superblock says how far the log went. One that was not
+   * has far more reserved than it has used; but a segment is sealed only when the next one is begun.
    */
-  #checkEnd(end: LogEnd | undefined): void {
+  async #checkEnd(end: LogEnd | undefined): Promise<void> {
     const missing = this.#appends - 1 - (end?.append ?? 0);
-    if (missing <= 0 || missing > RESERVED_APPENDS_MIN) return;
-    const what = `the log ends ${missing} append numbers before the end that it had when the store was closed`;
+    let what: string | undefined;
+    if (missing > 0 && missing <= RESERVED_APPENDS_MIN) {
+      what = `the log ends ${missing} append numbers before the end that it had when the store was closed`;
+    } else if (end !== undefined) {
+      const { storage, uuid } = this.#environment;
+      const scanner = await SegmentScanner.openAnyway(storage, uuid, end.segment);
+      const isSealed = (await scanner?.footerRecord()) !== undefined;
+      await scanner?.close();
+      if (isSealed)
+        what = `the log ends with segment ${end.segment}, which another one came behind, unless power was cut in that moment`;
+    }
+    if (what === undefined) return;
     this.#findings.push(damage('LOG_END_LOST', what));
     this.#mayBeOld = true;
   }
