@@ -102,11 +102,13 @@ export function allocateSpace(fd: number, bytes: number): Promise<number> {
 }
 
 /** Drops the clean pages of a file from the page cache. */
-export function dropCachedPages(fd: number): Promise<void> {
+export function dropCachedPages(fd: number, position: number, length: number): Promise<void> {
   if (libc === undefined) return Promise.resolve();
   const { fadvise } = libc;
   return new Promise((resolve, reject) => {
-    fadvise.async(fd, 0, 0, FADV_DONTNEED, (error: Error | null) => (error ? reject(error) : resolve()));
+    fadvise.async(fd, position, length, FADV_DONTNEED, (error: Error | null) =>
+      error ? reject(error) : resolve(),
+    );
   });
 }
 

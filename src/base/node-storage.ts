@@ -103,8 +103,8 @@ class NodeFile implements StorageFile {
       throw fromSystemError({ errno: -errno, message: 'no space' }, `allocating ${this.#path}`);
   }
 
-  async dropCached(): Promise<void> {
-    await dropCachedPages(this.#descriptor);
+  async dropCached(position = 0, length = 0): Promise<void> {
+    await dropCachedPages(this.#descriptor, position, length);
   }
 
   async sizeBytes(): Promise<number> {

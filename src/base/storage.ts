@@ -31,8 +31,11 @@ export interface StorageFile {
   /** Asks for `bytes` of space from the start, so that appends need no allocation. Best effort but for NO_SPACE. */
   allocate(bytes: number): Promise<void>;
 
-  /** Lets go of the memory that holds this file's synced content: a hint, without effect on what is read. */
-  dropCached(): Promise<void>;
+  /**
+   * Lets go of the memory that holds this file's synced content, or `length` bytes of it from `position` on: a hint, without
+   * effect on what is read.
+   */
+  dropCached(position?: number, length?: number): Promise<void>;
 
   sizeBytes(): Promise<number>;
   close(): Promise<void>;
@@ -56,4 +59,11 @@ export interface Storage {
   freeBytes(): Promise<number>;
   /** A path that native code can open (LevelDB). */
   nativePath(path: string): string;
+}
+
+/** A file, and files, for who only reads them. */
+export type ReadFile = Pick<StorageFile, 'read' | 'sizeBytes' | 'close'>;
+
+export interface ReadStorage {
+  open(path: string, mode: 'read'): Promise<ReadFile>;
 }

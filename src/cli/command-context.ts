@@ -8,9 +8,12 @@ import type { Command } from 'commander';
 import { StoreError } from '../base/errors.ts';
 import type { Door } from '../server/door.ts';
 import { Output } from './output.ts';
+import type { ReachOptions } from './reach-store.ts';
 import { parseSize } from './size.ts';
 
 export const STORE_DEFAULT = './coppice-data';
+
+const ALIVE_MS = 60_000;
 
 interface GlobalOptions {
   readonly store?: string;
@@ -35,15 +38,20 @@ export function outputOf(program: Command): Output {
 export async function withDoor(
   program: Command,
   work: (door: Door, output: Output) => Promise<void>,
+  how: ReachOptions = {},
 ): Promise<void> {
   const { reachStore } = await import('./reach-store.ts');
-  const door = await reachStore(directoryOf(program));
+  const door = await reachStore(directoryOf(program), how);
+  // The store's own timers keep no process alive, and work at a pace may wait for nothing else.
+  const alive = setInterval(() => undefined, ALIVE_MS);
   try {
     await work(door, outputOf(program));
   } catch (error) {
     // A store that fails at its work may fail at closing too: the first failure is the one to tell.
     await door.close().catch(() => undefined);
     throw error;
+  } finally {
+    clearInterval(alive);
   }
   await door.close();
 }

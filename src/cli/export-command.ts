@@ -2,7 +2,8 @@
  * `coppice export`: the bytes of a volume or snapshot as a raw image, in a sparse file or on standard output.
  *
  * Invariants: the file is exactly as long as the disk, and appears whole or not at all (see partial-file.ts); it is
- * never a file of the store. A volume that is being written meanwhile gives no single moment: a snapshot does.
+ * never a file of the store. With `--damaged`, what cannot be read is zeros in the image, every such range is told on
+ * standard error, and the exit code is that of damage. A volume that is being written meanwhile gives no single moment: a snapshot does.
  */
 
 import fs from 'node:fs';
@@ -10,8 +11,10 @@ import path from 'node:path';
 import type { Writable } from 'node:stream';
 import { StoreError } from '../base/errors.ts';
 import type { Disk, Door } from '../server/door.ts';
+import { DamagedDisk } from './damaged-disk.ts';
 import { diskRuns, type DiskRun, splitRuns } from './disk-runs.ts';
 import { PIECE_BYTES } from './image-source.ts';
+import { EXIT, type ExitCode } from './exit-codes.ts';
 import { InFlight, inOrder } from './in-flight.ts';
 import type { Output } from './output.ts';
 import { PartialFile } from './partial-file.ts';
@@ -22,13 +25,22 @@ import { nonZeroRuns } from './zero-blocks.ts';
 const READS_IN_FLIGHT_MAX = 8;
 const ZEROS = Buffer.alloc(PIECE_BYTES);
 
+/** Ranges that are told one by one. */
+const RANGES_TOLD_MAX = 50;
+
 export async function exportToFile(
   door: Door,
   output: Output,
-  request: { readonly name: string; readonly file: string; readonly storeDirectory: string },
+  request: {
+    readonly name: string;
+    readonly file: string;
+    readonly storeDirectory: string;
+    /** Go on where bytes cannot be read. */
+    readonly damaged?: boolean;
+  },
   signal: AbortSignal,
-): Promise<void> {
-  const disk = await door.disk(request.name);
+): Promise<ExitCode> {
+  const disk = await openDisk(door, request.name, request.damaged);
   try {
     await checkOutside(request.file, request.storeDirectory);
     const file = await PartialFile.create(request.file);
@@ -36,10 +48,19 @@ export async function exportToFile(
       const writtenBytes = await fillFile(disk, file, signal);
       signal.throwIfAborted();
       await file.commit(disk.sizeBytes);
-      output.print({ name: disk.name, file: file.target, size: disk.sizeBytes, writtenBytes }, () => {
+      const unreadable = disk instanceof DamagedDisk ? { unreadable: disk.lost } : {};
+      const result = {
+        name: disk.name,
+        file: file.target,
+        size: disk.sizeBytes,
+        writtenBytes,
+        ...unreadable,
+      };
+      output.print(result, () => {
         const sizes = `${formatSize(disk.sizeBytes)}, ${formatSize(writtenBytes)} of it not holes`;
         return `exported ${disk.name} to ${request.file}: ${sizes}\n`;
       });
+      return await tellLost(door, disk);
     } finally {
       await file.close();
     }
@@ -49,9 +70,14 @@ export async function exportToFile(
 }
 
 /** Writes every byte to `stream`. A reader that goes away early is an error: it did not get the image. @throws IO */
-export async function exportToStream(door: Door, name: string, stream: Writable): Promise<void> {
-  const disk = await door.disk(name);
-  const progress = new Progress(`export ${name}`, disk.sizeBytes);
+export async function exportToStream(
+  door: Door,
+  name: string,
+  stream: Writable,
+  damaged = false,
+): Promise<ExitCode> {
+  const disk = await openDisk(door, name, damaged);
+  const progress = new Progress(`export ${disk.name}`, disk.sizeBytes);
   try {
     const pieces = inOrder(
       splitRuns(diskRuns(disk)),
@@ -67,6 +93,29 @@ export async function exportToStream(door: Door, name: string, stream: Writable)
     progress.end();
     disk.release();
   }
+  return await tellLost(door, disk);
+}
+
+async function openDisk(door: Door, name: string, damaged = false): Promise<Disk> {
+  const disk = await door.disk(name);
+  return damaged ? new DamagedDisk(disk) : disk;
+}
+
+/** Says on standard error what the image lacks, and in the exit code whether it may be another one than it was. */
+async function tellLost(door: Door, disk: Disk): Promise<ExitCode> {
+  if (!(disk instanceof DamagedDisk)) return EXIT.ok;
+  const { lost } = disk;
+  const mayBeOld = (await door.status()).damage.some(({ code }) => code === 'OLD_DATA_POSSIBLE');
+  if (lost.length === 0) return mayBeOld ? EXIT.findings : EXIT.ok;
+  let bytes = 0;
+  for (const { length } of lost) bytes += length;
+  for (const { offset, length } of lost.slice(0, RANGES_TOLD_MAX))
+    process.stderr.write(
+      `coppice: ${length} bytes at ${offset} cannot be read, and are zeros in the image\n`,
+    );
+  const more = lost.length > RANGES_TOLD_MAX ? `, in ${lost.length - RANGES_TOLD_MAX} more places` : '';
+  process.stderr.write(`coppice: the image lacks ${formatSize(bytes)} of ${disk.name}${more}\n`);
+  return EXIT.findings;
 }
 
 async function fillFile(disk: Disk, file: PartialFile, signal: AbortSignal): Promise<number> {

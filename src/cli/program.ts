@@ -17,7 +17,7 @@ import { NBD_SOCKET_NAME, parseListenAddress } from './nbd-address.ts';
 import { addRemovalCommands, addVersionCommands } from './version-program.ts';
 
 const EXIT_CODES_HELP = `
-Exit codes: 0 done, 1 failed or refused, 2 bad input; fsck: 0 clean, 4 findings, 8 cannot check.
+Exit codes: 0 done, 1 failed or refused, 2 bad input; fsck, scrub: 0 clean, 4 findings; fsck: 8 cannot check.
 Sizes: 20G, 512MiB, 1.5T or a number of bytes; K, M, G, T are powers of 1024.`;
 
 /** Runs the command that `args` name; answers how the process shall end. Complains on standard error. */
@@ -58,7 +58,7 @@ function buildProgram(version: string, finish: (code: ExitCode) => void): Comman
   addStoreCommands(program, finish);
   addVersionCommands(program);
   addRemovalCommands(program);
-  addImageCommands(program);
+  addImageCommands(program, finish);
   addDumpCommands(program, complain);
   addRebuildCommand(program);
   addCompactionCommands(program);
@@ -92,7 +92,10 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
       collect,
     )
     .option('--listen <host:port>', 'listen on TCP, without any protection (repeatable)', collect)
-    .option('--read-only', 'NBD clients cannot write')
+    .option(
+      '--read-only',
+      'write nothing into the store, and open it even if it is damaged, as far as it is whole',
+    )
     .option('--cache-size <size>', 'memory for the index (default: 256M)')
     .action(
       async (options: { socket?: string[]; listen?: string[]; readOnly?: boolean; cacheSize?: string }) => {
@@ -131,6 +134,20 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
     });
 
   program
+    .command('scrub')
+    .description('read all of the log at a pace while the store works, and verify it: 0 clean, 4 findings')
+    .option('--rate <size>', 'read no more than this in a second (default: 64M)')
+    .action(async (options: { rate?: string }) => {
+      const bytesPerSecond = sizeOption(options.rate, '--rate');
+      const { scrubStore } = await import('./scrub-command.ts');
+      await interruptible((signal) =>
+        withDoor(program, async (door, output) => {
+          finish(await scrubStore(door, output, { bytesPerSecond }, signal));
+        }),
+      );
+    });
+
+  program
     .command('status')
     .description('what the store holds and who has it open')
     .action(async () => {
@@ -139,7 +156,7 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
     });
 }
 
-function addImageCommands(program: Command): void {
+function addImageCommands(program: Command, finish: (code: ExitCode) => void): void {
   program
     .command('import <volume> <file>')
     .description('fill a volume from a raw image, or from standard input (-)')
@@ -159,7 +176,13 @@ function addImageCommands(program: Command): void {
   program
     .command('export <volume[@name]> <file>')
     .description('write a volume or snapshot to a raw image, or to standard output (-)')
-    .action(async (name: string, file: string) => {
+    .option(
+      '--damaged',
+      'of a damaged store: what cannot be read is zeros, and told; the exit code is 4 then',
+    )
+    .action(async (name: string, file: string, options: { damaged?: boolean }) => {
+      const damaged = options.damaged === true;
+      const how = { readOnly: damaged };
       const { exportToFile, exportToStream } = await import('./export-command.ts');
       if (file === '-') {
         if (process.stdout.isTTY) {
@@ -169,13 +192,21 @@ function addImageCommands(program: Command): void {
           );
         }
         // Signals keep their usual effect: there is nothing to clean up, and a write to a pipe may block for long.
-        await withDoor(program, (door) => exportToStream(door, name, process.stdout));
+        await withDoor(
+          program,
+          async (door) => finish(await exportToStream(door, name, process.stdout, damaged)),
+          how,
+        );
         return;
       }
       const storeDirectory = directoryOf(program);
       await interruptible((signal) =>
-        withDoor(program, (door, output) =>
-          exportToFile(door, output, { name, file, storeDirectory }, signal),
+        withDoor(
+          program,
+          async (door, output) => {
+            finish(await exportToFile(door, output, { name, damaged, file, storeDirectory }, signal));
+          },
+          how,
         ),
       );
     });

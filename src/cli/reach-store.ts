@@ -20,15 +20,25 @@ export function controlSocketOf(directory: string): string {
   return path.join(directory, CONTROL_SOCKET_NAME);
 }
 
+export interface ReachOptions {
+  /** Where no server has it, open it to read only, damaged or not; what is damaged is told on standard error. */
+  readonly readOnly?: boolean;
+}
+
 /** The door of the store in `directory`; to be closed. @throws NOT_A_STORE, LOCKED, and what opening throws */
-export async function reachStore(directory: string): Promise<Door> {
+export async function reachStore(directory: string, { readOnly = false }: ReachOptions = {}): Promise<Door> {
   return await reach(directory, async () => {
     // Not at the top: with a server running, the store's own modules are never needed.
     const [{ Store }, { StoreDoor }] = await Promise.all([
       import('../volume/store.ts'),
       import('../server/store-door.ts'),
     ]);
-    return new StoreDoor(await Store.open(directory));
+    if (!readOnly) return new StoreDoor(await Store.open(directory));
+    const { ReadOnlyStore } = await import('../volume/read-only-store.ts');
+    const store = await ReadOnlyStore.open(directory);
+    for (const { message, code } of (await store.status()).damage)
+      process.stderr.write(`coppice: damage: ${message} [${code}]\n`);
+    return new StoreDoor(store);
   });
 }
 

@@ -10,7 +10,8 @@ import type { Logger } from 'pino';
 import { hasCode, StoreError } from '../base/errors.ts';
 import { NbdServer } from '../nbd/server.ts';
 import { ControlServer } from '../server/control-server.ts';
-import { StoreDoor } from '../server/store-door.ts';
+import { type OpenStore, StoreDoor } from '../server/store-door.ts';
+import { ReadOnlyStore } from '../volume/read-only-store.ts';
 import { Store } from '../volume/store.ts';
 import { type NbdListener, nbdUri, type TcpAddress } from './nbd-address.ts';
 import { controlSocketOf, retryWhileOwned } from './reach-store.ts';
@@ -25,7 +26,7 @@ export interface ServingOptions {
   readonly addresses: readonly TcpAddress[];
   /** What to do about a port that is in use, for the end of a sentence. */
   readonly otherPort: string;
-  /** NBD clients cannot write. */
+  /** Nothing can write, this process included: damaged stores are opened as far as they are whole. */
   readonly readOnly: boolean;
   readonly cacheBytes: number | undefined;
   readonly logger: Logger;
@@ -38,12 +39,12 @@ export interface ServedVolume {
 }
 
 export class Serving {
-  readonly store: Store;
+  readonly store: OpenStore;
   readonly #control: ControlServer;
   readonly #nbd: NbdServer;
   readonly #tcp: TcpAddress[] = [];
 
-  private constructor(store: Store, options: ServingOptions) {
+  private constructor(store: OpenStore, options: ServingOptions) {
     const { logger } = options;
     this.store = store;
     this.#control = new ControlServer({ door: new StoreDoor(store), logger });
@@ -58,7 +59,11 @@ export class Serving {
   static async start(options: ServingOptions): Promise<Serving> {
     const { directory, cacheBytes, logger } = options;
     const cache = cacheBytes === undefined ? {} : { cacheBytes };
-    const store = await retryWhileOwned(() => Store.open(directory, { logger, ...cache }));
+    const { readOnly } = options;
+    const store = await retryWhileOwned((): Promise<OpenStore> => {
+      const open = { logger, ...cache };
+      return readOnly ? ReadOnlyStore.open(directory, open) : Store.open(directory, open);
+    });
     const serving = new Serving(store, options);
     try {
       // First, because commands that find the store locked look for it.

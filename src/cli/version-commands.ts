@@ -116,12 +116,19 @@ function notesOn({ automatic, priority, holds }: VersionSummary): string {
   return notes.join(', ');
 }
 
+const STATES: Record<StoreStatus['state'], string> = {
+  open: 'open',
+  poisoned: 'poisoned: a sync failed; reads only until it is reopened',
+  'read-only': 'read-only: nothing is written to it',
+};
+
 function drawStatus(status: StoreStatus): string {
   const { owner, lastCheckpoint, cache } = status;
   const who = owner.pid === process.pid ? 'this command: no server is running' : `process ${owner.pid}`;
   return drawFields([
     ['store', status.uuid],
-    ['state', status.state === 'open' ? 'open' : 'poisoned: a sync failed; reads only until it is reopened'],
+    ['state', STATES[status.state]],
+    ...status.damage.map(({ message, code }) => ['damage', `${message} [${code}]`] as const),
     ['owner', owner.pid === process.pid ? who : `${who} since ${owner.since}`],
     ['format revision', String(status.formatRevision)],
     ['volumes', String(status.volumes)],
@@ -131,6 +138,7 @@ function drawStatus(status: StoreStatus): string {
     ['live', exactSize(status.liveBytes)],
     ['room', drawRoom(status.room)],
     ['compaction', drawCompaction(status.compaction)],
+    ...drawScrub(status.scrub),
     ['segments', `${status.segments} of at most ${formatSize(status.segmentBytes)}`],
     [
       'capacity',
@@ -154,6 +162,19 @@ function drawRoom({ state, freeBytes }: StoreStatus['room']): string {
 function drawCompaction({ state, rounds, movedBytes, freedBytes }: StoreStatus['compaction']): string {
   if (rounds === 0) return state;
   return `${state}; ${rounds} rounds copied ${formatSize(movedBytes)} and gave ${formatSize(freedBytes)} back`;
+}
+
+/** Nothing where there has been none since the store was opened. */
+function drawScrub({ state, readBytes, totalBytes, last }: StoreStatus['scrub']): [string, string][] {
+  const rows: [string, string][] = [];
+  if (state === 'running')
+    rows.push(['scrub', `running: ${formatSize(readBytes)} of ${formatSize(totalBytes)} read`]);
+  if (last !== null) {
+    const found = last.damage === 0 ? 'clean' : `${last.damage} finding${last.damage === 1 ? '' : 's'}`;
+    const read = `${formatSize(last.readBytes)} read, ${found}`;
+    rows.push(['last scrub', `${last.at}: ${read}${last.isWhole ? '' : '; it was stopped before its end'}`]);
+  }
+  return rows;
 }
 
 function exactSize(bytes: number): string {

@@ -41,6 +41,11 @@ export class Numbers {
     return numbers;
   }
 
+  /** For who writes nothing: none is ever taken. */
+  static asFound(storage: Storage, superblock: Superblock): Numbers {
+    return new Numbers(storage, superblock);
+  }
+
   get epoch(): number {
     return this.superblock.epoch;
   }

@@ -7,7 +7,7 @@
 import { ByteReader } from '../base/bytes.ts';
 import { crc32c } from '../base/crc.ts';
 import { hasCode } from '../base/errors.ts';
-import type { Storage, StorageFile } from '../base/storage.ts';
+import type { ReadFile, ReadStorage } from '../base/storage.ts';
 import { CHUNK_BYTES, roundUp } from '../base/units.ts';
 import { type ChunksEntry, ENTRY_CHUNKS, type Entry, readEntries } from './entries.ts';
 import {
@@ -41,7 +41,7 @@ const COPY_SEARCH_BYTES = 5 << 20;
 let spareWindow: Buffer | undefined;
 
 /** The log in use removes segments that it could not begin: what was listed may be gone. */
-async function openIfThere(storage: Storage, segment: number): Promise<StorageFile | undefined> {
+async function openIfThere(storage: ReadStorage, segment: number): Promise<ReadFile | undefined> {
   return await storage.open(segmentPath(segment), 'read').catch((error: unknown) => {
     if (hasCode(error, 'NOT_FOUND')) return undefined;
     throw error;
@@ -67,11 +67,23 @@ export function entriesOf(record: ScannedRecord): Entry[] {
   return readEntries(record.table, record.header.entryCount, payloadOffset(record.header));
 }
 
+/** What a footer says of the records before it. */
+export function* recordsOfFooter({
+  header: { segment, entryCount },
+  table,
+}: ScannedRecord): Generator<ScannedRecord> {
+  const input = new ByteReader(table);
+  for (let i = 0; i < entryCount; i++) {
+    const header = decodeFooterItem(input, segment);
+    yield { header, table: input.bytes(header.tableBytes) };
+  }
+}
+
 export class SegmentScanner {
   readonly header: SegmentHeader;
   /** What the first record is chained to. */
   readonly headerChecksum: number;
-  readonly #file: StorageFile;
+  readonly #file: ReadFile;
   readonly #uuid: Buffer;
   /** Made when something is read: most scanners of an open only read a header. */
   #window: Buffer | undefined;
@@ -80,7 +92,7 @@ export class SegmentScanner {
   #windowAt = 0;
   #windowBytes = 0;
 
-  private constructor(file: StorageFile, uuid: Buffer, header: SegmentHeader, headerChecksum: number) {
+  private constructor(file: ReadFile, uuid: Buffer, header: SegmentHeader, headerChecksum: number) {
     this.#file = file;
     this.#uuid = uuid;
     this.header = header;
@@ -89,7 +101,11 @@ export class SegmentScanner {
   }
 
   /** undefined if the file is missing or does not begin with the header of this segment of this store. */
-  static async open(storage: Storage, uuid: Buffer, segment: number): Promise<SegmentScanner | undefined> {
+  static async open(
+    storage: ReadStorage,
+    uuid: Buffer,
+    segment: number,
+  ): Promise<SegmentScanner | undefined> {
     const file = await openIfThere(storage, segment);
     if (file === undefined) return undefined;
     const bytes = Buffer.alloc(FIRST_RECORD_OFFSET);
@@ -110,7 +126,7 @@ export class SegmentScanner {
 
   /** A segment file whatever it begins with: without a header only `allRecords` makes sense. undefined if it is missing. */
   static async openAnyway(
-    storage: Storage,
+    storage: ReadStorage,
     uuid: Buffer,
     segment: number,
   ): Promise<SegmentScanner | undefined> {
@@ -255,6 +271,12 @@ export class SegmentScanner {
 
   /** The records of a sealed segment from its footer, in order; undefined if there is no whole footer. */
   async footer(): Promise<ScannedRecord[] | undefined> {
+    const footer = await this.footerRecord();
+    return footer === undefined ? undefined : [...recordsOfFooter(footer)];
+  }
+
+  /** The record that is the footer, for who wants what is in it one by one. */
+  async footerRecord(): Promise<ScannedRecord | undefined> {
     const trailerAt = this.header.segmentBytes - TRAILER_ROOM_BYTES;
     if (trailerAt < FIRST_RECORD_OFFSET) return undefined;
     const trailer = decodeTrailer(
@@ -264,14 +286,7 @@ export class SegmentScanner {
     );
     if (trailer === undefined) return undefined;
     const footer = await this.recordAt(trailer.footerOffset);
-    if (footer === undefined || (footer.header.flags & RECORD_FOOTER) === 0) return undefined;
-    const input = new ByteReader(footer.table);
-    const records: ScannedRecord[] = [];
-    for (let i = 0; i < footer.header.entryCount; i++) {
-      const header = decodeFooterItem(input, this.header.segment);
-      records.push({ header, table: input.bytes(header.tableBytes) });
-    }
-    return records;
+    return ((footer?.header.flags ?? 0) & RECORD_FOOTER) === 0 ? undefined : footer;
   }
 
   /** Every record from the first on that is chained to the one before it, the footer not among them. */
@@ -318,20 +333,25 @@ export class SegmentScanner {
 
 /** The scanner of the segment that was read last: records come in order, and one window serves many of them. */
 export class ScannerCursor {
-  readonly #storage: Storage;
+  readonly #storage: ReadStorage;
   readonly #uuid: Buffer;
+  readonly #opensAnyway: boolean;
   #scanner: SegmentScanner | undefined;
 
-  constructor(storage: Storage, uuid: Buffer) {
+  /** `opensAnyway`: segments without a header too. */
+  constructor(storage: ReadStorage, uuid: Buffer, opensAnyway = false) {
     this.#storage = storage;
     this.#uuid = uuid;
+    this.#opensAnyway = opensAnyway;
   }
 
   /** See SegmentScanner.open. It is closed with the cursor, or by the next segment. */
   async at(segment: number): Promise<SegmentScanner | undefined> {
     if (this.#scanner?.header.segment !== segment) {
       await this.close();
-      this.#scanner = await SegmentScanner.open(this.#storage, this.#uuid, segment);
+      this.#scanner = this.#opensAnyway
+        ? await SegmentScanner.openAnyway(this.#storage, this.#uuid, segment)
+        : await SegmentScanner.open(this.#storage, this.#uuid, segment);
     }
     return this.#scanner;
   }

@@ -19,6 +19,10 @@
  *
  * A file that is not part of the accepted log is a leftover and may be removed, unless anything in it states that
  * more was synced than the accepted log holds: then a link is damaged, not the log at its end.
+ *
+ * Whoever wants what is left of a damaged log passes gaps (`passesGaps`): where a link is lost, the log goes on with the
+ * earliest segment behind it that nothing leads to, and a segment without a header counts by its records. All of
+ * that is damage, and told as such. Nothing may be written behind what is read so.
  */
 
 import type { Storage } from '../base/storage.ts';
@@ -32,6 +36,7 @@ import {
   type SegmentHeader,
   segmentOfName,
 } from './format.ts';
+import { inferHeader } from './headerless.ts';
 import { entriesOf, recordEnd, type ScannedRecord, ScannerCursor, SegmentScanner } from './scan.ts';
 
 export interface LogPosition {
@@ -47,10 +52,15 @@ export interface LogEnd extends LogPosition {
 }
 
 export interface LogDamage {
-  code: 'LOG_RECORD_DAMAGED' | 'LOG_SEGMENT_LOST';
+  code: 'LOG_RECORD_DAMAGED' | 'LOG_SEGMENT_LOST' | 'LOG_HEADER_LOST';
   segment: number;
   offset: number;
   message: string;
+}
+
+export interface TailOptions {
+  /** Go on behind segments that are lost. */
+  readonly passesGaps?: boolean | undefined;
 }
 
 export class LogTail {
@@ -71,18 +81,22 @@ export class LogTail {
   highestSegment = 0;
   /** Segment files that there are, whatever they are. */
   readonly files: number[] = [];
+  /** True if records may be missing where a gap was passed. */
+  lacksRecords = false;
 
   readonly #storage: Storage;
   readonly #uuid: Buffer;
+  readonly #passesGaps: boolean;
   readonly #headers = new Map<number, SegmentHeader>();
-  readonly #headerless: number[] = [];
+  readonly #headerless = new Set<number>();
   #held: ScannedRecord[] = [];
   #start: LogEnd | undefined;
 
-  constructor(storage: Storage, uuid: Buffer, durable: number) {
+  constructor(storage: Storage, uuid: Buffer, durable: number, options: TailOptions = {}) {
     this.#storage = storage;
     this.#uuid = uuid;
     this.durable = durable;
+    this.#passesGaps = options.passesGaps === true;
   }
 
   /** Segments from the start on that may be part of the chain, by their headers; known once reading has begun. */
@@ -96,24 +110,63 @@ export class LogTail {
     let segment = start?.segment ?? (await this.#successor(0))?.segment ?? 0;
     let offset = start?.offset ?? FIRST_RECORD_OFFSET;
     for (;;) {
-      const scanner =
-        segment === 0 ? undefined : await SegmentScanner.open(this.#storage, this.#uuid, segment);
-      if (scanner === undefined) break;
+      const scanner = segment === 0 ? undefined : await this.#open(segment);
       let next: SegmentHeader | undefined;
       try {
-        this.segments.push(segment);
-        next = await this.#successor(segment);
-        const reachedEnd = yield* this.#segment(scanner, offset, next);
-        if (!reachedEnd) next = undefined;
+        if (scanner !== undefined) {
+          this.segments.push(segment);
+          next = await this.#successor(segment);
+          const reachedEnd = yield* this.#segment(scanner, offset, next);
+          if (!reachedEnd) next = undefined;
+        }
       } finally {
-        await scanner.close();
+        await scanner?.close();
       }
+      next ??= this.#passesGaps ? this.#behindGap() : undefined;
       if (next === undefined) break;
       segment = next.segment;
       offset = FIRST_RECORD_OFFSET;
     }
     yield* this.#judgeHeld();
     await this.#sortOutRest(start?.segment ?? 0);
+  }
+
+  #open(segment: number): Promise<SegmentScanner | undefined> {
+    return this.#passesGaps
+      ? SegmentScanner.openAnyway(this.#storage, this.#uuid, segment)
+      : SegmentScanner.open(this.#storage, this.#uuid, segment);
+  }
+
+  /** The earliest segment behind the append number `reached` that nothing leads to. */
+  #unlinkedBehind(reached: number): SegmentHeader | undefined {
+    let found: SegmentHeader | undefined;
+    for (const header of this.#headers.values()) {
+      if (header.firstAppend <= reached || this.#headers.has(header.predecessor)) continue;
+      if (found === undefined || header.firstAppend < found.firstAppend) found = header;
+    }
+    return found;
+  }
+
+  /** Where the log goes on behind segments that are lost; that they are is damage. */
+  #behindGap(): SegmentHeader | undefined {
+    const reached = this.end?.append ?? this.durable;
+    const found = this.#unlinkedBehind(reached);
+    if (found === undefined) return undefined;
+    const { segment, predecessor, firstAppend } = found;
+    const isLacking = firstAppend > reached + 1;
+    const isHeaderless = this.#headerless.has(segment);
+    this.lacksRecords ||= isLacking;
+    this.torn = false; // it is not the end
+    const place = this.end === undefined ? 'at its beginning' : `behind segment ${this.end.segment}`;
+    this.damage.push({
+      code: isLacking ? 'LOG_SEGMENT_LOST' : 'LOG_HEADER_LOST',
+      segment: isHeaderless ? segment : predecessor,
+      offset: 0,
+      message: isHeaderless
+        ? `segment ${segment} has no valid header; its records are read one by one`
+        : `segment ${predecessor} is missing, or nothing in it can be read: the log has a gap ${place}`,
+    });
+    return found;
   }
 
   /** What to do with the files that are not part of the accepted log. */
@@ -152,7 +205,10 @@ export class LogTail {
       if (segment < from) continue;
       const scanner = await SegmentScanner.open(this.#storage, this.#uuid, segment);
       if (scanner === undefined) {
-        this.#headerless.push(segment);
+        this.#headerless.add(segment);
+        const inferred = this.#passesGaps ? await inferHeader(this.#storage, this.#uuid, segment) : undefined;
+        if (inferred !== undefined && (inferred.flags & SEGMENT_MOVES) === 0)
+          this.#headers.set(segment, inferred);
         continue;
       }
       if ((scanner.header.flags & SEGMENT_MOVES) === 0) this.#headers.set(segment, scanner.header);
@@ -205,6 +261,7 @@ export class LogTail {
     next: SegmentHeader | undefined,
   ): AsyncGenerator<ScannedRecord, boolean> {
     const segment = scanner.header.segment;
+    const header = this.#headers.get(segment) ?? scanner.header; // one that was lost is known by its records
     this.#vouch(scanner.header.durable);
     yield* this.#yieldProven(); // the segment may end right behind its header
     const limit = next?.predecessorEnd ?? scanner.header.segmentBytes;
@@ -216,8 +273,9 @@ export class LogTail {
       return true;
     }
     let end = from;
-    let checksum = from === FIRST_RECORD_OFFSET ? scanner.headerChecksum : undefined;
-    this.end ??= { segment, offset: end, checksum: checksum ?? 0, append: scanner.header.firstAppend - 1 };
+    let checksum =
+      from === FIRST_RECORD_OFFSET && !this.#headerless.has(segment) ? scanner.headerChecksum : undefined;
+    this.end ??= { segment, offset: end, checksum: checksum ?? 0, append: header.firstAppend - 1 };
     this.#start ??= this.end;
     if (checksum !== undefined) this.end = { segment, offset: end, checksum, append: this.end.append };
     while (end < limit) {
@@ -260,7 +318,8 @@ export class LogTail {
       found ??= record;
       proven = Math.max(proven, record.header.durable);
     }
-    if (proven < expected && next !== undefined) proven = await this.#durableFrom(next);
+    const later = next ?? (this.#passesGaps ? this.#unlinkedBehind(expected - 1) : undefined);
+    if (proven < expected && later !== undefined) proven = await this.#durableFrom(later);
     if (proven < expected) return 'end';
     const segment = scanner.header.segment;
     const until = found === undefined ? 'the end of the segment' : `${found.header.offset}`;
@@ -314,7 +373,7 @@ export class LogTail {
     const held = this.#held;
     this.#held = [];
     this.end = this.provenEnd ?? this.#start;
-    const cursor = new ScannerCursor(this.#storage, this.#uuid);
+    const cursor = new ScannerCursor(this.#storage, this.#uuid, this.#passesGaps);
     try {
       for (const record of held) {
         const scanner = await cursor.at(record.header.segment);

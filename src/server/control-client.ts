@@ -13,10 +13,12 @@ import type { AllocationRun } from '../volume/device.ts';
 import type {
   DiffExtent,
   Finding,
+  ScrubStep,
   StoreStatus,
   VersionSummary,
   VersionWithSpace,
 } from '../volume/summary.ts';
+import type { ScrubOptions } from '../volume/scrub.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
 import type { Disk, Door, RolledBack, SpaceReport } from './door.ts';
@@ -127,6 +129,11 @@ export class ControlClient implements Door {
     return this.#stream<Finding>({ method: 'GET', path: '/v1/check' }, advice);
   }
 
+  scrub(options: ScrubOptions, signal?: AbortSignal): AsyncGenerator<ScrubStep> {
+    const advice = 'the server stopped in the middle of the scrub; start it again, and scrub again';
+    return this.#stream<ScrubStep>(posting('/v1/scrub', options), advice, signal);
+  }
+
   estimateCompaction(options: ThoroughOptions): Promise<CompactionEstimate> {
     return this.#post('/v1/compaction/estimate', options);
   }
@@ -134,10 +141,7 @@ export class ControlClient implements Door {
   compact(options: ThoroughOptions): AsyncGenerator<CompactionProgress> {
     const advice =
       'the server stopped in the middle of it; nothing is lost, start it again and compact again';
-    const slices = [Buffer.from(JSON.stringify(options))];
-    const contentType = 'application/json';
-    const request: Outgoing = { method: 'POST', path: '/v1/compaction', contentType, slices };
-    return this.#stream<CompactionProgress>(request, advice);
+    return this.#stream<CompactionProgress>(posting('/v1/compaction', options), advice);
   }
 
   async pauseCompaction(isPaused: boolean): Promise<void> {
@@ -149,9 +153,12 @@ export class ControlClient implements Door {
     return this.#stream<DiffExtent>({ method: 'GET', path: path('/v1/diff', { from, to }) }, advice);
   }
 
-  /** The items of a stream; `cutShort` is what to say if it has no end. */
-  async *#stream<T>(request: Outgoing, cutShort: string): AsyncGenerator<T> {
+  /** The items of a stream; `cutShort` is what to say if it has no end. Who stops reading ends it at the server too. */
+  async *#stream<T>(request: Outgoing, cutShort: string, signal?: AbortSignal): AsyncGenerator<T> {
+    signal?.throwIfAborted();
     const response = await this.#start(request);
+    const hangUp = (): void => void response.destroy();
+    signal?.addEventListener('abort', hangUp, { once: true });
     try {
       for await (const text of linesOf(response)) {
         const line = parse(text) as StreamLine<T>;
@@ -160,10 +167,13 @@ export class ControlClient implements Door {
         yield line.item;
       }
     } catch (error) {
+      signal?.throwIfAborted();
       throw asGone(error);
     } finally {
-      response.destroy();
+      signal?.removeEventListener('abort', hangUp);
+      hangUp();
     }
+    signal?.throwIfAborted();
     throw new StoreError('IO', cutShort);
   }
 
@@ -218,8 +228,7 @@ export class ControlClient implements Door {
   }
 
   async #post<T>(route: string, fields: object): Promise<T> {
-    const slices = [Buffer.from(JSON.stringify(fields))];
-    const body = await this.#whole({ method: 'POST', path: route, contentType: 'application/json', slices });
+    const body = await this.#whole(posting(route, fields));
     return parse(body.toString()) as T;
   }
 
@@ -243,6 +252,11 @@ export class ControlClient implements Door {
       throw asGone(error);
     }
   }
+}
+
+function posting(route: string, fields: object): Outgoing {
+  const slices = [Buffer.from(JSON.stringify(fields))];
+  return { method: 'POST', path: route, contentType: 'application/json', slices };
 }
 
 function path(route: string, query: Record<string, string | number>): string {

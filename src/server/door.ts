@@ -16,11 +16,13 @@ import type { AllocationRun } from '../volume/device.ts';
 import type {
   DiffExtent,
   Finding,
+  ScrubStep,
   SpaceUse,
   StoreStatus,
   VersionSummary,
   VersionWithSpace,
 } from '../volume/summary.ts';
+import type { ScrubOptions } from '../volume/scrub.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
 
@@ -62,6 +64,8 @@ export interface Door {
   show(name: string): Promise<VersionSummary>;
   status(): Promise<StoreStatus>;
   check(): AsyncGenerator<Finding>;
+  /** Reads all of the log at a pace, and verifies it; `signal` ends that with its reason. @throws IN_USE, IO */
+  scrub(options: ScrubOptions, signal?: AbortSignal): AsyncGenerator<ScrubStep>;
   /** What `compact` would do. @throws INVALID_ARGUMENT, IO, NO_SPACE */
   estimateCompaction(options: ThoroughOptions): Promise<CompactionEstimate>;
   /** Compacts the whole store; tells again and again how far it is. */

@@ -8,10 +8,12 @@ import type { AllocationRun, BlockDevice } from '../volume/device.ts';
 import type {
   DiffExtent,
   Finding,
+  ScrubStep,
   StoreStatus,
   VersionSummary,
   VersionWithSpace,
 } from '../volume/summary.ts';
+import type { ScrubOptions } from '../volume/scrub.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
 import {
@@ -44,6 +46,7 @@ export interface OpenStore {
   device(name: string): BlockDevice;
   flush(): Promise<void>;
   check(): AsyncGenerator<Finding>;
+  scrub(options: ScrubOptions, signal?: AbortSignal): AsyncGenerator<ScrubStep>;
   estimateCompaction(options: ThoroughOptions): Promise<CompactionEstimate>;
   compact(options: ThoroughOptions): AsyncGenerator<CompactionProgress>;
   pauseCompaction(isPaused: boolean): Promise<void>;
@@ -127,6 +130,10 @@ export class StoreDoor implements Door {
 
   check(): AsyncGenerator<Finding> {
     return this.#store.check();
+  }
+
+  scrub(options: ScrubOptions, signal?: AbortSignal): AsyncGenerator<ScrubStep> {
+    return this.#store.scrub(options, signal);
   }
 
   estimateCompaction(options: ThoroughOptions): Promise<CompactionEstimate> {
@@ -227,7 +234,10 @@ class DeviceDisk implements Disk {
 
   #checkWritable(): void {
     if (this.readOnly)
-      throw new StoreError('READ_ONLY', `'${this.name}' cannot be written: it is a snapshot`);
+      throw new StoreError(
+        'READ_ONLY',
+        `'${this.name}' cannot be written: it is a snapshot, or the store is open read-only`,
+      );
   }
 }
 

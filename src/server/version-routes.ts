@@ -7,6 +7,7 @@ import { Readable } from 'node:stream';
 import type { FastifyInstance } from 'fastify';
 import { StoreError } from '../base/errors.ts';
 import type { ThoroughOptions } from '../compaction/thorough.ts';
+import type { ScrubOptions } from '../volume/scrub.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
 import type { DiskLeases } from './disk-leases.ts';
@@ -60,6 +61,18 @@ export function addVersionRoutes(
   app.get('/v1/check', async (_request, reply) => {
     return reply.type('application/x-ndjson').send(Readable.from(linesFor(door.check(), isClosing, 1)));
   });
+
+  app.post<{ Body: ScrubOptions }>(
+    '/v1/scrub',
+    { schema: { body: fields({}, { bytesPerSecond: NUMBER }) } },
+    async (request, reply) => {
+      // It may wait for long between two lines, and ends with the connection all the same.
+      const ending = new AbortController();
+      reply.raw.once('close', () => ending.abort(new StoreError('CLOSED', 'who asked for it has gone')));
+      const lines = linesFor(door.scrub(request.body, ending.signal), isClosing, 1);
+      return reply.type('application/x-ndjson').send(Readable.from(lines));
+    },
+  );
 
   const thoroughness = fields({ target: NUMBER, purge: FLAG }, { bytesPerSecond: NUMBER });
 

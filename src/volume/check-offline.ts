@@ -23,7 +23,7 @@ import {
 } from './check.ts';
 import { INDEX_PATH, type OpenDatabase } from './index-builder.ts';
 import { isTemporary, ofIndex } from './index-errors.ts';
-import { followMoves } from './moves-replay.ts';
+import { followMoves, statedSince } from './moves-replay.ts';
 import { Replay } from './replay.ts';
 import type { Finding } from './summary.ts';
 
@@ -113,7 +113,7 @@ export async function* checkClosedStore(
             follow: (record: ScannedRecord, entries: readonly Entry[]) =>
               follow(replay, record, entries, from.append),
             followed: async () => {
-              await followMoves(environment, replay, index!, overlays.active);
+              await followMoves(environment, statedSince(replay), replay.catalog!, index!, overlays.active);
             },
           };
     yield* checkStore(environment, base, checked);

@@ -36,6 +36,8 @@ export interface IndexEnvironment {
   clock: Clock;
   /** Set: the index is made anew when the store is opened, whatever there is, and this is told how far that is. */
   onRebuild?: RebuildObserver | undefined;
+  /** Makes the index anew where the log is damaged, and only read. */
+  rebuildFromRemains?: (() => Promise<void>) | undefined;
 }
 
 /** Opens the index as it stands, or answers undefined if it is missing or in doubt. It is closed then. */
@@ -171,6 +173,7 @@ export async function makeAnew(
   until: number,
   checkpoint: CommitPosition,
 ): Promise<void> {
+  if (environment.rebuildFromRemains !== undefined) return await environment.rebuildFromRemains();
   const overlays: Overlays = { active: new Overlay(), frozen: undefined };
   const whole = await WholeLog.open(environment, base, until, present);
   const builder = await IndexBuilder.begin(environment, overlays, whole);

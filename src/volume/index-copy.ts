@@ -26,12 +26,7 @@ export async function openIndexCopy(location: string, openDatabase: OpenDatabase
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'coppice-index-'));
   const remove = (): void => fs.rmSync(directory, { recursive: true, force: true });
   try {
-    for (const name of await fs.promises.readdir(location)) {
-      if (OWN.test(name)) continue;
-      const [from, to] = [path.join(location, name), path.join(directory, name)];
-      if (TABLE.test(name)) await fs.promises.symlink(from, to);
-      else await fs.promises.copyFile(from, to);
-    }
+    await linkIndex(location, directory);
     const database = await openDatabase(directory);
     return {
       database,
@@ -45,5 +40,15 @@ export async function openIndexCopy(location: string, openDatabase: OpenDatabase
     throw typeof (error as NodeJS.ErrnoException).errno === 'number'
       ? fromSystemError(error, 'reading the index')
       : error;
+  }
+}
+
+/** Makes a LevelDB in `directory` of the one at `location`: what never changes by links, the rest by copies. */
+export async function linkIndex(location: string, directory: string): Promise<void> {
+  for (const name of await fs.promises.readdir(location)) {
+    if (OWN.test(name)) continue;
+    const [from, to] = [path.join(location, name), path.join(directory, name)];
+    if (TABLE.test(name)) await fs.promises.symlink(from, to);
+    else await fs.promises.copyFile(from, to);
   }
 }

@@ -10,7 +10,7 @@ import { hasCode } from '../base/errors.ts';
 import { CATALOG_FIRST, CATALOG_LAST, ENTRY_CATALOG, ENTRY_CHANGE, type TextEntry } from '../log/entries.ts';
 import { entriesOf, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
 import type { LogBase } from '../log/superblock.ts';
-import { LogTail } from '../log/tail.ts';
+import { LogTail, type TailOptions } from '../log/tail.ts';
 import { Catalog, parseJson } from './catalog.ts';
 import { decodeCatalog, decodeSegments, type StatedSegments } from './catalog-parts.ts';
 import { type Change, labelsOf } from './change.ts';
@@ -27,13 +27,17 @@ export interface EndOfLog {
 }
 
 /** @throws IO */
-export async function readEndOfLog(place: LogPlace, base: LogBase | undefined): Promise<EndOfLog> {
+export async function readEndOfLog(
+  place: LogPlace,
+  base: LogBase | undefined,
+  options: TailOptions = {},
+): Promise<EndOfLog> {
   const damage: string[] = [];
-  const newest = await findNewestCatalog(place, base, damage);
+  const newest = await findNewestCatalog(place, base, options, damage);
   let catalog: Catalog | undefined = newest === undefined ? new Catalog() : undefined;
   let stated: StatedSegments | undefined;
   let parts: string[] = [];
-  const tail = new LogTail(place.storage, place.uuid, newest?.append ?? 0);
+  const tail = new LogTail(place.storage, place.uuid, newest?.append ?? 0, options);
   for await (const record of tail.records(newest)) {
     for (const entry of textsOf(record)) {
       if (entry.kind === ENTRY_CHANGE) {
@@ -56,10 +60,11 @@ export async function readEndOfLog(place: LogPlace, base: LogBase | undefined): 
 async function findNewestCatalog(
   { storage, uuid }: LogPlace,
   base: LogBase | undefined,
+  options: TailOptions,
   damage: string[],
 ): Promise<LogBase | undefined> {
   const finder = new CatalogFinder();
-  const tail = new LogTail(storage, uuid, base?.append ?? 0);
+  const tail = new LogTail(storage, uuid, base?.append ?? 0, options);
   for await (const record of tail.records(base)) finder.take(record);
   for (const { message } of tail.damage) damage.push(message);
   if (tail.damage.some(({ code }) => code === 'LOG_SEGMENT_LOST')) {

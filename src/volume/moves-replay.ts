@@ -18,18 +18,21 @@ import type { Catalog } from './catalog.ts';
 import type { Replay } from './replay.ts';
 import type { LogPlace } from './whole-log.ts';
 
-/** Answers the segments of moves that were followed. @throws INDEX_DAMAGED, IO */
+/** Segments that catalogs have stated since the one that a replay began with. */
+export function statedSince({ stated, newest }: Replay): number[] {
+  return [...(newest?.segments ?? [])].filter((segment) => stated?.segments.has(segment) === false);
+}
+
+/** Answers those of `segments` that hold moves, and were followed. @throws INDEX_DAMAGED, IO */
 export async function followMoves(
   place: LogPlace,
-  replay: Replay,
+  segments: readonly number[],
+  catalog: Catalog,
   index: PointerIndex,
   overlay: Overlay,
 ): Promise<Set<number>> {
   const followed = new Set<number>();
-  const { stated, newest, catalog } = replay;
-  if (stated === undefined || newest === undefined || catalog === undefined) return followed;
-  const since = [...newest.segments].filter((segment) => !stated.segments.has(segment));
-  for (const segment of since.sort((a, b) => a - b)) {
+  for (const segment of [...segments].sort((a, b) => a - b)) {
     const scanner = await SegmentScanner.open(place.storage, place.uuid, segment);
     try {
       if (scanner === undefined || (scanner.header.flags & SEGMENT_MOVES) === 0) continue;

@@ -32,7 +32,17 @@ export class OpenDisks {
   readonly #takenBack = new Map<string, number>();
   #releaseWaiters: (() => void)[] = [];
 
-  constructor(environment: DiskEnvironment, cache: PageCache, catalog: Catalog, clock: Clock) {
+  /** Nothing is written, whatever it is. */
+  readonly #isReadOnly: boolean;
+
+  constructor(
+    environment: DiskEnvironment,
+    cache: PageCache,
+    catalog: Catalog,
+    clock: Clock,
+    isReadOnly = false,
+  ) {
+    this.#isReadOnly = isReadOnly;
     this.#environment = environment;
     this.#cache = cache;
     this.#catalog = catalog;
@@ -50,7 +60,8 @@ export class OpenDisks {
       this.#open.set(version.uuid, open);
     }
     const opened = open;
-    const device = new VersionDevice(open.disk, fullName(version), 'volume' in version, (released) => {
+    const isFrozen = this.#isReadOnly || 'volume' in version;
+    const device = new VersionDevice(open.disk, fullName(version), isFrozen, (released) => {
       opened.devices.delete(released);
       this.#letGo(version.uuid, opened);
       this.#tellReleased();

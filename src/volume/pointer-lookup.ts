@@ -18,7 +18,7 @@ import { INDEX_PATH, type OpenDatabase } from './index-builder.ts';
 import { openIndexCopy } from './index-copy.ts';
 import { isOfDatabase, isTemporary, ofIndex } from './index-errors.ts';
 import { readEndOfLog } from './log-end.ts';
-import { followMoves } from './moves-replay.ts';
+import { followMoves, statedSince } from './moves-replay.ts';
 import { type PlaceFound, RecordLocator } from './record-locator.ts';
 import { Replay } from './replay.ts';
 import type { LogPlace } from './whole-log.ts';
@@ -147,10 +147,13 @@ async function replayBehind(
     isFirst = false;
     replay.apply(header.segment, entriesOf(record));
   }
-  await followMoves({ storage, uuid }, replay, index, overlays.active).catch((error: unknown) => {
+  const { catalog } = replay;
+  if (catalog === undefined) return undefined;
+  const since = statedSince(replay);
+  await followMoves({ storage, uuid }, since, catalog, index, overlays.active).catch((error: unknown) => {
     if (!hasCode(error, 'INDEX_DAMAGED')) throw error; // told where it is looked at
   });
-  return replay.catalog;
+  return catalog;
 }
 
 async function catalogAlone(

@@ -36,7 +36,7 @@ import { CatalogAppender } from './catalog-append.ts';
 import { IndexBuilder, type IndexEnvironment, openIndex } from './index-builder.ts';
 import { isDamage, isOfDatabase, ofIndex } from './index-errors.ts';
 import { RebuildProgress } from './rebuild-progress.ts';
-import { followMoves } from './moves-replay.ts';
+import { followMoves, statedSince } from './moves-replay.ts';
 import { Replay } from './replay.ts';
 import { unstatedUpTo, WholeLog } from './whole-log.ts';
 
@@ -123,7 +123,8 @@ async function replayBehind(
     return undefined;
   }
   try {
-    const followed = await followMoves(environment, replay, index, overlays.active);
+    const since = statedSince(replay);
+    const followed = await followMoves(environment, since, replay.catalog, index, overlays.active);
     return { tail, start: segment, replay, index, followed, unproven, damage: tail.damage };
   } catch (error) {
     if (!isDamage(error)) throw error;
@@ -157,6 +158,9 @@ async function replayAll(
     const { catalog } = builder.replay;
     for (const label of catalog!.hidden()) catalog!.pending.add(label);
     await builder.commitNothing(start);
+    const damage = [...whole.damage, ...tail.damage];
+    // Before it takes its place: the old index may be all that knows what is in the part that is lost.
+    refuseLost(damage);
     const index = await builder.finish();
     const isNew = tail.highestSegment === 0;
     if (!isNew)
@@ -164,7 +168,6 @@ async function replayAll(
         { sequence: builder.replay.sequence, ...progress.result },
         'the index was made anew from the log',
       );
-    const damage = [...whole.damage, ...tail.damage];
     return {
       tail,
       start: base?.segment ?? 0,
@@ -177,6 +180,15 @@ async function replayAll(
   } catch (error) {
     await builder.abandon().catch(() => undefined); // or nobody in this process could try again
     throw ofIndex(error, 'making the index anew');
+  }
+}
+
+/** @throws CORRUPTION if part of the log cannot be reached: what would be written behind it might hide that for ever */
+function refuseLost(damage: readonly LogDamage[]): void {
+  const lost = damage.find(({ code }) => code === 'LOG_SEGMENT_LOST');
+  if (lost !== undefined) {
+    const help = 'run `coppice fsck`, or get out what is whole with `coppice serve --read-only`';
+    throw new StoreError('CORRUPTION', `the log is damaged: ${lost.message}; ${help}`);
   }
 }
 
@@ -193,10 +205,7 @@ async function beginEpoch(
   const { storage, uuid, clock, logger } = environment;
   const { tail, replay, unproven, index, damage } = state;
   const catalog = replay.catalog!;
-  const lost = damage.find(({ code }) => code === 'LOG_SEGMENT_LOST');
-  if (lost !== undefined) {
-    throw new StoreError('CORRUPTION', `the log is damaged: ${lost.message}; run \`coppice fsck\``);
-  }
+  refuseLost(damage);
   for (const each of damage) logger.error({ damage: each }, 'part of the log is damaged');
   // Only behind a record that is proven: the header of a segment without one, and headers of empty segments before it,
   // may be in the page cache only, and a link of the chain be lost when the power goes. Nor beside

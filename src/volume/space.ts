@@ -3,13 +3,15 @@
  * the extents of the index when somebody asks, never while data is read or written.
  */
 
+import { StoreError } from '../base/errors.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import { othersFirst } from '../index/directory.ts';
 import { byRegion, type LabelledRow } from '../index/extents.ts';
 import { SpaceCount } from '../index/space-count.ts';
 import type { Catalog } from './catalog.ts';
 import type { IndexKeeper } from './index-keeper.ts';
-import type { SpaceUse } from './summary.ts';
+import { labelsByName } from './listing.ts';
+import type { SpaceUse, VersionSummary, VersionWithSpace } from './summary.ts';
 
 /** Regions that are counted before requests have their turn. */
 const REGIONS_AT_ONCE = 256;
@@ -57,6 +59,40 @@ export async function countSpace(
     }
     return { versions, reclaimableBytes: count.setChunks * CHUNK_BYTES };
   });
+}
+
+/** A list of versions, with what each takes up. @throws IO, CORRUPTION */
+export async function withSpace(
+  keeper: IndexKeeper,
+  catalog: Catalog,
+  list: readonly VersionSummary[],
+): Promise<VersionWithSpace[]> {
+  const { versions } = await countSpace(keeper, catalog, new Set());
+  const labels = labelsByName(catalog);
+  const none = { referenced: 0, exclusive: 0, shared: 0 };
+  return list.map((version) => ({ ...version, ...(versions.get(labels.get(version.name)!) ?? none) }));
+}
+
+export interface SpaceOfVersions {
+  versions: ({ name: string } & SpaceUse)[];
+  reclaimable: number;
+}
+
+/** What versions take up, and what would come back if all of them were deleted. @throws NOT_FOUND, IO, CORRUPTION */
+export async function spaceOf(
+  keeper: IndexKeeper,
+  catalog: Catalog,
+  names: readonly string[],
+): Promise<SpaceOfVersions> {
+  const labels = names.map((name) => catalog.find(name).label);
+  const counted = await countSpace(keeper, catalog, new Set(labels));
+  const versions = names.map((name, i) => {
+    const space = counted.versions.get(labels[i]!);
+    // Deleted while it was counted.
+    if (space === undefined) throw new StoreError('NOT_FOUND', `there is no ${name} any more`);
+    return { name, ...space };
+  });
+  return { versions, reclaimable: counted.reclaimableBytes };
 }
 
 function entryOf<K, V>(map: Map<K, V>, key: K, make: () => V): V {

@@ -22,7 +22,7 @@ import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '..
 import { PageCache } from '../index/pages.ts';
 import type { MovesByRegion } from '../index/move.ts';
 import { readSuperblock, SUPERBLOCK_PATH, SUPERBLOCK_REVISION } from '../log/superblock.ts';
-import { checkStore, checkSuperblock, noteDeletes, noteNoCheckpoint } from './check.ts';
+import { checkStore, checkSuperblock, damage, noteDeletes, noteNoCheckpoint } from './check.ts';
 import { checkOffline } from './check-offline.ts';
 import type { Catalog } from './catalog.ts';
 import { CatalogAppender } from './catalog-append.ts';
@@ -35,15 +35,16 @@ import { IndexKeeper } from './index-keeper.ts';
 import { makeMover, StoreCompaction } from './store-compaction.ts';
 import { type InitOptions, initStore, LOCK_PATH } from './init-store.ts';
 import { openLevel } from './level-database.ts';
-import { formatUuid, labelsByName, listVersions, listWithGhosts, summarize } from './listing.ts';
+import { formatUuid, listVersions, listWithGhosts, summarize } from './listing.ts';
 import { OpenDisks } from './open-disks.ts';
 import { environmentOf, type OpenOptions, type StoreEnvironment, type StoreLock } from './open-options.ts';
 import { type Recovered, recover } from './recovery.ts';
-import { countSpace } from './space.ts';
+import { type ScrubOptions, StoreScrub } from './scrub.ts';
+import { type SpaceOfVersions, spaceOf, withSpace } from './space.ts';
 import type {
   DiffExtent,
   Finding,
-  SpaceUse,
+  ScrubStep,
   StoreStatus,
   VersionSummary,
   VersionWithSpace,
@@ -75,6 +76,7 @@ export class Store {
   readonly #removal: VersionRemoval;
   readonly #pruner: VersionPruner;
   readonly #compaction: StoreCompaction;
+  readonly #scrub: StoreScrub;
   #closing: Promise<void> | undefined;
 
   private constructor(
@@ -117,6 +119,8 @@ export class Store {
     this.#cache = new PageCache(cacheBytes);
     this.#disks = new OpenDisks({ log, files, keeper, gate }, this.#cache, catalog, clock);
     this.#changes = new VersionChanges(catalog, this.#writer, clock);
+    const position = () => log.position;
+    this.#scrub = new StoreScrub({ ...environment, ledger, catalog, keeper, position });
     this.#removal = new VersionRemoval(catalog, this.#writer, this.#disks, keeper, clock);
   }
 
@@ -301,27 +305,14 @@ export class Store {
   /** The list, with what each version takes up; with ghosts if wanted. Counts the whole index. @throws IO, CORRUPTION */
   async listWithSpace(options: { ghosts?: boolean | undefined } = {}): Promise<VersionWithSpace[]> {
     this.#checkOpen();
-    const { versions } = await countSpace(this.#keeper, this.#catalog, new Set());
-    const labels = labelsByName(this.#catalog);
     const list = options.ghosts === true ? listWithGhosts(this.#catalog, this.#now) : this.list();
-    const none = { referenced: 0, exclusive: 0, shared: 0 };
-    return list.map((version) => ({ ...version, ...(versions.get(labels.get(version.name)!) ?? none) }));
+    return await withSpace(this.#keeper, this.#catalog, list);
   }
 
   /** What versions take up, and what would come back if all of them were deleted. @throws NOT_FOUND, IO, CORRUPTION */
-  async space(
-    names: readonly string[],
-  ): Promise<{ versions: ({ name: string } & SpaceUse)[]; reclaimable: number }> {
+  async space(names: readonly string[]): Promise<SpaceOfVersions> {
     this.#checkOpen();
-    const labels = names.map((name) => this.#catalog.find(name).label);
-    const counted = await countSpace(this.#keeper, this.#catalog, new Set(labels));
-    const versions = names.map((name, i) => {
-      const space = counted.versions.get(labels[i]!);
-      // Deleted while it was counted.
-      if (space === undefined) throw new StoreError('NOT_FOUND', `there is no ${name} any more`);
-      return { name, ...space };
-    });
-    return { versions, reclaimable: counted.reclaimableBytes };
+    return await spaceOf(this.#keeper, this.#catalog, names);
   }
 
   /** Extents in which `to` differs from `from`, in order; any two versions. @throws NOT_FOUND, IO, CORRUPTION */
@@ -404,7 +395,9 @@ export class Store {
       cache: { usedBytes: this.#cache.usedBytes + index.usedBytes, boundBytes: this.#cache.boundBytes },
       room: await this.#compaction.room(),
       compaction: this.#compaction.state,
+      scrub: this.#scrub.state,
       state: log.poison === undefined ? 'open' : 'poisoned',
+      damage: this.#recovered.damage.map(({ code, message }) => damage(code, message)),
     };
   }
 
@@ -429,6 +422,12 @@ export class Store {
     yield* noteDeletes(this.#catalog);
   }
 
+  /** Reads all of the log at a pace, and verifies it, while the store goes on working. See StoreScrub.run. */
+  scrub(options: ScrubOptions, signal?: AbortSignal): AsyncGenerator<ScrubStep> {
+    this.#checkOpen();
+    return this.#scrub.run(options, signal);
+  }
+
   /** Checks a store that nobody has open. @throws NOT_A_STORE, LOCKED, UNSUPPORTED_FORMAT, CORRUPTION */
   static check(directory: string): AsyncGenerator<Finding> {
     return checkOffline(directory, LOCK_PATH, openLevel);
@@ -445,6 +444,7 @@ export class Store {
 
   async #close(): Promise<void> {
     const { log, files, numbers } = this.#recovered;
+    this.#scrub.close();
     try {
       await this.#deadCache.close();
       await this.#compaction.close();

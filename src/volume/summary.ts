@@ -74,8 +74,11 @@ export interface StoreStatus {
   };
   lastCheckpoint: { generation: number; at: string | null };
   cache: { usedBytes: number; boundBytes: number };
-  /** `open`, or `poisoned` after a failed sync: reads only until it is reopened. */
-  state: 'open' | 'poisoned';
+  scrub: ScrubState;
+  /** `open`; `poisoned` after a failed sync: reads only until it is reopened; `read-only`: opened so, and never written. */
+  state: 'open' | 'poisoned' | 'read-only';
+  /** What was found damaged when it was opened. */
+  damage: Finding[];
 }
 
 /** What a check found. A `note` is normal (a torn tail, an unfinished delete) and does not make the store unclean. */
@@ -84,4 +87,29 @@ export interface Finding {
   /** Stable. */
   code: string;
   message: string;
+}
+
+/** How far a scrub is, and what it has found since the step before. Bytes. */
+export interface ScrubStep {
+  readBytes: number;
+  totalBytes: number;
+  findings: Finding[];
+}
+
+/** What scrubs of an open store do, and what the last one found: known until the store is closed. */
+export interface ScrubState {
+  state: 'idle' | 'running';
+  /** Of the one that runs. */
+  readBytes: number;
+  totalBytes: number;
+  /** The last one that ended. */
+  last: {
+    /** ISO 8601: when it ended. */
+    at: string;
+    readBytes: number;
+    /** Findings that are damage. */
+    damage: number;
+    /** False: it was stopped on the way, and says nothing about the rest. */
+    isWhole: boolean;
+  } | null;
 }

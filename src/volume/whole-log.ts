@@ -6,6 +6,8 @@
  * the base on. Of two entries of a chunk the higher sequence counts, and of a chunk that was moved the later place: so
  * records come in the order of their append numbers, segment by segment, and changes come from the base on only.
  *
+ * Of a damaged log, what is left (`WholeLog.ofRemains`) comes in the same order, by the newest catalog that can be read.
+ *
  * Of a segment before the base, its footer says what it holds; its successor, or the record behind the last of the footer,
  * where it ends: compaction removes no successor of a segment whose footer does not say the same.
  */
@@ -21,9 +23,10 @@ import {
   type SegmentHeader,
   segmentOfName,
 } from '../log/format.ts';
+import { inferHeader } from '../log/headerless.ts';
 import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
 import type { LogBase } from '../log/superblock.ts';
-import { type LogDamage, LogTail } from '../log/tail.ts';
+import { type LogDamage, LogTail, type TailOptions } from '../log/tail.ts';
 import { Catalog } from './catalog.ts';
 import { CatalogParts, decodeSegments, type StatedSegments } from './catalog-parts.ts';
 import { Replay } from './replay.ts';
@@ -59,6 +62,7 @@ export class WholeLog {
   readonly keptEnds = new Map<number, number>();
   /** Append number of the last record of the chain that was read. */
   reached = 0;
+  readonly #isOfRemains: boolean;
 
   private constructor(
     place: LogPlace,
@@ -67,10 +71,12 @@ export class WholeLog {
     catalog: Catalog,
     stated: StatedSegments | undefined,
     newest: StatedSegments | undefined,
+    options: TailOptions = {},
   ) {
     this.#place = place;
     this.#base = base;
-    this.tail = new LogTail(place.storage, place.uuid, durable);
+    this.#isOfRemains = options.passesGaps === true;
+    this.tail = new LogTail(place.storage, place.uuid, durable, options);
     this.catalog = catalog;
     this.stated = stated;
     this.newest = newest;
@@ -90,6 +96,23 @@ export class WholeLog {
     if (base === undefined) return new WholeLog(place, base, durable, new Catalog(), undefined, newest);
     const { catalog, stated } = await catalogAt(place, base);
     return new WholeLog(place, base, durable, catalog, stated, newest);
+  }
+
+  /**
+   * What is left of a log of which parts are lost; the whole of it counts, before the base or behind it. `end` has the newest
+   * catalog that can be read, by which all records are to be replayed as kept ones; `segments` those that hold
+   * moves, or stand before the base.
+   */
+  static ofRemains(
+    place: LogPlace,
+    base: LogBase | undefined,
+    end: Pick<WholeLog, 'catalog' | 'stated'>,
+    segments: Iterable<number>,
+  ): WholeLog {
+    const { catalog, stated } = end;
+    const present = new Set([...(stated?.segments ?? []), ...segments]);
+    const newest = { segments: present, retired: stated?.retired ?? new Set<number>() };
+    return new WholeLog(place, base, base?.append ?? 0, catalog, stated, newest, { passesGaps: true });
   }
 
   /** A replay for the records, which puts pointers into the active overlay. */
@@ -123,11 +146,10 @@ export class WholeLog {
     const base = this.#base;
     const segments = this.newest?.segments ?? [];
     for (const segment of [...segments].sort((a, b) => a - b)) {
-      const scanner = await SegmentScanner.open(this.#place.storage, this.#place.uuid, segment);
-      if (scanner === undefined)
+      const header = await this.#headerOf(segment);
+      if (header === undefined)
         this.#damaged('LOG_SEGMENT_LOST', segment, 0, 'is missing, or has no valid header');
-      else headers.push(scanner.header);
-      await scanner?.close();
+      else headers.push(header);
     }
     const ends = new Map<number, number>();
     for (const { predecessor, predecessorEnd } of headers) ends.set(predecessor, predecessorEnd);
@@ -144,8 +166,21 @@ export class WholeLog {
     return kept.sort((a, b) => a.header.firstAppend - b.header.firstAppend);
   }
 
+  async #headerOf(segment: number): Promise<SegmentHeader | undefined> {
+    const { storage, uuid } = this.#place;
+    const scanner = await SegmentScanner.open(storage, uuid, segment);
+    await scanner?.close();
+    if (scanner !== undefined || !this.#isOfRemains) return scanner?.header;
+    const inferred = await inferHeader(storage, uuid, segment);
+    if (inferred !== undefined) this.#damaged('LOG_HEADER_LOST', segment, 0, 'has no valid header');
+    return inferred;
+  }
+
   async *#recordsOf({ header: { segment }, end }: KeptSegment): AsyncGenerator<LogRecord> {
-    const scanner = await SegmentScanner.open(this.#place.storage, this.#place.uuid, segment);
+    const { storage, uuid } = this.#place;
+    const scanner = this.#isOfRemains
+      ? await SegmentScanner.openAnyway(storage, uuid, segment)
+      : await SegmentScanner.open(storage, uuid, segment);
     if (scanner === undefined) return this.#damaged('LOG_SEGMENT_LOST', segment, 0, 'is gone');
     try {
       const footer = await scanner.footer();
@@ -166,8 +201,14 @@ export class WholeLog {
       if (record === undefined) {
         record = await scanner.findRecord(at);
         if (record === undefined || record.header.offset >= end) return;
-        const what = `has no valid record from ${at} to ${record.header.offset}`;
-        this.#damaged('LOG_RECORD_DAMAGED', scanner.header.segment, at, what);
+        // Without a header nothing says what the first one is chained to.
+        if (record.header.offset > at)
+          this.#damaged(
+            'LOG_RECORD_DAMAGED',
+            scanner.header.segment,
+            at,
+            `has no valid record from ${at} to ${record.header.offset}`,
+          );
       }
       if ((record.header.flags & RECORD_FOOTER) !== 0) return;
       yield record;

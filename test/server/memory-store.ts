@@ -17,10 +17,12 @@ import type { AllocationRun, BlockDevice, WriteRequest } from '../../src/volume/
 import type {
   DiffExtent,
   Finding,
+  ScrubStep,
   StoreStatus,
   VersionSummary,
   VersionWithSpace,
 } from '../../src/volume/summary.ts';
+import type { ScrubOptions } from '../../src/volume/scrub.ts';
 import type { HoldOptions } from '../../src/volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../../src/volume/version-removal.ts';
 
@@ -43,6 +45,8 @@ export class MemoryStore implements OpenStore {
   findings: Finding[] = [];
   /** Thrown by the check after its findings. */
   checkFailure: Error | undefined;
+  /** How the last scrub ended. */
+  scrubEnd: 'stopped' | 'whole' | undefined;
   /** Given to each write from now on. */
   writeFailure: StoreError | undefined;
   /** Reads that work before one finds a wrong checksum. */
@@ -204,9 +208,11 @@ export class MemoryStore implements OpenStore {
       liveBytes: 0,
       room: { state: 'enough', freeBytes: 2 ** 40 },
       compaction: { state: 'idle', rounds: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 },
+      scrub: { state: 'idle', readBytes: 0, totalBytes: 0, last: null },
       lastCheckpoint: { generation: 1, at: null },
       cache: { usedBytes: 0, boundBytes: 256 * 2 ** 20 },
       state: 'open',
+      damage: [],
     };
   }
 
@@ -224,6 +230,18 @@ export class MemoryStore implements OpenStore {
   async *check(): AsyncGenerator<Finding> {
     yield* this.findings;
     if (this.checkFailure !== undefined) throw this.checkFailure;
+  }
+
+  async *scrub(options: ScrubOptions, signal?: AbortSignal): AsyncGenerator<ScrubStep> {
+    signal?.throwIfAborted();
+    this.#note('scrub', options);
+    yield { readBytes: 0, totalBytes: 8192, findings: this.findings };
+    // What is asked to be slow waits for its end.
+    if (options.bytesPerSecond === 1)
+      await new Promise((resolve) => signal?.addEventListener('abort', resolve, { once: true }));
+    this.scrubEnd = signal?.aborted === true ? 'stopped' : 'whole';
+    signal?.throwIfAborted();
+    yield { readBytes: 8192, totalBytes: 8192, findings: [] };
   }
 
   async estimateCompaction(options: ThoroughOptions): Promise<CompactionEstimate> {
