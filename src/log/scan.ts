@@ -80,16 +80,30 @@ export class SegmentScanner {
   #windowAt = 0;
   #windowBytes = 0;
 
-  private constructor(file: StorageFile, uuid: Buffer, header: SegmentHeader, headerChecksum: number) {
+  private constructor(
+    file: StorageFile,
+    uuid: Buffer,
+    header: SegmentHeader,
+    headerChecksum: number,
+    windowBytes: number,
+  ) {
     this.#file = file;
     this.#uuid = uuid;
     this.header = header;
     this.headerChecksum = headerChecksum;
-    this.#windowCapacity = Math.min(WINDOW_BYTES, header.segmentBytes);
+    this.#windowCapacity = Math.min(windowBytes, header.segmentBytes);
   }
 
-  /** undefined if the file is missing or does not begin with the header of this segment of this store. */
-  static async open(storage: Storage, uuid: Buffer, segment: number): Promise<SegmentScanner | undefined> {
+  /**
+   * undefined if the file is missing or does not begin with the header of this segment of this store. `windowBytes`: how much
+   * is read at once.
+   */
+  static async open(
+    storage: Storage,
+    uuid: Buffer,
+    segment: number,
+    windowBytes = WINDOW_BYTES,
+  ): Promise<SegmentScanner | undefined> {
     const file = await openIfThere(storage, segment);
     if (file === undefined) return undefined;
     const bytes = Buffer.alloc(FIRST_RECORD_OFFSET);
@@ -102,7 +116,7 @@ export class SegmentScanner {
     for (const copy of [bytes, bytes.subarray(SEGMENT_HEADER_COPY_OFFSET)]) {
       const header = decodeSegmentHeader(copy, uuid);
       if (header?.segment === segment)
-        return new SegmentScanner(file, uuid, header, segmentHeaderChecksum(copy));
+        return new SegmentScanner(file, uuid, header, segmentHeaderChecksum(copy), windowBytes);
     }
     await file.close();
     return undefined;
@@ -113,8 +127,9 @@ export class SegmentScanner {
     storage: Storage,
     uuid: Buffer,
     segment: number,
+    windowBytes = WINDOW_BYTES,
   ): Promise<SegmentScanner | undefined> {
-    const whole = await SegmentScanner.open(storage, uuid, segment);
+    const whole = await SegmentScanner.open(storage, uuid, segment, windowBytes);
     if (whole !== undefined) return whole;
     const file = await openIfThere(storage, segment);
     if (file === undefined) return undefined;
@@ -130,7 +145,7 @@ export class SegmentScanner {
       firstAppend: 0,
       durable: 0,
     };
-    return new SegmentScanner(file, uuid, header, 0);
+    return new SegmentScanner(file, uuid, header, 0, windowBytes);
   }
 
   /** What `payload` has answered holds no longer. */

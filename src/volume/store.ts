@@ -23,7 +23,7 @@ import { PageCache } from '../index/pages.ts';
 import type { MovesByRegion } from '../index/region-relocate.ts';
 import { readSuperblock, SUPERBLOCK_PATH, SUPERBLOCK_REVISION } from '../log/superblock.ts';
 import { checkStore, checkSuperblock, noteDeletes } from './check.ts';
-import { checkOffline } from './check-offline.ts';
+import { checkOffline, type OfflineCheckOptions } from './check-offline.ts';
 import type { Catalog } from './catalog.ts';
 import { CatalogAppender } from './catalog-append.ts';
 import type { Change, ResizeChange } from './change.ts';
@@ -418,18 +418,19 @@ export class Store {
     yield* checkSuperblock(this.#environment.storage);
     const findings: Finding[] = [];
     await this.#keeper.holding(async (index) => {
-      const { base } = this.#recovered.numbers.superblock;
+      const { superblock } = this.#recovered.numbers;
       const until = this.#keeper.indexedAppend;
       const checked = { view: { index, overlay: undefined }, until, follow: () => undefined };
-      for await (const finding of checkStore(this.#environment, base, checked)) findings.push(finding);
+      const subject = { superblock, base: superblock.base, checked };
+      for await (const finding of checkStore(this.#environment, subject)) findings.push(finding);
     });
     yield* findings;
     yield* noteDeletes(this.#catalog);
   }
 
-  /** Checks a store that nobody has open. @throws NOT_A_STORE, LOCKED, UNSUPPORTED_FORMAT, CORRUPTION */
-  static check(directory: string): AsyncGenerator<Finding> {
-    return checkOffline(directory, LOCK_PATH, openLevel);
+  /** Checks a store that nobody has open. @throws NOT_A_STORE, LOCKED, UNSUPPORTED_FORMAT, CORRUPTION, IO */
+  static check(directory: string, options: OfflineCheckOptions = {}): AsyncGenerator<Finding> {
+    return checkOffline(directory, openLevel, options);
   }
 
   /**

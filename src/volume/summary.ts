@@ -78,10 +78,4 @@ export interface StoreStatus {
   state: 'open' | 'poisoned';
 }
 
-/** What a check found. A `note` is normal (a torn tail, an unfinished delete) and does not make the store unclean. */
-export interface Finding {
-  severity: 'note' | 'damage';
-  /** Stable. */
-  code: string;
-  message: string;
-}
+export type { AffectedVersion, Finding } from '../check/finding.ts';

@@ -11,9 +11,9 @@
  */
 
 import { StoreError } from '../base/errors.ts';
-import type { Storage } from '../base/storage.ts';
 import { Overlay } from '../index/overlay.ts';
 import { FIRST_RECORD_OFFSET, RECORD_FOOTER, SEGMENT_MOVES, type SegmentHeader } from '../log/format.ts';
+import type { LogPlace } from '../log/record-locator.ts';
 import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
 import type { LogBase } from '../log/superblock.ts';
 import { type LogDamage, LogTail } from '../log/tail.ts';
@@ -21,10 +21,7 @@ import { Catalog } from './catalog.ts';
 import type { StatedSegments } from './catalog-parts.ts';
 import { Replay } from './replay.ts';
 
-export interface LogPlace {
-  readonly storage: Storage;
-  readonly uuid: Buffer;
-}
+export type { LogPlace } from '../log/record-locator.ts';
 
 /** A record, and whether it counts only for what it says of chunks: it stands before the base. */
 export interface LogRecord extends ScannedRecord {
@@ -130,7 +127,7 @@ export class WholeLog {
     for (const segment of [...segments].sort((a, b) => a - b)) {
       const scanner = await SegmentScanner.open(this.#place.storage, this.#place.uuid, segment);
       if (scanner === undefined)
-        this.#damaged('LOG_SEGMENT_LOST', segment, 0, 'is missing, or has no valid header');
+        this.#damaged('LOG_SEGMENT_LOST', segment, 0, Infinity, 'is missing, or has no valid header');
       else headers.push(scanner.header);
       await scanner?.close();
     }
@@ -151,7 +148,7 @@ export class WholeLog {
 
   async *#recordsOf({ header: { segment }, end }: KeptSegment): AsyncGenerator<LogRecord> {
     const scanner = await SegmentScanner.open(this.#place.storage, this.#place.uuid, segment);
-    if (scanner === undefined) return this.#damaged('LOG_SEGMENT_LOST', segment, 0, 'is gone');
+    if (scanner === undefined) return this.#damaged('LOG_SEGMENT_LOST', segment, 0, Infinity, 'is gone');
     try {
       const footer = await scanner.footer();
       for await (const record of footer ?? this.#recordsUpTo(scanner, end)) {
@@ -171,8 +168,9 @@ export class WholeLog {
       if (record === undefined) {
         record = await scanner.findRecord(at);
         if (record === undefined || record.header.offset >= end) return;
-        const what = `has no valid record from ${at} to ${record.header.offset}`;
-        this.#damaged('LOG_RECORD_DAMAGED', scanner.header.segment, at, what);
+        const until = record.header.offset;
+        const what = `has no valid record from ${at} to ${until}`;
+        this.#damaged('LOG_RECORD_DAMAGED', scanner.header.segment, at, until, what);
       }
       if ((record.header.flags & RECORD_FOOTER) !== 0) return;
       yield record;
@@ -192,8 +190,8 @@ export class WholeLog {
     return this.tail.files.filter((segment) => !used.has(segment));
   }
 
-  #damaged(code: LogDamage['code'], segment: number, offset: number, what: string): void {
-    this.damage.push({ code, segment, offset, message: `segment ${segment} ${what}` });
+  #damaged(code: LogDamage['code'], segment: number, offset: number, until: number, what: string): void {
+    this.damage.push({ code, segment, offset, until, message: `segment ${segment} ${what}` });
   }
 }
 

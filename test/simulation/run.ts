@@ -266,8 +266,9 @@ class Run {
       makeScratch: makeScratch,
     };
     const findings: Finding[] = [];
-    const { base } = await readSuperblock(this.#disk.still);
-    for await (const finding of checkClosedStore(environment, base)) findings.push(finding);
+    const superblock = await readSuperblock(this.#disk.still);
+    for await (const finding of checkClosedStore(environment, superblock, superblock.base))
+      findings.push(finding);
     // Rows of versions that nobody can read are looked at when their delete goes on.
     const isIncomplete = this.#isSpoiled || this.#disk.index?.hasHole === true;
     const isUnread = isIncomplete && findings.some(({ code }) => code === 'UNFINISHED_DELETE');

@@ -163,7 +163,8 @@ class Compacted {
       makeScratch: () => ({ storage: scratch, remove: () => undefined }),
     };
     const found: string[] = [];
-    for await (const { severity, code, message } of checkClosedStore(environment, await this.base()))
+    const superblock = await readSuperblock(this.storage);
+    for await (const { severity, code, message } of checkClosedStore(environment, superblock, superblock.base))
       found.push(`${severity} ${code} ${message}`);
     return found;
   }
