@@ -13,14 +13,24 @@ export interface CheckStep {
 
 export type CheckObserver = (step: CheckStep) => void;
 
+export interface AuditRunOptions {
+  readonly onProgress?: CheckObserver | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
 export class AuditRun {
   readonly #auditor: Auditor;
   readonly #running: Promise<Map<number, SegmentAudit>>;
   #isStopped = false;
 
-  private constructor(auditor: Auditor, sizes: ReadonlyMap<number, number>, observe: CheckObserver) {
+  private constructor(
+    auditor: Auditor,
+    sizes: ReadonlyMap<number, number>,
+    observe: CheckObserver,
+    signal: AbortSignal | undefined,
+  ) {
     this.#auditor = auditor;
-    this.#running = this.#run(sizes, observe);
+    this.#running = this.#run(sizes, observe, signal);
     this.#running.catch(() => undefined); // told to who asks for the results
   }
 
@@ -28,19 +38,24 @@ export class AuditRun {
     storage: Storage,
     auditor: Auditor,
     segments: readonly number[],
-    observe: CheckObserver = () => undefined,
+    { onProgress = () => undefined, signal }: AuditRunOptions = {},
   ): Promise<AuditRun> {
     const sizes = new Map<number, number>();
     for (const segment of segments) sizes.set(segment, await sizeOf(storage, segment));
-    return new AuditRun(auditor, sizes, observe);
+    return new AuditRun(auditor, sizes, onProgress, signal);
   }
 
-  async #run(sizes: ReadonlyMap<number, number>, observe: CheckObserver): Promise<Map<number, SegmentAudit>> {
+  async #run(
+    sizes: ReadonlyMap<number, number>,
+    observe: CheckObserver,
+    signal: AbortSignal | undefined,
+  ): Promise<Map<number, SegmentAudit>> {
     const audits = new Map<number, SegmentAudit>();
     const totalBytes = [...sizes.values()].reduce((sum, bytes) => sum + bytes, 0);
     let doneBytes = 0;
     for (const [segment, bytes] of sizes) {
       if (this.#isStopped) break;
+      signal?.throwIfAborted();
       const audit = await this.#auditor.audit(segment, (into) => {
         observe({ doneBytes: doneBytes + Math.min(into, bytes), totalBytes });
       });

@@ -51,7 +51,9 @@ class WorkerAuditor implements Auditor {
       this.#fail?.(error);
     };
     this.#worker.on('error', failed);
-    this.#worker.on('exit', (code) => failed(new StoreError('IO', `the thread of the check ended with ${code}`)));
+    this.#worker.on('exit', (code) =>
+      failed(new StoreError('IO', `the thread of the check ended with ${code}`)),
+    );
     this.#worker.on('message', (answer: AuditAnswer) => this.#take?.(answer));
   }
 

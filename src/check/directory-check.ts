@@ -22,8 +22,7 @@ export async function* checkDirectory(storage: Storage): AsyncGenerator<Finding>
   }
   for (const name of await storage.list('log'))
     if (segmentOfName(name) === undefined) yield unknown(`log/${name}`);
-  for (const name of await storage.list('index'))
-    if (!OF_LEVELDB.test(name)) yield unknown(`index/${name}`);
+  for (const name of await storage.list('index')) if (!OF_LEVELDB.test(name)) yield unknown(`index/${name}`);
 }
 
 function unknown(path: string): Finding {

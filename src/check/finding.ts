@@ -56,6 +56,7 @@ export const FINDINGS = {
   SEGMENT_LINK_DIFFERS: 'damage',
   FOOTER_DAMAGED: 'damage',
   FOOTER_DIFFERS: 'damage',
+  FOOTER_TORN: 'note',
   NO_FOOTER: 'note',
   LEFTOVER_SEGMENT: 'note',
   // Records and chunks.
@@ -69,6 +70,7 @@ export const FINDINGS = {
   UNKNOWN_VERSION: 'damage',
   CUT_OFF_RECORDS: 'note',
   TORN_TAIL: 'note',
+  UNPROVEN_TORN: 'note',
   // Volumes, snapshots, versions.
   CHANGE_UNUSABLE: 'damage',
   CATALOG_UNREADABLE: 'damage',

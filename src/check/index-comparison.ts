@@ -70,7 +70,11 @@ export class IndexComparison {
   async *run(signal?: AbortSignal): AsyncGenerator<Finding> {
     try {
       for (const tree of treesOf(this.#view, this.#made)) {
-        for (let region = await this.#next(tree, 0); region >= 0; region = await this.#next(tree, region + 1)) {
+        for (
+          let region = await this.#next(tree, 0);
+          region >= 0;
+          region = await this.#next(tree, region + 1)
+        ) {
           signal?.throwIfAborted();
           await this.#region(tree, region);
         }

@@ -63,8 +63,8 @@ export interface SegmentAudit {
   readonly damagedCopy: number | undefined;
   /** Without its UUID; undefined if there is none that can be read. */
   readonly header: Omit<SegmentHeader, 'uuid'> | undefined;
-  /** `damaged`: there was a footer, or something stands where its trailer should. */
-  readonly footer: 'whole' | 'damaged' | 'none';
+  /** `damaged`: something stands where its trailer should, which comes last; `torn`: there is no trailer behind it. */
+  readonly footer: 'whole' | 'damaged' | 'torn' | 'none';
   /** Where the last whole record ends, the footer not among them; 0 if there is none. */
   readonly lastEnd: number;
   /** In the order of their places. */
@@ -173,7 +173,8 @@ class SegmentReader {
     for (const offset of stated.keys())
       this.#add({ kind: 'footer', offset, reason: 'names a record that is not there' });
     if (footer !== undefined) return 'whole';
-    return isSealed || (await this.#hasTrailerBytes()) ? 'damaged' : 'none';
+    if (await this.#hasTrailerBytes()) return 'damaged';
+    return isSealed ? 'torn' : 'none';
   }
 
   /** Nothing but a trailer is ever written there. */
@@ -235,7 +236,10 @@ class SegmentReader {
     const copyBytes = isCopied ? RECORD_HEADER_BYTES + table.length + COPY_TAIL_BYTES : 0;
     const paddingAt = payloadOffset(header) + header.payloadBytes;
     const bytes = await this.#scanner.bytesAt(paddingAt, end - paddingAt);
-    if (bytes.length < end - paddingAt) return this.#add({ kind: 'copy', offset: header.offset, which: 'end' });
+    if (bytes.length < end - paddingAt) {
+      if (isCopied) this.#add({ kind: 'copy', offset: header.offset, which: 'end' });
+      return;
+    }
     if (!isZero(bytes.subarray(0, bytes.length - copyBytes)))
       this.#add({ kind: 'padding', offset: header.offset });
     if (!isCopied || isCopy) return;

@@ -14,8 +14,12 @@ import type { Fault, SegmentAudit } from './segment-audit.ts';
 export interface SegmentRole {
   /** Where what belongs to the log ends; Infinity if nobody says. */
   readonly end: number;
-  /** Nothing is appended to it any more, so that it should have a footer. */
+  /** Nothing is appended to it any more: it has a footer, unless a crash or a failed write ended it. */
   readonly isSealed: boolean;
+  /** Its footer is known to have been synced: the process that wrote it synced something behind it. */
+  readonly hasFooter?: boolean;
+  /** Where what is proven to have been synced ends; default: all of it is. What a crash has torn behind it is no rot. */
+  readonly provenEnd?: number;
 }
 
 /** Chunks that do not match. */
@@ -51,7 +55,8 @@ export function* segmentFindings(
   isTold: IsTold,
 ): Generator<Finding> {
   const { segment } = audit;
-  yield* headerFindings(audit, superblock);
+  const { provenEnd = Number.POSITIVE_INFINITY } = role;
+  yield* headerFindings(audit, superblock, provenEnd > FIRST_RECORD_OFFSET);
   for (const fault of audit.faults) {
     const { offset } = fault;
     if (offset >= role.end && fault.kind !== 'footer') continue;
@@ -68,13 +73,13 @@ export function* segmentFindings(
         }
         break;
       case 'unchained':
-        if (!isTold(segment, offset))
-          yield finding('LOG_RECORD_DAMAGED', `${where}: the record is not chained to the one before it`, at);
+        yield finding('LOG_RECORD_DAMAGED', `${where}: the record is not chained to the one before it`, at);
         break;
       case 'copy': {
         const which = fault.which === 'start' ? 'first' : 'second';
         const what = `the ${which} copy of the record's header and table is damaged; the other one is whole`;
-        yield finding('RECORD_COPY_DAMAGED', `${where}: ${what}`, at);
+        if (offset < provenEnd) yield finding('RECORD_COPY_DAMAGED', `${where}: ${what}`, at);
+        else yield torn(`${where}: ${what}`, at);
         break;
       }
       case 'padding':
@@ -87,8 +92,7 @@ export function* segmentFindings(
         });
         break;
       case 'footer':
-        if (offset < role.end)
-          yield finding('FOOTER_DIFFERS', `${where}: the footer ${fault.reason}`, at);
+        if (offset < role.end) yield finding('FOOTER_DIFFERS', `${where}: the footer ${fault.reason}`, at);
         break;
       case 'chunks':
         break;
@@ -101,18 +105,29 @@ export function* segmentFindings(
   yield* endFindings(audit, role);
 }
 
-function* headerFindings(audit: SegmentAudit, superblock: Superblock | undefined): Generator<Finding> {
+function torn(what: string, { segment, offset }: { segment: number; offset: number }): Finding {
+  const message = `${what}; it is behind what was synced, and is written again when the store is opened`;
+  return finding('UNPROVEN_TORN', message, { segment, offset, mend: 'open' });
+}
+
+function* headerFindings(
+  audit: SegmentAudit,
+  superblock: Superblock | undefined,
+  isProven: boolean,
+): Generator<Finding> {
   const { segment, header, fileBytes } = audit;
   const details = { segment, offset: 0, mend: 'repair' as const };
   if (audit.damagedCopy !== undefined) {
     const which = audit.damagedCopy === 1 ? 'first' : 'second';
     const message = `segment ${segment}: the ${which} copy of its header is damaged; the other one is used`;
-    yield finding('SEGMENT_HEADER_DAMAGED', message, details);
+    if (isProven) yield finding('SEGMENT_HEADER_DAMAGED', message, details);
+    else yield torn(message, details);
   }
   if (header === undefined) return;
   const { segmentBytes, epoch } = header;
   const wrong: string[] = [];
-  if (fileBytes > segmentBytes) wrong.push(`its file has ${fileBytes} bytes, its header says ${segmentBytes}`);
+  if (fileBytes > segmentBytes)
+    wrong.push(`its file has ${fileBytes} bytes, its header says ${segmentBytes}`);
   if (superblock !== undefined && (header.flags & SEGMENT_MOVES) === 0) {
     if (segmentBytes !== superblock.segmentBytes)
       wrong.push(`its header says ${segmentBytes} bytes, the superblock ${superblock.segmentBytes}`);
@@ -122,12 +137,19 @@ function* headerFindings(audit: SegmentAudit, superblock: Superblock | undefined
   for (const what of wrong) yield finding('SEGMENT_HEADER_DIFFERS', `segment ${segment}: ${what}`, details);
 }
 
-function* endFindings({ segment, footer, header, lastEnd }: SegmentAudit, role: SegmentRole): Generator<Finding> {
+function* endFindings(
+  { segment, footer, header, lastEnd }: SegmentAudit,
+  role: SegmentRole,
+): Generator<Finding> {
   if (!role.isSealed || header === undefined) return;
+  // Moves count once they are sealed and synced.
   const isMoves = (header.flags & SEGMENT_MOVES) !== 0;
-  if (footer === 'damaged' || (footer === 'none' && isMoves)) {
+  if ((isMoves && footer !== 'whole') || (footer === 'damaged' && role.hasFooter === true)) {
     const message = `segment ${segment}: its footer cannot be read; its records can be, one by one`;
     yield finding('FOOTER_DAMAGED', message, { segment, mend: 'repair' });
+  } else if (footer === 'damaged' || footer === 'torn') {
+    const message = `segment ${segment}: its footer is not whole, as a crash may leave it`;
+    yield finding('FOOTER_TORN', message, { segment });
   } else if (footer === 'none') {
     // Segments that a crash or a failed write ended have none; their records were read one by one.
     yield finding('NO_FOOTER', `segment ${segment} has no footer`, { segment });

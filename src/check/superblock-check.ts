@@ -1,7 +1,7 @@
 /** The two slots of the superblock: each for itself, and as two generations of one store. */
 
 import type { Storage } from '../base/storage.ts';
-import { SLOT_BYTES, type Superblock, unsupported } from '../log/superblock.ts';
+import { SLOT_BYTES, SUPERBLOCK_REVISION, type Superblock, unsupported } from '../log/superblock.ts';
 import { readSlots, type SuperblockSlot } from '../log/superblock-slots.ts';
 import { type Finding, finding } from './finding.ts';
 
@@ -49,5 +49,9 @@ export async function slotsOf(storage: Storage): Promise<readonly SuperblockSlot
   const slots = await readSlots(storage);
   const newer = slots.find(({ state }) => state === 'newer');
   if (newer !== undefined) throw unsupported(newer.revision);
+  // Where neither is whole, one that says so is rather of a newer release than damaged in just this way.
+  const claimed = Math.max(...slots.map(({ revision }) => revision));
+  const isLost = slots.every(({ block }) => block === undefined);
+  if (isLost && claimed > SUPERBLOCK_REVISION) throw unsupported(claimed);
   return slots;
 }

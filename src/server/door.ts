@@ -61,7 +61,8 @@ export interface Door {
   /** @throws NOT_FOUND */
   show(name: string): Promise<VersionSummary>;
   status(): Promise<StoreStatus>;
-  check(): AsyncGenerator<Finding>;
+  /** `quick`: without what chunks hold. */
+  check(options?: { quick?: boolean | undefined }): AsyncGenerator<Finding>;
   /** What `compact` would do. @throws INVALID_ARGUMENT, IO, NO_SPACE */
   estimateCompaction(options: ThoroughOptions): Promise<CompactionEstimate>;
   /** Compacts the whole store; tells again and again how far it is. */

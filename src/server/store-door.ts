@@ -43,7 +43,7 @@ export interface OpenStore {
   status(): Promise<StoreStatus>;
   device(name: string): BlockDevice;
   flush(): Promise<void>;
-  check(): AsyncGenerator<Finding>;
+  check(options?: { quick?: boolean | undefined }): AsyncGenerator<Finding>;
   estimateCompaction(options: ThoroughOptions): Promise<CompactionEstimate>;
   compact(options: ThoroughOptions): AsyncGenerator<CompactionProgress>;
   pauseCompaction(isPaused: boolean): Promise<void>;
@@ -125,8 +125,8 @@ export class StoreDoor implements Door {
     return this.#store.status();
   }
 
-  check(): AsyncGenerator<Finding> {
-    return this.#store.check();
+  check(options: { quick?: boolean | undefined } = {}): AsyncGenerator<Finding> {
+    return this.#store.check(options);
   }
 
   estimateCompaction(options: ThoroughOptions): Promise<CompactionEstimate> {

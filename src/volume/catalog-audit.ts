@@ -22,7 +22,8 @@ export function* treeProblems(parts: readonly CatalogPart[]): Generator<string> 
   for (const [label, parent] of versions) {
     if (!isLabel(label)) yield `${JSON.stringify(label)} is no label of a version`;
     else if (labels.has(label)) yield `there are two versions ${label}`;
-    else if (parent !== 0 && !(parent < label)) yield `version ${label} stands below ${parent}, which is younger`;
+    else if (parent !== 0 && !(parent < label))
+      yield `version ${label} stands below ${parent}, which is younger`;
     else if (parent !== 0 && !labels.has(parent))
       yield `version ${label} stands below ${parent}, which there is not`;
     labels.add(label);
@@ -60,10 +61,14 @@ export function* auditParts(parts: readonly CatalogPart[]): Generator<Finding> {
 function* auditMerged(parts: readonly CatalogPart[], tree: ReadonlyMap<number, boolean>): Generator<Finding> {
   const heirs = new Map(all(parts, 'merged').map(([label, heir]) => [label, heir]));
   for (const [label, heir] of heirs) {
-    if (tree.has(label)) yield damage('MERGE_DAMAGED', `version ${label} was taken over by ${heir}, and is there`);
+    if (tree.has(label))
+      yield damage('MERGE_DAMAGED', `version ${label} was taken over by ${heir}, and is there`);
     // An heir is younger: so nobody is taken over by whom he took over.
     if (!isLabel(heir) || heir <= label)
-      yield damage('MERGE_DAMAGED', `version ${label} is said to have been taken over by ${heir}, which is older`);
+      yield damage(
+        'MERGE_DAMAGED',
+        `version ${label} is said to have been taken over by ${heir}, which is older`,
+      );
   }
 }
 
@@ -72,7 +77,10 @@ function* auditLedger(parts: readonly CatalogPart[]): Generator<Finding> {
   for (const [first, last] of all(parts, 'retired')) {
     const both = segments.find((range) => range[0] <= last && first <= range[1]);
     if (both !== undefined)
-      yield damage('LEDGER_DAMAGED', `segment ${Math.max(both[0], first)} is stated as in use, and as retired`);
+      yield damage(
+        'LEDGER_DAMAGED',
+        `segment ${Math.max(both[0], first)} is stated as in use, and as retired`,
+      );
   }
 }
 
@@ -91,7 +99,8 @@ export function* auditCatalog(catalog: Catalog): Generator<Finding> {
         yield damage('NAME_DAMAGED', `${shown(of)} has the size ${snapshot.sizeBytes}`);
       if (!Number.isInteger(snapshot.priority) || Math.abs(snapshot.priority + 0.5) > 127.5)
         yield damage('HOLD_DAMAGED', `${shown(of)} has the priority ${snapshot.priority}`);
-      for (const problem of holdProblems(snapshot.holds)) yield damage('HOLD_DAMAGED', `${shown(of)}: ${problem}`);
+      for (const problem of holdProblems(snapshot.holds))
+        yield damage('HOLD_DAMAGED', `${shown(of)}: ${problem}`);
     }
   }
   for (const { label, hidden } of catalog.tree.nodes()) {
@@ -103,7 +112,10 @@ export function* auditCatalog(catalog: Catalog): Generator<Finding> {
     const below = catalog.tree.children(label);
     const isWaiting = catalog.pending.has(label) || [...below].some((each) => catalog.pending.has(each));
     if (below.size < 2 && !isWaiting)
-      yield damage('GHOST_IDLE', `version ${label} is deleted, and nothing keeps it: its space does not come back`);
+      yield damage(
+        'GHOST_IDLE',
+        `version ${label} is deleted, and nothing keeps it: its space does not come back`,
+      );
   }
 }
 
@@ -113,7 +125,8 @@ function* holdProblems(holds: readonly Hold[]): Generator<string> {
   for (const { owner, reason, until, at } of holds) {
     if (!isText(owner, OWNER_CHARACTERS_MAX)) yield `a hold has the owner ${shown(owner)}`;
     else if (owners.has(owner)) yield `${shown(owner)} holds it twice`;
-    if (reason !== null && !isText(reason, REASON_CHARACTERS_MAX)) yield `the hold of ${shown(owner)} has no reason`;
+    if (reason !== null && !isText(reason, REASON_CHARACTERS_MAX))
+      yield `the hold of ${shown(owner)} has no reason`;
     if (!isTime(at) || (until !== null && !isTime(until))) yield `the hold of ${shown(owner)} has no time`;
     owners.add(owner);
   }
@@ -139,7 +152,7 @@ function named(catalog: Catalog): Map<string, string> {
   for (const volume of catalog.volumes()) {
     for (const each of [volume, ...volume.snapshots.values()]) {
       const { uuid, sizeBytes, label, created } = each;
-      const above = catalog.tree.get(label) === undefined ? undefined : catalog.snapshotAbove(label)?.label;
+      const above = ancestorOf(catalog, label);
       const own = 'volume' in each ? [each.isAutomatic, each.priority, each.holds] : [];
       const name = 'volume' in each ? `snapshot ${volume.name}@${each.name}` : `volume ${each.name}`;
       found.set(name, JSON.stringify([uuid, sizeBytes, label, created, above, own]));
@@ -148,7 +161,17 @@ function named(catalog: Catalog): Map<string, string> {
   return found;
 }
 
-function all<F extends keyof CatalogPart>(parts: readonly CatalogPart[], field: F): NonNullable<CatalogPart[F]> {
+/** The nearest version above that is not deleted: what has been finished of deletes makes no difference. */
+function ancestorOf({ tree }: Catalog, label: number): number {
+  let at = tree.get(label)?.parent ?? 0;
+  while ((tree.get(at)?.hidden ?? 0) > 0) at = tree.get(at)!.parent;
+  return at;
+}
+
+function all<F extends keyof CatalogPart>(
+  parts: readonly CatalogPart[],
+  field: F,
+): NonNullable<CatalogPart[F]> {
   return parts.flatMap((part) => (part[field] ?? []) as unknown[]) as NonNullable<CatalogPart[F]>;
 }
 

@@ -27,9 +27,7 @@ export function changeProblem(catalog: Catalog, change: Change): string | undefi
           const found = catalog.at(label);
           return found !== undefined && 'volume' in found ? undefined : `there is no snapshot ${label}`;
         }) ??
-        first(change.volumes, (uuid) =>
-          volumeOf(catalog, uuid) === undefined ? noVolume(uuid) : undefined,
-        )
+        first(change.volumes, (uuid) => (volumeOf(catalog, uuid) === undefined ? noVolume(uuid) : undefined))
       );
     case 'rollback':
       if (volumeOf(catalog, change.volume) === undefined) return noVolume(change.volume);
@@ -57,7 +55,10 @@ export function applyIfPossible(catalog: Catalog, change: Change, sequence: numb
   return problem;
 }
 
-function first<T>(items: readonly T[] | undefined, problem: (item: T) => string | undefined): string | undefined {
+function first<T>(
+  items: readonly T[] | undefined,
+  problem: (item: T) => string | undefined,
+): string | undefined {
   for (const item of items ?? []) {
     const found = problem(item);
     if (found !== undefined) return found;

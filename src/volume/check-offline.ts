@@ -12,7 +12,7 @@ import { OwnerLock } from '../base/owner-lock.ts';
 import type { Storage } from '../base/storage.ts';
 import { checkDirectory } from '../check/directory-check.ts';
 import { type Finding, finding } from '../check/finding.ts';
-import { judgeSlots, slotsOf } from '../check/superblock-check.ts';
+import { checkSuperblock, slotsOf } from '../check/superblock-check.ts';
 import { Overlay } from '../index/overlay.ts';
 import { type Overlays, PointerIndex } from '../index/pointer-index.ts';
 import type { Entry } from '../log/entries.ts';
@@ -20,7 +20,13 @@ import { FIRST_RECORD_OFFSET, segmentOfName } from '../log/format.ts';
 import type { ScannedRecord } from '../log/scan.ts';
 import { readSegmentStart, uuidOfSegments } from '../log/segment-summary.ts';
 import type { LogBase, Superblock } from '../log/superblock.ts';
-import { type CheckEnvironment, type CheckOptions, checkStore, noteDeletes, temporaryScratch } from './check.ts';
+import {
+  type CheckEnvironment,
+  type CheckOptions,
+  checkStore,
+  noteDeletes,
+  temporaryScratch,
+} from './check.ts';
 import { CheckedReplay } from './checked-replay.ts';
 import { type IndexCopy, openIndexCopy } from './index-copy.ts';
 import { INDEX_PATH, type OpenDatabase } from './index-builder.ts';
@@ -55,11 +61,13 @@ export async function* checkOffline(
       yield finding('STORE_IN_USE', what);
     }
     const slots = await slotsOf(storage);
-    yield* judgeSlots(slots);
     const superblock = slots.find(({ counts }) => counts)?.block;
     const uuid = superblock?.uuid ?? (await uuidOfSegments(storage, await segmentsOf(storage)));
     if (uuid === undefined)
-      throw new StoreError('CORRUPTION', 'neither the superblock nor any segment says which store this is');
+      throw new StoreError(
+        'CORRUPTION',
+        'neither the superblock nor any segment says which store this is; no part of it can be checked',
+      );
     const environment = {
       storage,
       uuid,
@@ -111,6 +119,7 @@ export async function* checkClosedStore(
   base: LogBase | undefined,
   options: CheckOptions & { readonly isInUse?: boolean } = {},
 ): AsyncGenerator<Finding> {
+  yield* checkSuperblock(environment.storage);
   yield* checkDirectory(environment.storage);
   const followed = yield* followedIndex(environment, base, options.isInUse === true);
   try {

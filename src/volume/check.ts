@@ -77,7 +77,7 @@ export async function* checkStore(
     const names = await storage.list('log');
     const segments = names.map(segmentOfName).filter((segment) => segment !== undefined);
     const auditor = makeAuditor(storage, uuid, options.quick !== true);
-    return await AuditRun.begin(storage, auditor, segments, options.onProgress);
+    return await AuditRun.begin(storage, auditor, segments, options);
   };
   // Of a store in use, segments are looked at once it is known what of them is to be looked at.
   let audit = checked?.until === undefined ? await beginAudit() : undefined;
@@ -163,7 +163,13 @@ class StoreCheck {
     let isCompared = checked === undefined;
     if (checked !== undefined && this.#canCompare(checked)) {
       const { view } = checked;
-      const comparison = new IndexComparison(this.#environment, view, reading.made, this.#names, reading.lost);
+      const comparison = new IndexComparison(
+        this.#environment,
+        view,
+        reading.made,
+        this.#names,
+        reading.lost,
+      );
       for await (const each of comparison.run(this.#options.signal)) {
         if (each.code === 'INDEX_DAMAGED') isCompared = true;
         yield each;
@@ -171,7 +177,10 @@ class StoreCheck {
       isCompared = true;
     }
     if (!isCompared)
-      yield finding('INDEX_NOT_COMPARED', 'the index is not compared: the log cannot be read as far as it goes');
+      yield finding(
+        'INDEX_NOT_COMPARED',
+        'the index is not compared: the log cannot be read as far as it goes',
+      );
     const audits = await audit.results();
     this.#options.signal?.throwIfAborted();
     const lost = brokenLog(reading, audits, this.#isOnline);
@@ -184,7 +193,7 @@ class StoreCheck {
     }
     yield* reading.linkFindings(audits);
     if (!this.#isOnline) yield* this.#leftovers(audits);
-    yield* this.#numbers();
+    yield* this.#numbers(audits);
     yield* await this.#attributed(lost);
   }
 
@@ -229,7 +238,10 @@ class StoreCheck {
   }
 
   #chunk({ fault, more, damage }: { fault: ChunkFault; more: number; damage: Damage }): Finding {
-    const { segment, fault: { at: offset, label } } = fault;
+    const {
+      segment,
+      fault: { at: offset, label },
+    } = fault;
     const holder = this.#names.holderOf(label)?.label ?? label;
     const message = describeChunks(fault, this.#names.describe(holder));
     const others = more > 0 ? `, and ${more} more places of this segment` : '';
@@ -253,24 +265,27 @@ class StoreCheck {
     }
     const used = new Set([...(replay.stated?.segments ?? []), ...(replay.stated?.retired ?? [])]);
     const lost = new Set(this.#reading.damage.map((each) => each.segment));
+    if (this.#reading.isCut) for (const segment of tail.strays) lost.add(segment);
     for (const segment of whole.leftovers()) {
       if (used.has(segment) || lost.has(segment)) continue;
-      const foreign = audits.get(segment)?.headerState === 'foreign' ? ': it is of another store or segment' : '';
+      const foreign =
+        audits.get(segment)?.headerState === 'foreign' ? ': it is of another store or segment' : '';
       const message = `segment ${segment} is not part of the log${foreign}`;
       yield finding('LEFTOVER_SEGMENT', message, { segment, mend: 'open' });
     }
   }
 
   /** Numbers in the log that nobody reserved might be given out again. */
-  *#numbers(): Generator<Finding> {
+  *#numbers(audits: ReadonlyMap<number, SegmentAudit>): Generator<Finding> {
     const { superblock } = this.#subject;
     if (superblock === undefined) return;
-    const { whole, replay } = this.#reading;
+    const { replay } = this.#reading;
+    const own = [...audits.keys()].filter((segment) => this.#reading.roleOf(segment, audits) !== undefined);
     const seen = {
       sequences: replay.replay.sequence,
       appends: this.#reading.end,
       labels: replay.replay.label,
-      segments: whole.tail.highestSegment,
+      segments: Math.max(0, ...own),
     };
     for (const kind of ['sequences', 'appends', 'labels', 'segments'] as const) {
       if (seen[kind] < superblock[kind]) continue;

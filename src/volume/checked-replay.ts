@@ -68,7 +68,10 @@ export class CheckedReplay {
     }
   }
 
-  #change({ header: { segment, offset }, isKept }: Pick<LogRecord, 'header' | 'isKept'>, entry: TextEntry): void {
+  #change(
+    { header: { segment, offset }, isKept }: Pick<LogRecord, 'header' | 'isKept'>,
+    entry: TextEntry,
+  ): void {
     const { catalog } = this.replay;
     const say = (why: string): void => {
       this.#isIncomplete = true;
@@ -178,7 +181,8 @@ export class CheckedReplay {
     if (broken.length > 0) return;
     yield* auditParts(parts);
     const stated = decodeCatalog(newest.texts, newest.sequence);
-    for (const { text, sequence } of newest.changes) applyIfPossible(stated, parseJson<Change>(text), sequence);
+    for (const { text, sequence } of newest.changes)
+      applyIfPossible(stated, parseJson<Change>(text), sequence);
     this.#differ([...catalogDifferences(stated, made)]);
   }
 }

@@ -113,8 +113,11 @@ export class LogReading {
     }
     this.#noteGap(Number.POSITIVE_INFINITY);
     await this.#builder.commit(START);
+    // Moves may have been of anything that is older than the base.
+    if (this.whole.damage.length > 0) this.lost.addGap(-1, this.whole.catalog.sequence);
     for (const { segment, offset, until: end } of this.damage) this.lost.addPlace(segment, offset, end);
-    if (this.isCut) this.#endCatalog = (await readEndOfLog(this.#environment, undefined).catch(none))?.catalog;
+    if (this.isCut)
+      this.#endCatalog = (await readEndOfLog(this.#environment, undefined).catch(none))?.catalog;
   }
 
   async #take(
@@ -168,23 +171,45 @@ export class LogReading {
   /** What the log makes of a segment; undefined if nothing. */
   roleOf(segment: number, audits: ReadonlyMap<number, SegmentAudit>): SegmentRole | undefined {
     const { tail, keptEnds } = this.whole;
+    const hasFooter = this.#hasFooter(segment, audits);
     const at = tail.segments.indexOf(segment);
     if (at >= 0) {
       const next = tail.segments[at + 1];
       if (next !== undefined) {
         const end = audits.get(next)?.header?.predecessorEnd ?? this.#reached.get(segment)?.end;
-        return { end: end ?? Number.POSITIVE_INFINITY, isSealed: true };
+        return { end: end ?? Number.POSITIVE_INFINITY, isSealed: true, hasFooter, ...this.#proven(at) };
       }
       const end = this.#reached.get(segment)?.end ?? tail.end?.offset ?? FIRST_RECORD_OFFSET;
-      return { end, isSealed: false };
+      return { end, isSealed: false, ...this.#proven(at) };
     }
     const kept = keptEnds.get(segment);
-    if (kept !== undefined) return { end: kept, isSealed: true };
+    if (kept !== undefined) return { end: kept, isSealed: true, hasFooter };
     const isLost = this.damage.some((each) => each.code === 'LOG_SEGMENT_LOST' && each.segment === segment);
     // Nothing says how much of it there was.
     if (isLost || this.isCut) return { end: Number.POSITIVE_INFINITY, isSealed: false };
     if (this.replay.stated?.segments.has(segment)) return { end: Number.POSITIVE_INFINITY, isSealed: true };
     return undefined;
+  }
+
+  /** Of the chain's segment at a place: where proven records end, if that is not behind it. */
+  #proven(at: number): { provenEnd?: number } {
+    const { segments, provenEnd } = this.whole.tail;
+    const last = provenEnd === undefined ? -1 : segments.indexOf(provenEnd.segment);
+    if (at < last) return {};
+    return { provenEnd: at === last ? provenEnd!.offset : 0 };
+  }
+
+  /**
+   * Whoever begins the next segment has written the footer of this one before, if it is the same process; and a sync that
+   * proves a record of the next one was issued behind that.
+   */
+  #hasFooter(segment: number, audits: ReadonlyMap<number, SegmentAudit>): boolean {
+    const epoch = audits.get(segment)?.header?.epoch;
+    for (const { header } of audits.values()) {
+      if (header?.predecessor !== segment || header.epoch !== epoch) continue;
+      if (this.whole.tail.durable >= header.firstAppend) return true;
+    }
+    return false;
   }
 
   /** Segments that are chained to another end of the one before them. */
@@ -230,9 +255,13 @@ export async function openLog(
     const at = { segment, offset };
     const found = (await readEndOfLog(place, undefined).catch(none))?.newest;
     const { message } = error as StoreError;
-    const newer = found === undefined ? undefined : await WholeLog.open(place, found, durable, moves).catch(none);
+    const newer =
+      found === undefined ? undefined : await WholeLog.open(place, found, durable, moves).catch(none);
     if (newer === undefined)
-      return { whole: undefined, findings: [finding('BASE_LOST', `${message}, nor any other`, { ...at, mend: 'none' })] };
+      return {
+        whole: undefined,
+        findings: [finding('BASE_LOST', `${message}, nor any other`, { ...at, mend: 'none' })],
+      };
     const used = `${message}; the one of segment ${found!.segment}, offset ${found!.offset}, is used`;
     return { whole: newer, findings: [finding('BASE_LOST', used, { ...at, mend: 'repair' })] };
   }

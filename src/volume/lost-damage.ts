@@ -76,12 +76,17 @@ export function brokenLog(
       if (!isUnchained(audit, offset, until)) lost.push(new LostDamage(code, message, [range], true));
     } else if (audit === undefined) missing.set(segment, 'its file is not there');
     else if (audit.headerState === 'damaged')
-      lost.push(new LostDamage(code, `segment ${segment}: both copies of its header are damaged`, [range], true));
+      lost.push(
+        new LostDamage(code, `segment ${segment}: both copies of its header are damaged`, [range], true),
+      );
     else if (audit.headerState === 'foreign')
-      lost.push(new LostDamage(code, `segment ${segment} is the file of another store or segment`, [range], true));
+      lost.push(
+        new LostDamage(code, `segment ${segment} is the file of another store or segment`, [range], true),
+      );
     else cutOff.push(range);
   }
   if (!isOnline) {
+    if (reading.isCut) cutOff.push(...straysBehind(reading, audits));
     for (const segment of missingLinks(cutOff, audits)) missing.set(segment, 'others are chained to it');
     for (const segment of replay.stated?.segments ?? [])
       if (!audits.has(segment) && !missing.has(segment)) missing.set(segment, 'the newest catalog states it');
@@ -104,6 +109,15 @@ export function brokenLog(
   return lost;
 }
 
+/** Segments that say nothing of what was synced, and stand behind the place where the log is cut off as well. */
+function* straysBehind(reading: LogReading, audits: ReadonlyMap<number, SegmentAudit>): Generator<Range> {
+  const told = new Set(reading.damage.map(({ segment }) => segment));
+  for (const segment of reading.whole.tail.strays) {
+    if (told.has(segment) || audits.get(segment)?.header === undefined) continue;
+    yield { segment, from: 0, until: Number.POSITIVE_INFINITY };
+  }
+}
+
 /** Predecessors that there are no files of. */
 function* missingLinks(
   cutOff: readonly Range[],
@@ -118,7 +132,11 @@ function* missingLinks(
 
 /** A record stands where one was missed, and is only not chained: the audit says so. */
 function isUnchained(audit: SegmentAudit | undefined, offset: number, until: number): boolean {
-  return audit?.faults.some((each) => each.kind === 'unchained' && each.offset === until && until - offset < 4096) === true;
+  return (
+    audit?.faults.some(
+      (each) => each.kind === 'unchained' && each.offset === until && until - offset < 4096,
+    ) === true
+  );
 }
 
 function numbered(segments: readonly number[]): string {

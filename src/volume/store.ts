@@ -22,7 +22,7 @@ import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '..
 import { PageCache } from '../index/pages.ts';
 import type { MovesByRegion } from '../index/region-relocate.ts';
 import { readSuperblock, SUPERBLOCK_PATH, SUPERBLOCK_REVISION } from '../log/superblock.ts';
-import { checkStore, checkSuperblock, noteDeletes } from './check.ts';
+import { type CheckOptions, checkStore, checkSuperblock, noteDeletes } from './check.ts';
 import { checkOffline, type OfflineCheckOptions } from './check-offline.ts';
 import type { Catalog } from './catalog.ts';
 import { CatalogAppender } from './catalog-append.ts';
@@ -413,7 +413,7 @@ export class Store {
   }
 
   /** Checks the whole store as of now, while it goes on working. */
-  async *check(): AsyncGenerator<Finding> {
+  async *check(options: CheckOptions = {}): AsyncGenerator<Finding> {
     await this.flush();
     yield* checkSuperblock(this.#environment.storage);
     const findings: Finding[] = [];
@@ -422,7 +422,7 @@ export class Store {
       const until = this.#keeper.indexedAppend;
       const checked = { view: { index, overlay: undefined }, until, follow: () => undefined };
       const subject = { superblock, base: superblock.base, checked };
-      for await (const finding of checkStore(this.#environment, subject)) findings.push(finding);
+      for await (const finding of checkStore(this.#environment, subject, options)) findings.push(finding);
     });
     yield* findings;
     yield* noteDeletes(this.#catalog);

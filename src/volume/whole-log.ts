@@ -34,6 +34,10 @@ interface KeptSegment {
   readonly end: number;
 }
 
+function isMoves({ flags }: SegmentHeader): boolean {
+  return (flags & SEGMENT_MOVES) !== 0;
+}
+
 export class WholeLog {
   readonly #place: LogPlace;
   readonly #base: LogBase | undefined;
@@ -136,10 +140,10 @@ export class WholeLog {
     if (base !== undefined) ends.set(base.segment, base.offset);
     const kept: KeptSegment[] = [];
     for (const header of headers) {
-      const isMoves = (header.flags & SEGMENT_MOVES) !== 0;
+      const ofMoves = isMoves(header);
       // What the base's catalog named while the log went on into another segment is on the chain behind it.
-      if (!isMoves && (base === undefined || header.segment > base.segment)) continue;
-      const end = (isMoves ? undefined : ends.get(header.segment)) ?? header.segmentBytes;
+      if (!ofMoves && (base === undefined || header.segment > base.segment)) continue;
+      const end = (ofMoves ? undefined : ends.get(header.segment)) ?? header.segmentBytes;
       kept.push({ header, end });
       this.keptEnds.set(header.segment, end);
     }
@@ -167,10 +171,13 @@ export class WholeLog {
       let record = await scanner.recordBehind(at, checksum);
       if (record === undefined) {
         record = await scanner.findRecord(at);
-        if (record === undefined || record.header.offset >= end) return;
-        const until = record.header.offset;
+        const isBehind = record === undefined || record.header.offset >= end;
+        // What is cut off is only known to be missing where something says how much there was.
+        if (isBehind && !isMoves(scanner.header) && end === scanner.header.segmentBytes) return;
+        const until = isBehind ? end : record!.header.offset;
         const what = `has no valid record from ${at} to ${until}`;
         this.#damaged('LOG_RECORD_DAMAGED', scanner.header.segment, at, until, what);
+        if (record === undefined || isBehind) return;
       }
       if ((record.header.flags & RECORD_FOOTER) !== 0) return;
       yield record;

@@ -225,8 +225,8 @@ describe('an index with right checksums and wrong content', () => {
       overlays.active.putChunks(55, 55, 5, 1, 1, 8192, Uint32Array.of(1), LATE);
     });
     const found = await damageIn(Store.check(directory));
-    expect(found).toContainEqual(expect.stringMatching(/^INDEX_DIFFERS: chunk 5 of version 77: /));
-    expect(found).toContainEqual(expect.stringMatching(/^INDEX_DIFFERS: chunk 5 of version 55: /));
+    expect(found).toContainEqual(expect.stringMatching(/^ORPHAN_POINTERS: chunk 5 of version 77: /));
+    expect(found).toContainEqual(expect.stringMatching(/^ORPHAN_POINTERS: chunk 5 of version 55: /));
   });
 
   it('a changed figure of usage is reported with its segment', async () => {
