@@ -87,8 +87,10 @@ export async function auditSegment(
   options: AuditOptions,
 ): Promise<SegmentAudit | undefined> {
   const start = await readSegmentStart(storage, uuid, segment);
-  const windowBytes = options.payloads ? WINDOW_BYTES : QUICK_WINDOW_BYTES;
-  const scanner = await SegmentScanner.openAnyway(storage, uuid, segment, windowBytes);
+  const reading = options.payloads
+    ? { windowBytes: WINDOW_BYTES, readsAhead: true }
+    : { windowBytes: QUICK_WINDOW_BYTES };
+  const scanner = await SegmentScanner.openAnyway(storage, uuid, segment, reading);
   if (start === undefined || scanner === undefined) {
     await scanner?.close();
     return undefined;
