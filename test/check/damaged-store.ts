@@ -8,7 +8,7 @@
  */
 
 import { expect } from 'vitest';
-import { ByteReader, ByteWriter } from '../../src/base/bytes.ts';
+import { ByteWriter } from '../../src/base/bytes.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import {
   CATALOG_FIRST,
@@ -32,6 +32,7 @@ import {
   type SegmentHeader,
   segmentOfName,
   segmentPath,
+  TRAILER_ROOM_BYTES,
 } from '../../src/log/format.ts';
 import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from '../../src/log/scan.ts';
 import { encodeSuperblock, readSuperblock, SLOT_BYTES, type Superblock } from '../../src/log/superblock.ts';
@@ -215,6 +216,15 @@ export class DamagedStore {
     return records;
   }
 
+  /** The footer of a sealed segment. */
+  async footer(segment: number): Promise<ScannedRecord> {
+    const scanner = (await SegmentScanner.open(this.storage, UUID, segment))!;
+    const at = this.bytes(segment).length - TRAILER_ROOM_BYTES + 24;
+    const footer = await scanner.recordAt(this.bytes(segment).readUInt32BE(at));
+    await scanner.close();
+    return footer!;
+  }
+
   /** Segments of the chain from the base on, in order. */
   async chain(): Promise<number[]> {
     const { base } = await readSuperblock(this.storage);
@@ -388,12 +398,6 @@ export class DamagedStore {
     if (snapshot === undefined) return of.label;
     return snapshots.find((each) => each.volume === of.uuid && each.name === snapshot)!.label;
   }
-}
-
-/** The size of the item at the front of a footer's table, and its fields to be changed. */
-export function footerItem(table: Buffer): { flagsAt: number; tableBytes: number } {
-  const input = new ByteReader(table, 26);
-  return { flagsAt: 20, tableBytes: input.u32() };
 }
 
 /** Expects these findings, in any order, and no others; where more than the code is named, that too. */

@@ -263,6 +263,19 @@ const SEGMENTS: [what: string, plant: Plant][] = [
     },
   ],
   [
+    'a footer that does not say what a record says',
+    async (store) => {
+      const [segment] = await store.chain();
+      const footer = await store.footer(segment!);
+      const [first] = await store.records(segment!);
+      const table = Buffer.from(footer.table);
+      table.fill(0, 12, 20); // the watermark of the first record
+      store.forgeRecord(footer, {}, table);
+      const { offset } = first!.header;
+      return [{ code: 'FOOTER_DIFFERS', segment: segment!, offset, mend: 'repair' }];
+    },
+  ],
+  [
     'a segment that has lost its trailer, as a crash may leave it',
     async (store) => {
       const [segment] = await store.chain();

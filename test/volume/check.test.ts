@@ -80,6 +80,7 @@ function hashOf(directory: string): string {
   for (const name of [
     'superblock',
     ...fs.readdirSync(path.join(directory, 'log')).map((each) => `log/${each}`),
+    ...fs.readdirSync(path.join(directory, 'index')).map((each) => `index/${each}`),
   ]) {
     const { mtimeMs, size } = fs.statSync(path.join(directory, name));
     hash.update(`${name} ${mtimeMs} ${size}`).update(fs.readFileSync(path.join(directory, name)));
@@ -130,7 +131,7 @@ describe('a store that is whole', () => {
     expect(await damageIn(Store.check(directory))).toEqual([]);
   });
 
-  it('is the same in every byte of its log and superblock after a check of it, closed or killed', async () => {
+  it('is the same in every byte after a check of it, its index too, closed or killed', async () => {
     const { directory, store } = await makeStore();
     await store.flush();
     const killed = path.join(path.dirname(directory), 'killed');

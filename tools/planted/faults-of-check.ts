@@ -1,6 +1,6 @@
 /** Planted bugs of the checker: damage that it would pass by, or tell to the wrong people. */
 
-import { type Fault, inCheck, inCli, inVolume } from './fault.ts';
+import { type Fault, inCheck, inVolume } from './fault.ts';
 
 const RECORDS = inCheck('record-damage');
 const SEGMENTS = inCheck('segment-damage');
@@ -20,7 +20,7 @@ export const CHECK_FAULTS: readonly Fault[] = [
     file: 'src/check/segment-audit.ts',
     text: 'if (footer !== undefined) this.#compare(found, stated.get(offset));',
     replacement: '',
-    tests: [inVolume('check-log'), SEGMENTS],
+    tests: [SEGMENTS],
   },
   {
     name: 'the checker does not look at the second copy of header and table',
@@ -111,13 +111,13 @@ export const CHECK_FAULTS: readonly Fault[] = [
     file: 'src/volume/catalog-parts.ts',
     text: 'for (const problem of treeProblems(parts))',
     replacement: 'for (const problem of treeProblems([]))',
-    tests: [CATALOG],
+    tests: [inVolume('catalog')],
   },
   {
     name: 'the checker opens the index where it is',
     file: 'src/volume/check-offline.ts',
     text: 'openIndex: (location: string) => openIndexCopy(location, openDatabase),',
     replacement: '',
-    tests: [inCli('fsck')],
+    tests: [inVolume('check')],
   },
 ];
