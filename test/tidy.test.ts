@@ -3,6 +3,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { FINDINGS } from '../src/check/finding.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '..');
 /** Rooms by floor; a room imports from floors below and from itself. */
@@ -11,11 +12,12 @@ const FLOORS: Record<string, number> = {
   log: 1,
   index: 1,
   compaction: 2,
+  check: 2,
   volume: 3,
   nbd: 4,
   server: 4,
   cli: 5,
-  tools: 5,
+  tools: 6,
 };
 /** npm packages that a room may import, types apart. */
 const PACKAGES: Record<string, string[]> = {
@@ -23,6 +25,7 @@ const PACKAGES: Record<string, string[]> = {
   log: [],
   index: ['abstract-level'],
   compaction: [],
+  check: [],
   volume: ['level'],
   nbd: [],
   server: ['fastify'],
@@ -134,7 +137,7 @@ describe('the house', () => {
     }
     // What a program loads by its path is a door too.
     const doors =
-      /^(src\/(cli\/(main|start)|compaction\/move-worker)|tools\/[a-z]+(\/(main|loop-watch))?)\.ts$|\.d\.ts$/;
+      /^(src\/(cli\/(main|start)|compaction\/move-worker|check\/audit-worker)|tools\/[a-z]+(\/(main|loop-watch))?)\.ts$|\.d\.ts$/;
     expect(code.filter((file) => !doors.test(file) && !imported.has(file))).toEqual([]);
   });
 
@@ -145,6 +148,12 @@ describe('the house', () => {
     const codes = [...text('src/base/errors.ts').matchAll(/\| '([A-Z_]+)'/g)].map((match) => match[1]!);
     expect(codes.length).toBeGreaterThan(8);
     expect(codes.filter((each) => !architecture.includes(`\`${each}\``))).toEqual([]);
+  });
+
+  it('ARCHITECTURE.md says of every finding what it is, and whether it is a note', () => {
+    const rows = [...text('ARCHITECTURE.md').matchAll(/^\| `([A-Z_]+)` \| (note|damage) \|/gm)];
+    const told = rows.map(([, code, severity]) => [code!, severity!]);
+    expect(told).toEqual(Object.entries(FINDINGS));
   });
 
   it('no text names a path of one machine', () => {

@@ -13,10 +13,14 @@ export const EXIT = {
   failed: 1,
   /** Bad input: a wrong name, size, range, option or command. */
   badInput: 2,
-  /** `fsck` found damage. */
+  /** `fsck` found damage, which is as it was. */
   findings: 4,
   /** `fsck` could not look. */
   cannotCheck: 8,
+  /** `fsck`: a wrong option. Its codes are those of fsck(8). */
+  usage: 16,
+  /** `fsck` was stopped by the user. */
+  cancelled: 32,
   /** A mistake in Coppice itself; please report it. */
   mistake: 70,
   /** SIGINT, SIGTERM: 128 and the number of the signal, as shells have it. */

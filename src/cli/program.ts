@@ -8,6 +8,7 @@
 import path from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { StoreError } from '../base/errors.ts';
+import { addCheckCommand } from './check-program.ts';
 import { addCompactionCommands } from './compaction-program.ts';
 import { directoryOf, outputOf, sizeOption, STORE_DEFAULT, withDoor } from './command-context.ts';
 import { addDumpCommands, addRebuildCommand } from './dump-program.ts';
@@ -17,21 +18,25 @@ import { NBD_SOCKET_NAME, parseListenAddress } from './nbd-address.ts';
 import { addRemovalCommands, addVersionCommands } from './version-program.ts';
 
 const EXIT_CODES_HELP = `
-Exit codes: 0 done, 1 failed or refused, 2 bad input; fsck, scrub: 0 clean, 4 findings; fsck: 8 cannot check.
+Exit codes: 0 done, 1 failed or refused, 2 bad input; scrub: 0 clean, 4 findings; fsck: see its help.
 Sizes: 20G, 512MiB, 1.5T or a number of bytes; K, M, G, T are powers of 1024.`;
 
 /** Runs the command that `args` name; answers how the process shall end. Complains on standard error. */
 export async function runCommandLine(args: readonly string[], version: string): Promise<ExitCode> {
   let code: ExitCode = EXIT.ok;
-  const program = buildProgram(version, (result) => {
+  let misuse: ExitCode = EXIT.badInput;
+  const finish = (result: ExitCode): void => {
     code = result;
+  };
+  const program = buildProgram(version, finish, () => {
+    misuse = EXIT.usage;
   });
   try {
     await program.parseAsync(args, { from: 'user' });
     return code;
   } catch (error) {
     // Commander has printed what it has to say.
-    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.badInput;
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : misuse;
     const end = endOf(error);
     if (end === undefined) throw error;
     complain(end.sentence);
@@ -43,7 +48,7 @@ function complain(sentence: string): void {
   process.stderr.write(`coppice: ${sentence}\n`);
 }
 
-function buildProgram(version: string, finish: (code: ExitCode) => void): Command {
+function buildProgram(version: string, finish: (code: ExitCode) => void, misusedCheck: () => void): Command {
   const program = new Command('coppice')
     .description('A log-structured store for virtual disks, served over NBD.')
     .version(version)
@@ -56,6 +61,7 @@ function buildProgram(version: string, finish: (code: ExitCode) => void): Comman
     .addHelpText('after', EXIT_CODES_HELP)
     .exitOverride();
   addStoreCommands(program, finish);
+  addCheckCommand(program, finish, complain, misusedCheck);
   addVersionCommands(program);
   addRemovalCommands(program);
   addImageCommands(program, finish);
@@ -124,14 +130,6 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
         );
       },
     );
-
-  program
-    .command('fsck')
-    .description('check the store without changing it: exit code 0 clean, 4 findings, 8 cannot check')
-    .action(async () => {
-      const { checkStore } = await import('./check-command.ts');
-      finish(await checkStore(() => directoryOf(program), outputOf(program), complain));
-    });
 
   program
     .command('scrub')

@@ -224,6 +224,17 @@ export class PointerIndex {
     return new Map(labels.map((label, i) => [label, blocks[i]!]));
   }
 
+  /** How many rows of these kinds LevelDB has, whether or not anything names them. */
+  async countRows(kinds: readonly ('p' | 'l')[]): Promise<number[]> {
+    const counts: number[] = [];
+    for (const kind of kinds) {
+      let count = 0;
+      for await (const _ of this.#database.iterator(keyRange(kind))) count += 1;
+      counts.push(count);
+    }
+    return counts;
+  }
+
   /** The first region at or behind `from`, below `end`, in which anything may be stored; -1 if there is none. */
   async nextRegion(tree: number, from: number, end: number): Promise<number> {
     const read = (): Promise<number> => this.directory.nextRegion(tree, from, end);

@@ -33,12 +33,11 @@ import {
   TRAILER_BYTES,
   TRAILER_ROOM_BYTES,
 } from './format.ts';
+import { ReadWindow } from './read-window.ts';
 
 const WINDOW_BYTES = 1 << 20;
 /** How far behind its start the end of a record is looked for: no record is longer. */
 const COPY_SEARCH_BYTES = 5 << 20;
-/** The window of a scanner that was closed, for the next one: fresh memory is dear. */
-let spareWindow: Buffer | undefined;
 
 /** The log in use removes segments that it could not begin: what was listed may be gone. */
 async function openIfThere(storage: ReadStorage, segment: number): Promise<ReadFile | undefined> {
@@ -46,6 +45,12 @@ async function openIfThere(storage: ReadStorage, segment: number): Promise<ReadF
     if (hasCode(error, 'NOT_FOUND')) return undefined;
     throw error;
   });
+}
+
+/** How a segment is read: in windows of this many bytes (default 1 MiB), and whether the next one is read ahead. */
+export interface ScanReading {
+  readonly windowBytes?: number;
+  readonly readsAhead?: boolean;
 }
 
 /** A record whose header and table are whole; its payload has not been looked at. */
@@ -85,19 +90,21 @@ export class SegmentScanner {
   readonly headerChecksum: number;
   readonly #file: ReadFile;
   readonly #uuid: Buffer;
-  /** Made when something is read: most scanners of an open only read a header. */
-  #window: Buffer | undefined;
-  /** No larger than the segment. */
-  readonly #windowCapacity: number;
-  #windowAt = 0;
-  #windowBytes = 0;
+  readonly #window: ReadWindow;
 
-  private constructor(file: ReadFile, uuid: Buffer, header: SegmentHeader, headerChecksum: number) {
+  private constructor(
+    file: ReadFile,
+    uuid: Buffer,
+    header: SegmentHeader,
+    headerChecksum: number,
+    reading: ScanReading,
+  ) {
     this.#file = file;
     this.#uuid = uuid;
     this.header = header;
     this.headerChecksum = headerChecksum;
-    this.#windowCapacity = Math.min(WINDOW_BYTES, header.segmentBytes);
+    const { windowBytes = WINDOW_BYTES, readsAhead = false } = reading;
+    this.#window = new ReadWindow(file, Math.min(windowBytes, header.segmentBytes), readsAhead);
   }
 
   /** undefined if the file is missing or does not begin with the header of this segment of this store. */
@@ -105,6 +112,7 @@ export class SegmentScanner {
     storage: ReadStorage,
     uuid: Buffer,
     segment: number,
+    reading: ScanReading = {},
   ): Promise<SegmentScanner | undefined> {
     const file = await openIfThere(storage, segment);
     if (file === undefined) return undefined;
@@ -118,7 +126,7 @@ export class SegmentScanner {
     for (const copy of [bytes, bytes.subarray(SEGMENT_HEADER_COPY_OFFSET)]) {
       const header = decodeSegmentHeader(copy, uuid);
       if (header?.segment === segment)
-        return new SegmentScanner(file, uuid, header, segmentHeaderChecksum(copy));
+        return new SegmentScanner(file, uuid, header, segmentHeaderChecksum(copy), reading);
     }
     await file.close();
     return undefined;
@@ -129,8 +137,9 @@ export class SegmentScanner {
     storage: ReadStorage,
     uuid: Buffer,
     segment: number,
+    reading: ScanReading = {},
   ): Promise<SegmentScanner | undefined> {
-    const whole = await SegmentScanner.open(storage, uuid, segment);
+    const whole = await SegmentScanner.open(storage, uuid, segment, reading);
     if (whole !== undefined) return whole;
     const file = await openIfThere(storage, segment);
     if (file === undefined) return undefined;
@@ -146,52 +155,22 @@ export class SegmentScanner {
       firstAppend: 0,
       durable: 0,
     };
-    return new SegmentScanner(file, uuid, header, 0);
+    return new SegmentScanner(file, uuid, header, 0, reading);
   }
 
   /** What `payload` has answered holds no longer. */
-  close(): Promise<void> {
-    spareWindow = this.#window ?? spareWindow;
-    this.#window = undefined;
-    this.#windowBytes = 0;
-    return this.#file.close();
-  }
-
-  /** `length` bytes at `offset`, a view that holds until the next call; shorter at the end of the file. */
-  async #bytes(offset: number, length: number): Promise<Buffer> {
-    if (length > this.#windowCapacity) {
-      const large = Buffer.alloc(length);
-      return large.subarray(0, await this.#file.read(large, 0, length, offset));
-    }
-    this.#window ??= this.#takeWindow();
-    if (offset < this.#windowAt || offset + length > this.#windowAt + this.#windowBytes) {
-      this.#windowAt = offset;
-      this.#windowBytes = await this.#file.read(this.#window, 0, this.#windowCapacity, offset);
-    }
-    const start = offset - this.#windowAt;
-    return this.#window.subarray(start, Math.min(start + length, this.#windowBytes));
-  }
-
-  #takeWindow(): Buffer {
-    const spare = spareWindow;
-    spareWindow = undefined;
-    return spare?.length === this.#windowCapacity ? spare : Buffer.allocUnsafeSlow(this.#windowCapacity);
-  }
-
-  /** What is in memory from `offset` on; at least a header, but at the end of the file. */
-  async #bytesFrom(offset: number): Promise<Buffer> {
-    const head = await this.#bytes(offset, RECORD_HEADER_BYTES);
-    if (head.length < RECORD_HEADER_BYTES) return head;
-    return this.#window!.subarray(offset - this.#windowAt, this.#windowBytes);
+  async close(): Promise<void> {
+    await this.#window.close();
+    await this.#file.close();
   }
 
   /** The record that starts at `offset`, or undefined if no whole header and table is there. */
   async recordAt(offset: number): Promise<ScannedRecord | undefined> {
     if (offset + RECORD_HEADER_BYTES > this.header.segmentBytes) return undefined;
-    const head = await this.#bytes(offset, RECORD_HEADER_BYTES);
+    const head = await this.#window.bytes(offset, RECORD_HEADER_BYTES);
     const header = decodeRecordHeader(head, this.#uuid, this.header.segment, offset);
     if (header === undefined || recordEnd(header) > this.header.segmentBytes) return undefined;
-    const whole = await this.#bytes(offset, RECORD_HEADER_BYTES + header.tableBytes);
+    const whole = await this.#window.bytes(offset, RECORD_HEADER_BYTES + header.tableBytes);
     if (whole.length < RECORD_HEADER_BYTES + header.tableBytes) return undefined;
     const table = Buffer.from(whole.subarray(RECORD_HEADER_BYTES));
     return recordIsWhole(whole, table, header) ? { header, table } : undefined;
@@ -203,9 +182,9 @@ export class SegmentScanner {
     const last = Math.min(first + COPY_SEARCH_BYTES, this.header.segmentBytes);
     for (let end = roundUp(first + 1, RECORD_ALIGN_BYTES); end <= last; end += RECORD_ALIGN_BYTES) {
       const tailAt = end - COPY_TAIL_BYTES;
-      const copyAt = tailAt - decodeCopyTail(await this.#bytes(tailAt, COPY_TAIL_BYTES));
+      const copyAt = tailAt - decodeCopyTail(await this.#window.bytes(tailAt, COPY_TAIL_BYTES));
       if (copyAt === tailAt || copyAt < first) continue;
-      const copy = Buffer.from(await this.#bytes(copyAt, tailAt - copyAt));
+      const copy = Buffer.from(await this.#window.bytes(copyAt, tailAt - copyAt));
       for (const offset of offsets) {
         const header = decodeRecordHeader(copy, this.#uuid, this.header.segment, offset);
         if (header === undefined || recordEnd(header) !== end) continue;
@@ -237,7 +216,7 @@ export class SegmentScanner {
     const last = this.header.segmentBytes - RECORD_HEADER_BYTES;
     let at = roundUp(offset, RECORD_ALIGN_BYTES);
     while (at <= last) {
-      const window = await this.#bytesFrom(at);
+      const window = await this.#window.bytesFrom(at, RECORD_HEADER_BYTES);
       if (window.length < RECORD_HEADER_BYTES) return undefined;
       const steps = Math.floor((window.length - 4) / RECORD_ALIGN_BYTES);
       let step = 0;
@@ -263,9 +242,9 @@ export class SegmentScanner {
   /** True if anything but zeros stands where the next record would begin. */
   async hasBytesBehind(end: number): Promise<boolean> {
     const head = Buffer.from(
-      await this.#bytes(end, Math.min(RECORD_ALIGN_BYTES, this.header.segmentBytes - end)),
+      await this.#window.bytes(end, Math.min(RECORD_ALIGN_BYTES, this.header.segmentBytes - end)),
     );
-    const aligned = await this.#bytes(roundUp(end, SYNC_ALIGN_BYTES), RECORD_ALIGN_BYTES);
+    const aligned = await this.#window.bytes(roundUp(end, SYNC_ALIGN_BYTES), RECORD_ALIGN_BYTES);
     return head.some((byte) => byte !== 0) || aligned.some((byte) => byte !== 0);
   }
 
@@ -280,7 +259,7 @@ export class SegmentScanner {
     const trailerAt = this.header.segmentBytes - TRAILER_ROOM_BYTES;
     if (trailerAt < FIRST_RECORD_OFFSET) return undefined;
     const trailer = decodeTrailer(
-      await this.#bytes(trailerAt, TRAILER_BYTES),
+      await this.#window.bytes(trailerAt, TRAILER_BYTES),
       this.#uuid,
       this.header.segment,
     );
@@ -304,12 +283,12 @@ export class SegmentScanner {
 
   /** `length` bytes at `offset`, fewer at the end of the file; a view that holds until the next call. */
   bytesAt(offset: number, length: number): Promise<Buffer> {
-    return this.#bytes(offset, length);
+    return this.#window.bytes(offset, length);
   }
 
   /** The bytes of the chunks of an entry. */
   async payload(entry: ChunksEntry): Promise<Buffer> {
-    return await this.#bytes(entry.offset, entry.count * CHUNK_BYTES);
+    return await this.#window.bytes(entry.offset, entry.count * CHUNK_BYTES);
   }
 
   /** True if every chunk of the record has its checksum. */

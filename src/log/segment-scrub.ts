@@ -41,7 +41,7 @@ export interface SegmentFlaw {
   readonly code:
     | 'SEGMENT_HEADER_DAMAGED'
     | 'LOG_RECORD_DAMAGED'
-    | 'LOG_COPY_DAMAGED'
+    | 'RECORD_COPY_DAMAGED'
     | 'FOOTER_DAMAGED'
     | 'FOOTER_DIFFERS';
   readonly message: string;
@@ -152,7 +152,7 @@ class SegmentScrub {
       checksum === undefined ? await scanner.copyAt([at]) : await scanner.recordBehind(at, checksum);
     if (copied !== undefined)
       this.#flaw(
-        'LOG_COPY_DAMAGED',
+        'RECORD_COPY_DAMAGED',
         `the record at ${copied.header.offset} is damaged in one of two places; the other one is used`,
       );
     return copied;
@@ -163,7 +163,7 @@ class SegmentScrub {
     await this.#checkChunks(record);
     if (!(await this.#isCopied(record)))
       this.#flaw(
-        'LOG_COPY_DAMAGED',
+        'RECORD_COPY_DAMAGED',
         `the copy at the end of the record at ${record.header.offset} is damaged; its start is used`,
       );
   }

@@ -30,6 +30,8 @@ export interface SegmentStart {
   readonly state: HeaderState;
   /** Of this segment, or a foreign one; undefined if both copies are damaged. */
   readonly header: SegmentHeader | undefined;
+  /** Where one of the two is damaged: 1 or 2. */
+  readonly damagedCopy: number | undefined;
   /** Bytes of the file. */
   readonly bytes: number;
 }
@@ -56,9 +58,14 @@ export async function readSegmentStart(
     const isOurs = (header: SegmentHeader | undefined): boolean =>
       header?.segment === segment && (uuid === undefined || header.uuid.equals(uuid));
     const header = copies.find(isOurs);
-    if (header !== undefined) return { state: copies.every(isOurs) ? 'whole' : 'copy', header, bytes };
+    if (header !== undefined) {
+      const damaged = copies.findIndex((copy) => !isOurs(copy));
+      const damagedCopy = damaged < 0 ? undefined : damaged + 1;
+      return { state: damagedCopy === undefined ? 'whole' : 'copy', header, damagedCopy, bytes };
+    }
     const foreign = copies.find((copy) => copy !== undefined);
-    return { state: foreign === undefined ? 'damaged' : 'foreign', header: foreign, bytes };
+    const state = foreign === undefined ? 'damaged' : 'foreign';
+    return { state, header: foreign, damagedCopy: undefined, bytes };
   } finally {
     await file.close();
   }

@@ -55,6 +55,8 @@ export interface LogDamage {
   code: 'LOG_RECORD_DAMAGED' | 'LOG_SEGMENT_LOST' | 'LOG_HEADER_LOST';
   segment: number;
   offset: number;
+  /** Where what is lost ends, in the segment; Infinity if all behind it is. */
+  until: number;
   message: string;
 }
 
@@ -162,6 +164,7 @@ export class LogTail {
       code: isLacking ? 'LOG_SEGMENT_LOST' : 'LOG_HEADER_LOST',
       segment: isHeaderless ? segment : predecessor,
       offset: 0,
+      until: isLacking ? Number.POSITIVE_INFINITY : 0,
       message: isHeaderless
         ? `segment ${segment} has no valid header; its records are read one by one`
         : `segment ${predecessor} is missing, or nothing in it can be read: the log has a gap ${place}`,
@@ -179,7 +182,8 @@ export class LogTail {
       if ((await this.#highestWatermark(segment)) <= (this.end?.append ?? 0)) continue;
       const what = this.#headers.has(segment) ? 'is cut off from the log' : 'has no valid header';
       const message = `segment ${segment} ${what}`;
-      this.damage.push({ code: 'LOG_SEGMENT_LOST', segment, offset: 0, message });
+      const until = Number.POSITIVE_INFINITY;
+      this.damage.push({ code: 'LOG_SEGMENT_LOST', segment, offset: 0, until, message });
     }
   }
 
@@ -322,9 +326,10 @@ export class LogTail {
     if (proven < expected && later !== undefined) proven = await this.#durableFrom(later);
     if (proven < expected) return 'end';
     const segment = scanner.header.segment;
-    const until = found === undefined ? 'the end of the segment' : `${found.header.offset}`;
-    const message = `segment ${segment}: no valid record from ${at} to ${until}, where synced ones were`;
-    this.damage.push({ code: 'LOG_RECORD_DAMAGED', segment, offset: at, message });
+    const until = found?.header.offset ?? Number.POSITIVE_INFINITY;
+    const to = found === undefined ? 'the end of the segment' : `${until}`;
+    const message = `segment ${segment}: no valid record from ${at} to ${to}, where synced ones were`;
+    this.damage.push({ code: 'LOG_RECORD_DAMAGED', segment, offset: at, until, message });
     return found ?? (next === undefined ? 'end' : 'next');
   }
 

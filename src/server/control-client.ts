@@ -124,9 +124,9 @@ export class ControlClient implements Door {
     await this.#post('/v1/flush', {});
   }
 
-  check(): AsyncGenerator<Finding> {
+  check({ quick = false }: { quick?: boolean | undefined } = {}): AsyncGenerator<Finding> {
     const advice = 'the server stopped in the middle of the check; start it again, or check without it';
-    return this.#stream<Finding>({ method: 'GET', path: '/v1/check' }, advice);
+    return this.#stream<Finding>({ method: 'GET', path: `/v1/check${quick ? '?quick=true' : ''}` }, advice);
   }
 
   scrub(options: ScrubOptions, signal?: AbortSignal): AsyncGenerator<ScrubStep> {

@@ -63,7 +63,8 @@ export interface Door {
   /** @throws NOT_FOUND */
   show(name: string): Promise<VersionSummary>;
   status(): Promise<StoreStatus>;
-  check(): AsyncGenerator<Finding>;
+  /** `quick`: without what chunks hold. */
+  check(options?: { quick?: boolean | undefined }): AsyncGenerator<Finding>;
   /** Reads all of the log at a pace, and verifies it; `signal` ends that with its reason. @throws IN_USE, IO */
   scrub(options: ScrubOptions, signal?: AbortSignal): AsyncGenerator<ScrubStep>;
   /** What `compact` would do. @throws INVALID_ARGUMENT, IO, NO_SPACE */

@@ -45,7 +45,7 @@ export interface OpenStore {
   status(): Promise<StoreStatus>;
   device(name: string): BlockDevice;
   flush(): Promise<void>;
-  check(): AsyncGenerator<Finding>;
+  check(options?: { quick?: boolean | undefined }): AsyncGenerator<Finding>;
   scrub(options: ScrubOptions, signal?: AbortSignal): AsyncGenerator<ScrubStep>;
   estimateCompaction(options: ThoroughOptions): Promise<CompactionEstimate>;
   compact(options: ThoroughOptions): AsyncGenerator<CompactionProgress>;
@@ -128,8 +128,8 @@ export class StoreDoor implements Door {
     return this.#store.status();
   }
 
-  check(): AsyncGenerator<Finding> {
-    return this.#store.check();
+  check(options: { quick?: boolean | undefined } = {}): AsyncGenerator<Finding> {
+    return this.#store.check(options);
   }
 
   scrub(options: ScrubOptions, signal?: AbortSignal): AsyncGenerator<ScrubStep> {

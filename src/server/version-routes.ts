@@ -58,9 +58,14 @@ export function addVersionRoutes(
 
   app.get('/v1/status', async () => await door.status());
 
-  app.get('/v1/check', async (_request, reply) => {
-    return reply.type('application/x-ndjson').send(Readable.from(linesFor(door.check(), isClosing, 1)));
-  });
+  app.get<{ Querystring: { quick?: 'true' | 'false' } }>(
+    '/v1/check',
+    { schema: { querystring: fields({}, { quick: { enum: ['true', 'false'] } }) } },
+    async (request, reply) => {
+      const lines = linesFor(door.check({ quick: request.query.quick === 'true' }), isClosing, 1);
+      return reply.type('application/x-ndjson').send(Readable.from(lines));
+    },
+  );
 
   app.post<{ Body: ScrubOptions }>(
     '/v1/scrub',

@@ -9,10 +9,11 @@ import { StoreError } from '../base/errors.ts';
 import type { SegmentNumber, Sequence, VersionLabel } from '../base/units.ts';
 import { CATALOG_FIRST, CATALOG_LAST, type TextEntry } from '../log/entries.ts';
 import { inRanges, SegmentLedger, type SegmentRange } from '../log/segment-ledger.ts';
+import { treeProblems } from './catalog-audit.ts';
 import { Catalog, type Hold, parseJson, type Snapshot, type Volume } from './catalog.ts';
 
 /** A version: who is above it, since when there is it; and if it is hidden, since when, if its root is gone, its tree. */
-type VersionPart = [
+export type VersionPart = [
   label: VersionLabel,
   parent: VersionLabel,
   birth: Sequence,
@@ -20,7 +21,7 @@ type VersionPart = [
   tree?: number,
 ];
 
-interface VolumePart {
+export interface VolumePart {
   uuid: string;
   name: string;
   size: number;
@@ -28,14 +29,14 @@ interface VolumePart {
   label: VersionLabel;
 }
 
-interface SnapshotPart extends VolumePart {
+export interface SnapshotPart extends VolumePart {
   volume: string;
   automatic?: true;
   priority?: number;
   holds?: readonly Hold[];
 }
 
-interface CatalogPart {
+export interface CatalogPart {
   versions?: VersionPart[];
   volumes?: VolumePart[];
   snapshots?: SnapshotPart[];
@@ -136,6 +137,8 @@ function* snapshotParts(catalog: Catalog): Generator<SnapshotPart> {
 export function decodeCatalog(texts: readonly string[], sequence: Sequence): Catalog {
   const catalog = new Catalog();
   const parts = texts.map((text) => parseJson<CatalogPart>(text));
+  for (const problem of treeProblems(parts))
+    throw new StoreError('CORRUPTION', `a catalog of the log does not hold together: ${problem}`);
   // Children come after their parents: labels only grow.
   const versions = parts.flatMap((part) => part.versions ?? []).sort((a, b) => a[0] - b[0]);
   for (const [label, parent, birth, hidden, tree] of versions) {

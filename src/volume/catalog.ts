@@ -88,6 +88,10 @@ export class Catalog {
     return this.#volumes.has(name);
   }
 
+  withUuid(uuid: string): Volume | Snapshot | undefined {
+    return this.#byUuid.get(uuid);
+  }
+
   /** The volume or snapshot that a version is, if it can be named. */
   at(label: VersionLabel): Volume | Snapshot | undefined {
     return this.#byLabel.get(label);
@@ -127,6 +131,13 @@ export class Catalog {
   describe(label: VersionLabel): string {
     const found = this.#byLabel.get(label);
     return found === undefined ? `version ${label}` : fullName(found);
+  }
+
+  /** The names of what a version is; undefined if it has none. */
+  nameOf(label: VersionLabel): { volume: string; snapshot?: string } | undefined {
+    const found = this.#byLabel.get(label);
+    if (found === undefined) return undefined;
+    return 'volume' in found ? { volume: found.volume.name, snapshot: found.name } : { volume: found.name };
   }
 
   /** Applies a change that the log holds under `sequence`. */

@@ -1,130 +1,242 @@
-/** Checking a store that nobody has open: takes its lock, and changes nothing of the log. */
+/**
+ * Checking a store that nobody has open: takes its lock, and changes nothing, nor in its index, which is opened beside the
+ * store. To look at a store that may be in use, or that cannot be written, the lock is left alone.
+ */
 
 import path from 'node:path';
 import { systemClock } from '../base/clock.ts';
-import { hasCode } from '../base/errors.ts';
+import { hasCode, StoreError } from '../base/errors.ts';
 import { silentLogger } from '../base/logger.ts';
 import { NodeStorage } from '../base/node-storage.ts';
 import { OwnerLock } from '../base/owner-lock.ts';
+import type { Storage } from '../base/storage.ts';
+import { checkDirectory } from '../check/directory-check.ts';
+import { type Finding, finding } from '../check/finding.ts';
+import { checkSuperblock, slotsOf } from '../check/superblock-check.ts';
 import { Overlay } from '../index/overlay.ts';
 import { type Overlays, PointerIndex } from '../index/pointer-index.ts';
 import type { Entry } from '../log/entries.ts';
+import { FIRST_RECORD_OFFSET, segmentOfName } from '../log/format.ts';
 import type { ScannedRecord } from '../log/scan.ts';
-import { type LogBase, readSuperblock } from '../log/superblock.ts';
+import { readSegmentStart, uuidOfSegments } from '../log/segment-summary.ts';
+import type { LogBase, Superblock } from '../log/superblock.ts';
 import {
   type CheckEnvironment,
+  type CheckOptions,
   checkStore,
-  checkSuperblock,
-  damage,
-  note,
   noteDeletes,
-  noteNoCheckpoint,
   temporaryScratch,
 } from './check.ts';
+import { CheckedReplay } from './checked-replay.ts';
+import { type IndexCopy, openIndexCopy } from './index-copy.ts';
 import { INDEX_PATH, type OpenDatabase } from './index-builder.ts';
-import { isTemporary, ofIndex } from './index-errors.ts';
+import { isDamage, isOfDatabase, isTemporary, ofIndex } from './index-errors.ts';
+import { LOCK_PATH } from './init-store.ts';
+import { readEndOfLog } from './log-end.ts';
+import type { CheckedIndex } from './log-reading.ts';
 import { followMoves, statedSince } from './moves-replay.ts';
 import { Replay } from './replay.ts';
-import type { Finding } from './summary.ts';
+import type { LogPlace } from './whole-log.ts';
 
 const SCRATCH_CACHE_BYTES = 64 << 20;
 
-/** @throws NOT_A_STORE, LOCKED, UNSUPPORTED_FORMAT, CORRUPTION if no superblock can be read */
+export interface OfflineCheckOptions extends CheckOptions {
+  /** Neither takes the lock nor minds who has it. */
+  readonly readOnly?: boolean | undefined;
+}
+
+/** @throws NOT_A_STORE, LOCKED, UNSUPPORTED_FORMAT, CORRUPTION if nothing says which store this is, IO */
 export async function* checkOffline(
   directory: string,
-  lockPath: string,
   openDatabase: OpenDatabase,
+  options: OfflineCheckOptions,
 ): AsyncGenerator<Finding> {
   const storage = new NodeStorage(directory);
-  const superblock = await readSuperblock(storage);
-  const lock = OwnerLock.acquire(path.join(directory, lockPath), systemClock.now());
+  await requireStore(storage, directory);
+  const lockFile = path.join(directory, LOCK_PATH);
+  const readOnly = options.readOnly === true;
+  const lock = readOnly ? undefined : OwnerLock.acquire(lockFile, systemClock.now());
   try {
+    const owner = readOnly ? OwnerLock.holderOf(lockFile) : undefined;
+    if (owner !== undefined) {
+      const what = `the store is in use by ${owner}: what is found may be the middle of a change`;
+      yield finding('STORE_IN_USE', what);
+    }
+    const slots = await slotsOf(storage);
+    const superblock = slots.find(({ counts }) => counts)?.block;
+    const uuid = superblock?.uuid ?? (await uuidOfSegments(storage, await segmentsOf(storage)));
+    if (uuid === undefined)
+      throw new StoreError(
+        'CORRUPTION',
+        'neither the superblock nor any segment says which store this is; no part of it can be checked',
+      );
     const environment = {
       storage,
-      uuid: superblock.uuid,
+      uuid,
       cacheBytes: SCRATCH_CACHE_BYTES,
       openDatabase,
+      openIndex: (location: string) => openIndexCopy(location, openDatabase),
       logger: silentLogger,
       clock: systemClock,
       makeScratch: temporaryScratch,
     };
-    yield* checkClosedStore(environment, superblock.base);
+    const base = superblock === undefined ? await likelyBase(environment) : superblock.base;
+    yield* checkClosedStore(environment, superblock, base, { ...options, isInUse: owner !== undefined });
   } finally {
-    lock.release();
+    lock?.release();
   }
 }
 
-/** The check itself, for whoever knows that nobody writes the store. Only reads. */
+async function segmentsOf(storage: Storage): Promise<number[]> {
+  const names = await storage.list('log');
+  return names.map(segmentOfName).filter((segment) => segment !== undefined);
+}
+
+async function requireStore(storage: Storage, directory: string): Promise<void> {
+  const names = await storage.list('.');
+  if (names.includes('superblock') || (await segmentsOf(storage)).length > 0) return;
+  throw new StoreError('NOT_A_STORE', `${directory} holds no store; make one with \`coppice init\``);
+}
+
+/** Where the log can be read from, if the superblock does not tell: its first segment, or the newest catalog. */
+async function likelyBase(environment: CheckEnvironment): Promise<LogBase | undefined> {
+  const { storage, uuid } = environment;
+  for (const segment of await segmentsOf(storage)) {
+    const header = (await readSegmentStart(storage, uuid, segment))?.header;
+    const isFirst = header?.predecessor === 0 && header.firstAppend === 1;
+    if (isFirst && header.predecessorEnd < FIRST_RECORD_OFFSET) return undefined;
+  }
+  return (await readEndOfLog(environment, undefined).catch(() => undefined))?.newest;
+}
+
+export interface ClosedStoreEnvironment extends CheckEnvironment {
+  /** Opens the index of the store without changing it; default: as it is. */
+  openIndex?: ((location: string) => Promise<IndexCopy>) | undefined;
+}
+
+/** The check itself, for whoever knows that nobody writes the store. Only reads. `superblock` undefined: it is lost. */
 export async function* checkClosedStore(
-  environment: CheckEnvironment,
+  environment: ClosedStoreEnvironment,
+  superblock: Superblock | undefined,
   base: LogBase | undefined,
+  options: CheckOptions & { readonly isInUse?: boolean } = {},
 ): AsyncGenerator<Finding> {
-  const { storage, uuid, cacheBytes, openDatabase } = environment;
-  const overlays: Overlays = { active: new Overlay(), frozen: undefined };
-  let index: PointerIndex | undefined;
+  yield* checkSuperblock(environment.storage);
+  yield* checkDirectory(environment.storage);
+  const followed = yield* followedIndex(environment, base, options.isInUse === true);
   try {
-    yield* checkSuperblock(storage);
-    if ((await storage.list(INDEX_PATH)).length === 0) {
-      yield note('NO_INDEX', 'there is no index; it is made from the log when the store is opened');
-    } else {
-      try {
-        const database = await openDatabase(storage.nativePath(INDEX_PATH));
-        index = await PointerIndex.open(database, overlays, uuid, cacheBytes).catch(
-          async (error: unknown) => {
-            await database.close();
-            throw error;
-          },
-        );
-      } catch (error) {
-        if (isTemporary(error)) throw ofIndex(error, 'opening the index');
-        if (hasCode(error, 'UNSUPPORTED_FORMAT')) {
-          const message = (error as Error).message;
-          yield note('OTHER_INDEX', `${message}; it is made anew from the log when the store is opened`);
-        } else {
-          const reason = hasCode(error, 'INDEX_DAMAGED')
-            ? (error as Error).message
-            : 'LevelDB cannot open it';
-          yield damage('INDEX_DAMAGED', `${reason}; it is made anew from the log when the store is opened`);
-        }
-      }
-    }
-    if (
-      index !== undefined &&
-      index.checkpoint.segment > 0 &&
-      index.checkpoint.append < (base?.append ?? 0)
-    ) {
-      yield note(
-        'OLD_INDEX',
-        'the index is older than the log; it is made anew from it when the store is opened',
-      );
-      await index.close();
-      index = undefined;
-    }
-    if (index?.checkpoint.segment === 0) yield noteNoCheckpoint();
-    const from = index?.checkpoint;
-    const replay = new Replay(overlays, undefined);
-    const checked =
-      index === undefined || from === undefined || from.segment === 0
-        ? undefined
-        : {
-            view: { index, overlay: overlays.active },
-            until: undefined,
-            durable: from.append,
-            follow: (record: ScannedRecord, entries: readonly Entry[]) =>
-              follow(replay, record, entries, from.append),
-            followed: async () => {
-              await followMoves(environment, statedSince(replay), replay.catalog!, index!, overlays.active);
-            },
-          };
-    yield* checkStore(environment, base, checked);
-    yield* noteDeletes(replay.catalog);
+    yield* checkStore(environment, { superblock, base, checked: followed }, options);
+    if (followed !== undefined) yield* followed.judge();
   } finally {
-    await index?.close();
+    await followed?.close();
   }
 }
 
-/** Replays what stands behind the index's checkpoint. */
-function follow(replay: Replay, record: ScannedRecord, entries: readonly Entry[], from: number): void {
-  if (record.header.append < from) return;
-  replay.apply(record.header.segment, entries);
+/** The index as it is, if there is one that can be compared. */
+async function* followedIndex(
+  environment: ClosedStoreEnvironment,
+  base: LogBase | undefined,
+  isInUse: boolean,
+): AsyncGenerator<Finding, FollowedIndex | undefined> {
+  const { storage, uuid, cacheBytes, openDatabase } = environment;
+  if (isInUse) {
+    yield finding('INDEX_NOT_COMPARED', 'the index is not compared: who has the store open is writing it');
+    return undefined;
+  }
+  if ((await storage.list(INDEX_PATH)).length === 0) {
+    const message = 'there is no index; it is made from the log when the store is opened';
+    yield finding('NO_INDEX', message, { mend: 'open' });
+    return undefined;
+  }
+  const overlays: Overlays = { active: new Overlay(), frozen: undefined };
+  const open = environment.openIndex ?? ((location: string) => openPlainly(location, openDatabase));
+  let copy: IndexCopy | undefined;
+  let index: PointerIndex;
+  try {
+    copy = await open(storage.nativePath(INDEX_PATH));
+    index = await PointerIndex.open(copy.database, overlays, uuid, cacheBytes);
+  } catch (error) {
+    await copy?.close();
+    if (isTemporary(error)) throw ofIndex(error, 'opening the index');
+    const isOther = hasCode(error, 'UNSUPPORTED_FORMAT');
+    const isTold = isOther || hasCode(error, 'INDEX_DAMAGED');
+    const reason = isTold ? (error as Error).message : 'LevelDB cannot open it';
+    const message = `${reason}; it is made anew from the log when the store is opened`;
+    yield finding(isOther ? 'OTHER_INDEX' : 'INDEX_DAMAGED', message, { mend: 'open' });
+    return undefined;
+  }
+  const { checkpoint } = index;
+  if (checkpoint.segment > 0 && checkpoint.append >= (base?.append ?? 0))
+    return new FollowedIndex(environment, index, overlays, copy);
+  if (checkpoint.segment > 0) {
+    const message = 'the index is older than the log; it is made anew from it when the store is opened';
+    yield finding('OLD_INDEX', message, { mend: 'open' });
+  } else yield finding('INDEX_NOT_COMPARED', 'the index is not compared: it has no checkpoint yet');
+  await copy.close();
+  return undefined;
+}
+
+async function openPlainly(location: string, openDatabase: OpenDatabase): Promise<IndexCopy> {
+  const database = await openDatabase(location);
+  return { database, close: () => database.close() };
+}
+
+/** An index with what the log has behind its checkpoint. */
+class FollowedIndex implements CheckedIndex {
+  readonly view: CheckedIndex['view'];
+  readonly until = undefined;
+  readonly durable: number;
+  readonly #place: LogPlace;
+  readonly #overlay: Overlay;
+  readonly #copy: IndexCopy;
+  readonly #replay: CheckedReplay;
+  /** Whether the log has the record that the checkpoint names; undefined: it has not been reached. */
+  #isOfLog: boolean | undefined;
+
+  constructor(place: LogPlace, index: PointerIndex, overlays: Overlays, copy: IndexCopy) {
+    this.#place = place;
+    this.#overlay = overlays.active;
+    this.view = { index, overlay: overlays.active };
+    this.durable = index.checkpoint.append;
+    this.#copy = copy;
+    this.#replay = new CheckedReplay(new Replay(overlays, undefined), () => false);
+  }
+
+  /** It has its catalog from the log, and so is one of this log. */
+  get isComparable(): boolean {
+    return this.#isOfLog === true && this.#replay.replay.catalog !== undefined;
+  }
+
+  follow({ header }: ScannedRecord, entries: readonly Entry[]): void {
+    const { append, segment, offset } = this.view.index.checkpoint;
+    if (header.append < append) return;
+    this.#isOfLog ??= header.append === append && header.segment === segment && header.offset === offset;
+    if (this.#isOfLog) this.#replay.apply({ header, isKept: false }, entries);
+  }
+
+  /** Rows that cannot be read are told when they are compared. */
+  async followed(): Promise<void> {
+    const { replay } = this.#replay;
+    const { catalog } = replay;
+    if (!this.isComparable || catalog === undefined) return;
+    const { index } = this.view;
+    await followMoves(this.#place, statedSince(replay), catalog, index, this.#overlay).catch(
+      (error: unknown) => {
+        if (!isDamage(error) && !isOfDatabase(error)) throw error;
+      },
+    );
+  }
+
+  *judge(): Generator<Finding> {
+    if (this.#isOfLog === false) {
+      const { segment, offset } = this.view.index.checkpoint;
+      const message = `the index begins at segment ${segment}, offset ${offset}, where the log has no such record; it is made anew when the store is opened`;
+      yield finding('INDEX_AHEAD', message, { segment, offset, mend: 'open' });
+    }
+    yield* noteDeletes(this.#replay.replay.catalog);
+  }
+
+  async close(): Promise<void> {
+    await this.#copy.close();
+  }
 }

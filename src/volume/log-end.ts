@@ -13,7 +13,8 @@ import type { LogBase } from '../log/superblock.ts';
 import { LogTail, type TailOptions } from '../log/tail.ts';
 import { Catalog, parseJson } from './catalog.ts';
 import { decodeCatalog, decodeSegments, type StatedSegments } from './catalog-parts.ts';
-import { type Change, labelsOf } from './change.ts';
+import type { Change } from './change.ts';
+import { applyIfPossible } from './change-audit.ts';
 import type { LogPlace } from './whole-log.ts';
 
 export interface EndOfLog {
@@ -41,7 +42,7 @@ export async function readEndOfLog(
   for await (const record of tail.records(newest)) {
     for (const entry of textsOf(record)) {
       if (entry.kind === ENTRY_CHANGE) {
-        if (catalog !== undefined) applyIfPossible(catalog, entry, damage);
+        if (catalog !== undefined) applyOrSay(catalog, entry, damage);
         continue;
       }
       if ((entry.flags & CATALOG_FIRST) !== 0) parts = [];
@@ -122,27 +123,15 @@ function* textsOf(record: ScannedRecord): Generator<TextEntry> {
 }
 
 /** Where changes are lost, what builds on them cannot be applied. */
-function applyIfPossible(catalog: Catalog, { text, sequence }: TextEntry, damage: string[]): void {
+function applyOrSay(catalog: Catalog, { text, sequence }: TextEntry, damage: string[]): void {
   const say = (why: string): void => {
     damage.push(`the change with the sequence ${sequence} cannot be applied: ${why}`);
   };
   try {
-    const change = parseJson<Change>(text);
-    if (sequence <= catalog.sequence) return;
-    const unknown = parentsOf(change).find((label) => catalog.tree.get(label) === undefined);
-    const known = labelsOf(change).find((label) => catalog.tree.get(label) !== undefined);
-    if (unknown !== undefined) say(`there is no version ${unknown}`);
-    else if (known !== undefined) say(`there is a version ${known} already`);
-    else catalog.apply(change, sequence);
+    const problem = applyIfPossible(catalog, parseJson<Change>(text), sequence);
+    if (problem !== undefined) say(problem);
   } catch (error) {
     if (!hasCode(error, 'CORRUPTION')) throw error;
     say((error as Error).message);
   }
-}
-
-/** Versions that the change builds on by their labels. */
-function parentsOf(change: Change): number[] {
-  if (change.op === 'clone') return [change.from];
-  if (change.op === 'rollback') return [change.to];
-  return [];
 }

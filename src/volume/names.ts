@@ -5,9 +5,13 @@ import { SECTOR_BYTES, VOLUME_BYTES_MAX } from '../base/units.ts';
 
 const NAME = /^[A-Za-z0-9._-]{1,128}$/;
 
+export function isName(name: string): boolean {
+  return NAME.test(name);
+}
+
 /** @throws INVALID_ARGUMENT */
 export function checkName(name: string, what: 'volume' | 'snapshot'): void {
-  if (NAME.test(name)) return;
+  if (isName(name)) return;
   const shown = JSON.stringify(name.length > 140 ? `${name.slice(0, 140)}...` : name);
   throw new StoreError(
     'INVALID_ARGUMENT',
@@ -28,10 +32,13 @@ export function splitSnapshotName(name: string): { volume: string; snapshot: str
   return { volume, snapshot };
 }
 
+export function isVolumeSize(bytes: number): boolean {
+  return Number.isSafeInteger(bytes) && bytes > 0 && bytes % SECTOR_BYTES === 0 && bytes <= VOLUME_BYTES_MAX;
+}
+
 /** @throws INVALID_ARGUMENT */
 export function checkVolumeSize(bytes: number): void {
-  if (Number.isSafeInteger(bytes) && bytes > 0 && bytes % SECTOR_BYTES === 0 && bytes <= VOLUME_BYTES_MAX)
-    return;
+  if (isVolumeSize(bytes)) return;
   throw new StoreError(
     'INVALID_ARGUMENT',
     `${bytes} is no volume size; it must be a multiple of ${SECTOR_BYTES} from ${SECTOR_BYTES} to 64 TiB`,

@@ -10,6 +10,7 @@ import { Overlay } from '../index/overlay.ts';
 import { type Overlays, PointerIndex } from '../index/pointer-index.ts';
 import { HOLE, PointerBlock, REGION_CHUNKS } from '../index/pointers.ts';
 import { readBlocks } from '../index/region-read.ts';
+import { type PlaceFound, RecordLocator } from '../log/record-locator.ts';
 import { entriesOf } from '../log/scan.ts';
 import type { LogBase } from '../log/superblock.ts';
 import { LogTail } from '../log/tail.ts';
@@ -19,7 +20,6 @@ import { openIndexCopy } from './index-copy.ts';
 import { isOfDatabase, isTemporary, ofIndex } from './index-errors.ts';
 import { readEndOfLog } from './log-end.ts';
 import { followMoves, statedSince } from './moves-replay.ts';
-import { type PlaceFound, RecordLocator } from './record-locator.ts';
 import { Replay } from './replay.ts';
 import type { LogPlace } from './whole-log.ts';
 

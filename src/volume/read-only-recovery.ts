@@ -24,7 +24,8 @@ import type { LogBase, Superblock } from '../log/superblock.ts';
 import { type LogDamage, type LogEnd, LogTail } from '../log/tail.ts';
 import type { Catalog } from './catalog.ts';
 import { OVERLAY_BYTES_MAX } from './checkpoint-policy.ts';
-import { checkSuperblock, damage, note } from './check.ts';
+import { checkSuperblock } from './check.ts';
+import { finding } from '../check/finding.ts';
 import { INDEX_PATH, IndexBuilder, type IndexEnvironment, openIndex, viewOf } from './index-builder.ts';
 import { isOfDatabase, isTemporary, ofIndex } from './index-errors.ts';
 import { type EndOfLog, readEndOfLog } from './log-end.ts';
@@ -163,11 +164,11 @@ class RemainsReader {
     await this.#checkEnd(logEnd);
     for (const sentence of end.damage) {
       if (this.#findings.some(({ message }) => message === sentence)) continue;
-      this.#findings.push(damage('CATALOG_INCOMPLETE', sentence));
+      this.#findings.push(finding('CATALOG_INCOMPLETE', sentence));
     }
     const files = await segmentFiles(this.#environment.storage);
     const ledger = await this.#sortOut(files, found.index, end, segments);
-    if (this.#mayBeOld) this.#findings.push(damage('OLD_DATA_POSSIBLE', OLD_DATA));
+    if (this.#mayBeOld) this.#findings.push(finding('OLD_DATA_POSSIBLE', OLD_DATA));
     return {
       catalog: end.catalog,
       stated: end.stated,
@@ -188,15 +189,15 @@ class RemainsReader {
     const index = await openIndex(this.#environment, this.#overlays);
     const instead = 'one is made of the log, in a temporary directory';
     if (index === undefined) {
-      const finding = hasIndex
-        ? damage('INDEX_DAMAGED', `the index cannot be used; another ${instead}`)
-        : note('NO_INDEX', `there is no index; ${instead}`);
-      this.#findings.push(finding);
+      const what = hasIndex
+        ? finding('INDEX_DAMAGED', `the index cannot be used; another ${instead}`)
+        : finding('NO_INDEX', `there is no index; ${instead}`);
+      this.#findings.push(what);
       return undefined;
     }
     const { segment, append } = index.checkpoint;
     if (segment > 0 && append >= (this.#base?.append ?? 0)) return index;
-    this.#findings.push(note('OLD_INDEX', `the index is older than the log; another ${instead}`));
+    this.#findings.push(finding('OLD_INDEX', `the index is older than the log; another ${instead}`));
     await index.close();
     return undefined;
   }
@@ -219,7 +220,7 @@ class RemainsReader {
         what = `the log ends with segment ${end.segment}, which another one came behind, unless power was cut in that moment`;
     }
     if (what === undefined) return;
-    this.#findings.push(damage('LOG_END_LOST', what));
+    this.#findings.push(finding('LOG_END_LOST', what));
     this.#mayBeOld = true;
   }
 
@@ -239,7 +240,7 @@ class RemainsReader {
       if (!isOfIndex) throw isOfDatabase(error) ? ofIndex(error, 'reading the index') : error;
       const why = (error as Error).message;
       this.#findings.push(
-        damage('INDEX_DAMAGED', `${why}; another index is made of the log, in a temporary directory`),
+        finding('INDEX_DAMAGED', `${why}; another index is made of the log, in a temporary directory`),
       );
       this.#overlays.active = new Overlay();
       this.#overlays.frozen = undefined;
@@ -263,11 +264,11 @@ class RemainsReader {
     }
     await this.#commit(index, catalog);
     this.#noteDamage(tail.damage);
-    if (tail.torn) this.#findings.push(note('TORN_TAIL', TORN));
+    if (tail.torn) this.#findings.push(finding('TORN_TAIL', TORN));
     if (first !== append) {
       const where = `segment ${segment}, offset ${offset}`;
       this.#findings.push(
-        damage('LOG_RECORD_DAMAGED', `the catalog of the index's checkpoint is lost (${where})`),
+        finding('LOG_RECORD_DAMAGED', `the catalog of the index's checkpoint is lost (${where})`),
       );
       this.#mayBeOld = true;
     }
@@ -309,7 +310,7 @@ class RemainsReader {
       unknown.add(label);
       const what = `${catalog.describe(label)} is not served: the index has nothing of what the log has of it`;
       this.#findings.push(
-        damage('VERSION_LOST', `${what}; it may have been deleted or zeroed in what is lost`),
+        finding('VERSION_LOST', `${what}; it may have been deleted or zeroed in what is lost`),
       );
     }
     const strangers = new Set<number>();
@@ -317,7 +318,7 @@ class RemainsReader {
       if (catalog.tree.get(label) === undefined) strangers.add(label);
     if (strangers.size > 0) {
       const what = `the index has ${strangers.size} versions that no catalog knows which is left in the log`;
-      this.#findings.push(damage('VERSION_LOST', `${what}: what was written to them is not served`));
+      this.#findings.push(finding('VERSION_LOST', `${what}: what was written to them is not served`));
     }
     return unknown;
   }
@@ -328,7 +329,7 @@ class RemainsReader {
     const found = [...whole.damage, ...whole.tail.damage];
     this.#noteDamage(found);
     this.#mayBeOld ||= found.some(({ code }) => code !== 'LOG_HEADER_LOST');
-    if (whole.tail.torn) this.#findings.push(note('TORN_TAIL', TORN));
+    if (whole.tail.torn) this.#findings.push(finding('TORN_TAIL', TORN));
     const segments = [...whole.keptEnds.keys(), ...whole.tail.segments];
     return { index, end, segments, logEnd: whole.tail.end, unknown: NONE };
   }
@@ -344,7 +345,7 @@ class RemainsReader {
       throw new StoreError('CORRUPTION', what);
     }
     const what = 'all catalogs from the base of the log on are lost: names are those of an earlier one';
-    this.#findings.push(damage('CATALOG_INCOMPLETE', what));
+    this.#findings.push(finding('CATALOG_INCOMPLETE', what));
     this.#mayBeOld = true;
     return { ...earlier, damage: end.damage };
   }
@@ -352,7 +353,7 @@ class RemainsReader {
   #noteDamage(found: readonly LogDamage[]): void {
     for (const { code, message } of found) {
       if (!this.#findings.some((each) => each.message === message))
-        this.#findings.push(damage(code, message));
+        this.#findings.push(finding(code, message));
     }
   }
 
@@ -379,7 +380,7 @@ class RemainsReader {
       const what =
         live === 0 ? 'nothing that is known lived in it' : `${live} chunks that lived in it cannot be read`;
       if (!present.has(segment)) {
-        this.#findings.push(damage('LOG_SEGMENT_LOST', `segment ${segment} is missing: ${what}`));
+        this.#findings.push(finding('LOG_SEGMENT_LOST', `segment ${segment} is missing: ${what}`));
         continue;
       }
       const scanner = await SegmentScanner.open(storage, uuid, segment);
@@ -388,8 +389,8 @@ class RemainsReader {
       const isReadable = (await inferHeader(storage, uuid, segment)) !== undefined;
       this.#findings.push(
         isReadable
-          ? damage('LOG_HEADER_LOST', `segment ${segment} has no valid header; what is whole in it is read`)
-          : damage('LOG_SEGMENT_LOST', `segment ${segment} holds nothing that can be read: ${what}`),
+          ? finding('LOG_HEADER_LOST', `segment ${segment} has no valid header; what is whole in it is read`)
+          : finding('LOG_SEGMENT_LOST', `segment ${segment} holds nothing that can be read: ${what}`),
       );
     }
     return ledger;

@@ -20,7 +20,7 @@ import { SegmentFiles } from '../log/segment-files.ts';
 import { SegmentSupply } from '../log/segment-supply.ts';
 import { readSuperblock, type Superblock, SUPERBLOCK_PATH, SUPERBLOCK_REVISION } from '../log/superblock.ts';
 import { CatalogAppender } from './catalog-append.ts';
-import { checkStore, checkSuperblock, type Scratch } from './check.ts';
+import { type CheckOptions, checkStore, checkSuperblock, type Scratch } from './check.ts';
 import type { BlockDevice } from './device.ts';
 import { diffVersions } from './diff.ts';
 import { IndexKeeper } from './index-keeper.ts';
@@ -229,10 +229,11 @@ export class ReadOnlyStore {
   }
 
   /** Checks the log. The index is a copy, of which nothing is to be said that was not said when it was opened. */
-  async *check(): AsyncGenerator<Finding> {
+  async *check(options: CheckOptions = {}): AsyncGenerator<Finding> {
     this.#checkOpen();
     yield* checkSuperblock(this.#environment.storage);
-    yield* checkStore(this.#environment, this.#superblock.base, undefined);
+    const superblock = this.#superblock;
+    yield* checkStore(this.#environment, { superblock, base: superblock.base, checked: undefined }, options);
   }
 
   /** See StoreScrub.run. */

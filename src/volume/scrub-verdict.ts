@@ -5,7 +5,7 @@ import type { Overlays, PointerIndex } from '../index/pointer-index.ts';
 import { PointerBlock, REGION_CHUNKS } from '../index/pointers.ts';
 import type { BadChunk } from '../log/segment-scrub.ts';
 import type { Catalog } from './catalog.ts';
-import { damage, note } from './check.ts';
+import { finding } from '../check/finding.ts';
 import { isOfDatabase } from './index-errors.ts';
 import type { IndexKeeper } from './index-keeper.ts';
 import type { Finding } from './summary.ts';
@@ -34,14 +34,14 @@ export async function judgeChunks(store: JudgedStore, chunks: readonly BadChunk[
   });
   if (dead > 0) {
     const what = dead === 1 ? 'a chunk that nothing reads' : `${dead} chunks that nothing reads`;
-    findings.push(note('DEAD_CHUNK_DAMAGED', `segment ${chunks[0]!.segment}: wrong checksums of ${what}`));
+    findings.push(finding('DEAD_CHUNK_DAMAGED', `segment ${chunks[0]!.segment}: wrong checksums of ${what}`));
   }
   return findings;
 }
 
 function chunkDamaged({ segment, sequence, chunk }: BadChunk, name: string): Finding {
   const what = `chunk ${chunk} of ${name} has a wrong checksum`;
-  return damage('CHUNK_DAMAGED', `segment ${segment}, sequence ${sequence}: ${what}`);
+  return finding('CHUNK_DAMAGED', `segment ${segment}, sequence ${sequence}: ${what}`);
 }
 
 /** Which versions' pointers lead to a place. The region that was looked at last is kept: what is damaged lies together. */

@@ -21,7 +21,8 @@ import type { SegmentLedger } from '../log/segment-ledger.ts';
 import { type BadChunk, scrubSegment, type SegmentExtent } from '../log/segment-scrub.ts';
 import type { LogPosition } from '../log/tail.ts';
 import type { Catalog } from './catalog.ts';
-import { checkSuperblock, damage } from './check.ts';
+import { finding } from '../check/finding.ts';
+import { checkSuperblock } from './check.ts';
 import type { IndexKeeper } from './index-keeper.ts';
 import { judgeChunks } from './scrub-verdict.ts';
 import type { Finding, ScrubState, ScrubStep } from './summary.ts';
@@ -180,19 +181,19 @@ class Scrub {
     const scanner = whole ?? (await SegmentScanner.openAnyway(this.#files, uuid, segment));
     if (scanner === undefined) {
       if (ledger.segments.has(segment))
-        yield this.#step([damage('LOG_SEGMENT_LOST', `segment ${segment} is missing`)]);
+        yield this.#step([finding('LOG_SEGMENT_LOST', `segment ${segment} is missing`)]);
       return;
     }
     const findings: Finding[] = [];
     if (whole === undefined)
       findings.push(
-        damage('SEGMENT_HEADER_DAMAGED', `segment ${segment}: both copies of its header are damaged`),
+        finding('SEGMENT_HEADER_DAMAGED', `segment ${segment}: both copies of its header are damaged`),
       );
     const chunks: BadChunk[] = [];
     const [began, unreadable] = [this.readBytes, this.#files.unreadableBytes];
     try {
       for await (const step of scrubSegment(scanner, this.#extentOf(segment, written, whole !== undefined))) {
-        for (const { code, message } of step.flaws) findings.push(damage(code, message));
+        for (const { code, message } of step.flaws) findings.push(finding(code, message));
         chunks.push(...step.chunks);
         if (step.at - (this.readBytes - began) < STEP_BYTES) continue;
         this.readBytes = began + step.at;
@@ -203,7 +204,7 @@ class Scrub {
     }
     const lost = this.#files.unreadableBytes - unreadable;
     if (lost > 0)
-      findings.push(damage('UNREADABLE', `segment ${segment}: the disk does not give ${lost} bytes of it`));
+      findings.push(finding('UNREADABLE', `segment ${segment}: the disk does not give ${lost} bytes of it`));
     findings.push(...(await judgeChunks(this.#store, chunks)));
     // What it was emptied of is elsewhere, and nothing reads what was found here.
     if (findings.length > 0 && ledger.segments.has(segment)) yield this.#step(findings);

@@ -19,11 +19,12 @@ import { OwnerLock } from '../base/owner-lock.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import type { RoundResult } from '../compaction/compactor.ts';
 import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '../compaction/thorough.ts';
+import { finding } from '../check/finding.ts';
 import { PageCache } from '../index/pages.ts';
 import type { MovesByRegion } from '../index/move.ts';
 import { readSuperblock, SUPERBLOCK_PATH, SUPERBLOCK_REVISION } from '../log/superblock.ts';
-import { checkStore, checkSuperblock, damage, noteDeletes, noteNoCheckpoint } from './check.ts';
-import { checkOffline } from './check-offline.ts';
+import { type CheckOptions, checkStore, checkSuperblock, noteDeletes } from './check.ts';
+import { checkOffline, type OfflineCheckOptions } from './check-offline.ts';
 import type { Catalog } from './catalog.ts';
 import { CatalogAppender } from './catalog-append.ts';
 import type { Change, ResizeChange } from './change.ts';
@@ -397,26 +398,29 @@ export class Store {
       compaction: this.#compaction.state,
       scrub: this.#scrub.state,
       state: log.poison === undefined ? 'open' : 'poisoned',
-      damage: this.#recovered.damage.map(({ code, message }) => damage(code, message)),
+      damage: this.#recovered.damage.map(({ code, message }) => finding(code, message)),
     };
   }
 
   /** Checks the whole store as of now, while it goes on working. */
-  async *check(): AsyncGenerator<Finding> {
+  async *check(options: CheckOptions = {}): AsyncGenerator<Finding> {
     await this.flush();
     yield* checkSuperblock(this.#environment.storage);
     const findings: Finding[] = [];
     await this.#keeper.holding(async (index, isCurrent) => {
-      const { base } = this.#recovered.numbers.superblock;
+      const { superblock } = this.#recovered.numbers;
       const { indexedAppend } = this.#keeper;
       const isComparable = isCurrent && indexedAppend !== undefined;
-      if (!isComparable) findings.push(noteNoCheckpoint());
-      const view = isComparable ? { index, overlay: undefined } : undefined;
-      // What was synced is checked all the same.
-      const until = isComparable ? indexedAppend : this.#recovered.log.durableAppend;
-      const present = this.#recovered.ledger.copy();
-      const checked = { view, until, present, follow: () => undefined };
-      for await (const finding of checkStore(this.#environment, base, checked)) findings.push(finding);
+      const checked = {
+        view: { index, overlay: undefined },
+        // What was synced is checked all the same.
+        until: isComparable ? indexedAppend : this.#recovered.log.durableAppend,
+        present: this.#recovered.ledger.copy(),
+        unfit: isComparable ? undefined : 'it has no checkpoint, or there is no room for the next one',
+        follow: () => undefined,
+      };
+      const subject = { superblock, base: superblock.base, checked };
+      for await (const each of checkStore(this.#environment, subject, options)) findings.push(each);
     });
     yield* findings;
     yield* noteDeletes(this.#catalog);
@@ -428,9 +432,9 @@ export class Store {
     return this.#scrub.run(options, signal);
   }
 
-  /** Checks a store that nobody has open. @throws NOT_A_STORE, LOCKED, UNSUPPORTED_FORMAT, CORRUPTION */
-  static check(directory: string): AsyncGenerator<Finding> {
-    return checkOffline(directory, LOCK_PATH, openLevel);
+  /** Checks a store that nobody has open. @throws NOT_A_STORE, LOCKED, UNSUPPORTED_FORMAT, CORRUPTION, IO */
+  static check(directory: string, options: OfflineCheckOptions = {}): AsyncGenerator<Finding> {
+    return checkOffline(directory, openLevel, options);
   }
 
   /**

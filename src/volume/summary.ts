@@ -1,5 +1,9 @@
 /** What the store tells about itself, as the doors print it. Types only. */
 
+import type { Finding } from '../check/finding.ts';
+
+export type { AffectedVersion, Finding } from '../check/finding.ts';
+
 /** A claim on a snapshot: as long as it lasts, nobody deletes it. */
 export interface HoldSummary {
   owner: string;
@@ -79,14 +83,6 @@ export interface StoreStatus {
   state: 'open' | 'poisoned' | 'read-only';
   /** What was found damaged when it was opened. */
   damage: Finding[];
-}
-
-/** What a check found. A `note` is normal (a torn tail, an unfinished delete) and does not make the store unclean. */
-export interface Finding {
-  severity: 'note' | 'damage';
-  /** Stable. */
-  code: string;
-  message: string;
 }
 
 /** How far a scrub is, and what it has found since the step before. Bytes. */

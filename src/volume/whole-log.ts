@@ -12,10 +12,9 @@
  * where it ends: compaction removes no successor of a segment whose footer does not say the same.
  */
 
-import { StoreError } from '../base/errors.ts';
-import type { Storage } from '../base/storage.ts';
+import { hasCode, StoreError } from '../base/errors.ts';
 import { Overlay } from '../index/overlay.ts';
-import { ENTRY_CATALOG } from '../log/entries.ts';
+import { ENTRY_CATALOG, type Entry } from '../log/entries.ts';
 import {
   FIRST_RECORD_OFFSET,
   RECORD_FOOTER,
@@ -24,6 +23,7 @@ import {
   segmentOfName,
 } from '../log/format.ts';
 import { inferHeader } from '../log/headerless.ts';
+import type { LogPlace } from '../log/record-locator.ts';
 import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
 import type { LogBase } from '../log/superblock.ts';
 import { type LogDamage, LogTail, type TailOptions } from '../log/tail.ts';
@@ -31,10 +31,7 @@ import { Catalog } from './catalog.ts';
 import { CatalogParts, decodeSegments, type StatedSegments } from './catalog-parts.ts';
 import { Replay } from './replay.ts';
 
-export interface LogPlace {
-  readonly storage: Storage;
-  readonly uuid: Buffer;
-}
+export type { LogPlace } from '../log/record-locator.ts';
 
 /** A record, and whether it counts only for what it says of chunks: it stands before the base. */
 export interface LogRecord extends ScannedRecord {
@@ -45,6 +42,10 @@ export interface LogRecord extends ScannedRecord {
 interface KeptSegment {
   readonly header: SegmentHeader;
   readonly end: number;
+}
+
+function isMoves({ flags }: SegmentHeader): boolean {
+  return (flags & SEGMENT_MOVES) !== 0;
 }
 
 export class WholeLog {
@@ -84,18 +85,21 @@ export class WholeLog {
 
   /**
    * `durable` as for LogTail; `present`: what the store that has the log open knows of its segments, else the newest catalog
-   * of the log says it. @throws CORRUPTION if the catalog of the base cannot be read
+   * of the log says it. `also`: others that are looked for. @throws CORRUPTION if the catalog of the base cannot be read
    */
   static async open(
     place: LogPlace,
     base: LogBase | undefined,
     durable: number,
     present?: StatedSegments,
+    also: Iterable<number> = [],
   ): Promise<WholeLog> {
-    const newest = present ?? (await newestStated(place, base));
+    const stated = present ?? (await newestStated(place, base));
+    const segments = new Set([...(stated?.segments ?? []), ...also]);
+    const newest = segments.size === 0 ? stated : { segments, retired: stated?.retired ?? new Set<number>() };
     if (base === undefined) return new WholeLog(place, base, durable, new Catalog(), undefined, newest);
-    const { catalog, stated } = await catalogAt(place, base);
-    return new WholeLog(place, base, durable, catalog, stated, newest);
+    const first = await catalogAt(place, base);
+    return new WholeLog(place, base, durable, first.catalog, first.stated, newest);
   }
 
   /**
@@ -148,7 +152,7 @@ export class WholeLog {
     for (const segment of [...segments].sort((a, b) => a - b)) {
       const header = await this.#headerOf(segment);
       if (header === undefined)
-        this.#damaged('LOG_SEGMENT_LOST', segment, 0, 'is missing, or has no valid header');
+        this.#damaged('LOG_SEGMENT_LOST', segment, 0, Infinity, 'is missing, or has no valid header');
       else headers.push(header);
     }
     const ends = new Map<number, number>();
@@ -156,10 +160,10 @@ export class WholeLog {
     if (base !== undefined) ends.set(base.segment, base.offset);
     const kept: KeptSegment[] = [];
     for (const header of headers) {
-      const isMoves = (header.flags & SEGMENT_MOVES) !== 0;
+      const ofMoves = isMoves(header);
       // What the base's catalog named while the log went on into another segment is on the chain behind it.
-      if (!isMoves && (base === undefined || header.segment > base.segment)) continue;
-      const end = (isMoves ? undefined : ends.get(header.segment)) ?? header.segmentBytes;
+      if (!ofMoves && (base === undefined || header.segment > base.segment)) continue;
+      const end = (ofMoves ? undefined : ends.get(header.segment)) ?? header.segmentBytes;
       kept.push({ header, end });
       this.keptEnds.set(header.segment, end);
     }
@@ -172,7 +176,7 @@ export class WholeLog {
     await scanner?.close();
     if (scanner !== undefined || !this.#isOfRemains) return scanner?.header;
     const inferred = await inferHeader(storage, uuid, segment);
-    if (inferred !== undefined) this.#damaged('LOG_HEADER_LOST', segment, 0, 'has no valid header');
+    if (inferred !== undefined) this.#damaged('LOG_HEADER_LOST', segment, 0, 0, 'has no valid header');
     return inferred;
   }
 
@@ -181,7 +185,7 @@ export class WholeLog {
     const scanner = this.#isOfRemains
       ? await SegmentScanner.openAnyway(storage, uuid, segment)
       : await SegmentScanner.open(storage, uuid, segment);
-    if (scanner === undefined) return this.#damaged('LOG_SEGMENT_LOST', segment, 0, 'is gone');
+    if (scanner === undefined) return this.#damaged('LOG_SEGMENT_LOST', segment, 0, Infinity, 'is gone');
     try {
       const footer = await scanner.footer();
       for await (const record of footer ?? this.#recordsUpTo(scanner, end)) {
@@ -200,15 +204,14 @@ export class WholeLog {
       let record = await scanner.recordBehind(at, checksum);
       if (record === undefined) {
         record = await scanner.findRecord(at);
-        if (record === undefined || record.header.offset >= end) return;
+        const isBehind = record === undefined || record.header.offset >= end;
+        // What is cut off is only known to be missing where something says how much there was.
+        if (isBehind && !isMoves(scanner.header) && end === scanner.header.segmentBytes) return;
+        const until = isBehind ? end : record!.header.offset;
+        const what = `has no valid record from ${at} to ${until}`;
         // Without a header nothing says what the first one is chained to.
-        if (record.header.offset > at)
-          this.#damaged(
-            'LOG_RECORD_DAMAGED',
-            scanner.header.segment,
-            at,
-            `has no valid record from ${at} to ${record.header.offset}`,
-          );
+        if (until > at) this.#damaged('LOG_RECORD_DAMAGED', scanner.header.segment, at, until, what);
+        if (record === undefined || isBehind) return;
       }
       if ((record.header.flags & RECORD_FOOTER) !== 0) return;
       yield record;
@@ -228,8 +231,8 @@ export class WholeLog {
     return this.tail.files.filter((segment) => !used.has(segment));
   }
 
-  #damaged(code: LogDamage['code'], segment: number, offset: number, what: string): void {
-    this.damage.push({ code, segment, offset, message: `segment ${segment} ${what}` });
+  #damaged(code: LogDamage['code'], segment: number, offset: number, until: number, what: string): void {
+    this.damage.push({ code, segment, offset, until, message: `segment ${segment} ${what}` });
   }
 }
 
@@ -281,7 +284,7 @@ async function newestStated(place: LogPlace, base: LogBase | undefined): Promise
   let newest: StatedSegments | undefined;
   let catalogs = 0;
   for await (const record of new LogTail(place.storage, place.uuid, base?.append ?? 0).records(base)) {
-    for (const entry of entriesOf(record)) {
+    for (const entry of readableEntries(record)) {
       const texts = entry.kind === ENTRY_CATALOG ? parts.take(entry) : undefined;
       if (texts === undefined) continue;
       newest = decodeSegments(texts);
@@ -291,6 +294,16 @@ async function newestStated(place: LogPlace, base: LogBase | undefined): Promise
   if (base === undefined || newest === undefined || catalogs > 1) return newest;
   const begun = await unstatedUpTo(place, base.segment, newest.segments);
   return { segments: new Set([...newest.segments, ...begun]), retired: newest.retired };
+}
+
+/** Those of a record that cannot be read hold no catalog: whoever reads the record for what it holds finds out. */
+function readableEntries(record: ScannedRecord): readonly Entry[] {
+  try {
+    return entriesOf(record);
+  } catch (error) {
+    if (!hasCode(error, 'CORRUPTION')) throw error;
+    return [];
+  }
 }
 
 /** True if compaction has been at work. @throws IO */

@@ -269,6 +269,7 @@ export class MemoryStorage implements Storage {
       if (!isOpen) throw new StoreError('IO', 'the file is closed');
     };
     const read = (target: Buffer, start: number, length: number, position: number): number => {
+      if (position >= inode.cache.length) return 0;
       return inode.cache.copy(target, start, position, Math.min(inode.cache.length, position + length));
     };
     return {

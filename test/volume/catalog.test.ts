@@ -75,3 +75,19 @@ it('a catalog is read back as it was, in one part or in many', () => {
   expect(decodeSegments(empty)).toEqual(new SegmentLedger());
   expect(decodeSegments(['{"versions":[]}'])).toBeUndefined();
 });
+
+it('a tree that does not hold together is refused as corruption of the log, and no mistake of ours', () => {
+  const volume = '"volumes":[{"uuid":"v","name":"a","size":4096,"created":1,"label":2}]';
+  const snapshot = '"snapshots":[{"uuid":"s","name":"s","size":4096,"created":1,"label":1,"volume":"v"}]';
+  expect(decodeCatalog([`{"versions":[[1,0,1],[2,1,5]],${volume},${snapshot}}`], 9).snapshotCount).toBe(1);
+  for (const versions of [
+    '[[2,1,5]]',
+    '[[1,2,1],[2,0,5]]',
+    '[[1,0,1],[2,1,5],[2,1,5]]',
+    '[[1,0,1]]',
+    '[["x",0,1]]',
+  ])
+    expect(() => decodeCatalog([`{"versions":${versions},${volume},${snapshot}}`], 9)).toThrow(
+      expect.objectContaining({ code: 'CORRUPTION' }),
+    );
+});

@@ -49,7 +49,7 @@ for (const isCompacted of [false, true]) {
 
   it(`a store ${which} has no damage, open and closed`, async () => {
     const rig = await openWithoutCheckpoint(isCompacted);
-    expect(await findingsOf(rig.store.check())).toEqual(['note NO_CHECKPOINT']);
+    expect(await findingsOf(rig.store.check())).toEqual(['note INDEX_NOT_COMPARED']);
     await rig.close();
     const scratch = new MemoryStorage();
     const environment = {
@@ -61,8 +61,10 @@ for (const isCompacted of [false, true]) {
       clock: rig.clock,
       makeScratch: () => ({ storage: scratch, remove: () => undefined }),
     };
-    const { base } = await readSuperblock(rig.storage);
-    expect(await findingsOf(checkClosedStore(environment, base))).toContain('note NO_CHECKPOINT');
+    const superblock = await readSuperblock(rig.storage);
+    expect(await findingsOf(checkClosedStore(environment, superblock, superblock.base))).toContain(
+      'note INDEX_NOT_COMPARED',
+    );
   });
 
   it(`a damaged chunk of a store ${which} is found`, async () => {
@@ -73,7 +75,7 @@ for (const isCompacted of [false, true]) {
         if (at >= 0) bytes[at + 1000]! ^= 4;
       });
     }
-    expect(await findingsOf(rig.store.check())).toEqual(['note NO_CHECKPOINT', 'damage CHUNK_DAMAGED']);
+    expect(await findingsOf(rig.store.check())).toEqual(['note INDEX_NOT_COMPARED', 'damage CHUNK_DAMAGED']);
     await rig.close();
   });
 }

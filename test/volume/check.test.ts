@@ -80,6 +80,7 @@ function hashOf(directory: string): string {
   for (const name of [
     'superblock',
     ...fs.readdirSync(path.join(directory, 'log')).map((each) => `log/${each}`),
+    ...fs.readdirSync(path.join(directory, 'index')).map((each) => `index/${each}`),
   ]) {
     const { mtimeMs, size } = fs.statSync(path.join(directory, name));
     hash.update(`${name} ${mtimeMs} ${size}`).update(fs.readFileSync(path.join(directory, name)));
@@ -130,7 +131,7 @@ describe('a store that is whole', () => {
     expect(await damageIn(Store.check(directory))).toEqual([]);
   });
 
-  it('is the same in every byte of its log and superblock after a check of it, closed or killed', async () => {
+  it('is the same in every byte after a check of it, its index too, closed or killed', async () => {
     const { directory, store } = await makeStore();
     await store.flush();
     const killed = path.join(path.dirname(directory), 'killed');
@@ -225,8 +226,8 @@ describe('an index with right checksums and wrong content', () => {
       overlays.active.putChunks(55, 55, 5, 1, 1, 8192, Uint32Array.of(1), LATE);
     });
     const found = await damageIn(Store.check(directory));
-    expect(found).toContainEqual(expect.stringMatching(/^INDEX_DIFFERS: chunk 5 of version 77: /));
-    expect(found).toContainEqual(expect.stringMatching(/^INDEX_DIFFERS: chunk 5 of version 55: /));
+    expect(found).toContainEqual(expect.stringMatching(/^ORPHAN_POINTERS: chunk 5 of version 77: /));
+    expect(found).toContainEqual(expect.stringMatching(/^ORPHAN_POINTERS: chunk 5 of version 55: /));
   });
 
   it('a changed figure of usage is reported with its segment', async () => {

@@ -167,8 +167,8 @@ describe('a scrub', () => {
       ['the first header', [20], ['SEGMENT_HEADER_DAMAGED']],
       ['the second header', [2048 + 20], ['SEGMENT_HEADER_DAMAGED']],
       ['both', [20, 2048 + 20], ['SEGMENT_HEADER_DAMAGED']],
-      ['the start of a record', [offset + 30], ['LOG_COPY_DAMAGED']],
-      ['the end of it', [copy], ['LOG_COPY_DAMAGED']],
+      ['the start of a record', [offset + 30], ['RECORD_COPY_DAMAGED']],
+      ['the end of it', [copy], ['RECORD_COPY_DAMAGED']],
       ['both of it', [offset + 30, copy], ['LOG_RECORD_DAMAGED']],
       ['all of it', [offset + 30, copy, at + 5], ['LOG_RECORD_DAMAGED', 'CHUNK_DAMAGED']],
       ['the trailer', [whole.length - 510], ['FOOTER_DAMAGED']],
@@ -199,7 +199,9 @@ describe('a scrub', () => {
     isFailing = true;
     const { findings, last } = await scrub(store);
     isFailing = false;
-    const told = findings.filter(({ code }) => code !== 'LOG_COPY_DAMAGED' && code !== 'LOG_RECORD_DAMAGED');
+    const told = findings.filter(
+      ({ code }) => code !== 'RECORD_COPY_DAMAGED' && code !== 'LOG_RECORD_DAMAGED',
+    );
     // A page of the file may hold parts of two chunks.
     expect(codes(told).filter((code) => code === 'UNREADABLE')).toHaveLength(1);
     expect(codes(told).length).toBeLessThanOrEqual(3);

@@ -163,7 +163,12 @@ class Compacted {
       makeScratch: () => ({ storage: scratch, remove: () => undefined }),
     };
     const found: string[] = [];
-    for await (const { severity, code, message } of checkClosedStore(environment, await this.base()))
+    const superblock = await readSuperblock(this.storage);
+    for await (const { severity, code, message } of checkClosedStore(
+      environment,
+      superblock,
+      superblock.base,
+    ))
       found.push(`${severity} ${code} ${message}`);
     return found;
   }
@@ -302,7 +307,7 @@ describe('a log whose beginning compaction has removed', () => {
     for (const segment of kept) {
       const other = made.fork();
       await other.storage.remove(segmentPath(segment));
-      const lost = (await other.damage()).filter((each) => each.includes('LOG_SEGMENT_LOST'));
+      const lost = (await other.damage()).filter((each) => each.includes('SEGMENT_MISSING'));
       expect(lost).toEqual([expect.stringContaining(`segment ${segment} is missing`)]);
       await other.refuses(/the log is damaged: segment \d+ is missing.*fsck/);
       // A header that is gone is no better than a file that is.
@@ -310,7 +315,7 @@ describe('a log whose beginning compaction has removed', () => {
       headerless.storage.edit(segmentPath(segment), (bytes) => bytes.fill(0, 0, 4096));
       expect(await headerless.damage()).toEqual(
         expect.arrayContaining([
-          expect.stringContaining(`segment ${segment} is missing, or has no valid header`),
+          expect.stringContaining(`segment ${segment}: both copies of its header are damaged`),
         ]),
       );
       await headerless.refuses(/the log is damaged/);
@@ -373,10 +378,7 @@ describe('the catalog of the base', () => {
     );
     const other = made.fork();
     await other.refuses(clear);
-    await expect(other.findings()).rejects.toMatchObject({
-      code: 'CORRUPTION',
-      message: expect.stringMatching(clear),
-    });
+    expect(await other.damage()).toContainEqual(expect.stringMatching(clear));
   });
 
   it('is not needed while there is an index', async () => {

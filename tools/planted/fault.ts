@@ -44,6 +44,7 @@ const inRoom =
 export const inLog = inRoom('log');
 export const inIndex = inRoom('index');
 export const inCompaction = inRoom('compaction');
+export const inCheck = inRoom('check');
 export const inVolume = inRoom('volume');
 export const inNbd = inRoom('nbd');
 export const inCli = inRoom('cli');

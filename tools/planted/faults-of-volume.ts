@@ -215,27 +215,6 @@ export const VOLUME_FAULTS: readonly Fault[] = [
     tests: [inBase('all-of')],
   },
   {
-    name: 'the checker does not verify the chunks of the log',
-    file: 'src/volume/check.ts',
-    text: 'await checkPayloads((await cursor.at(segment))!, entries, bad);',
-    replacement: '',
-    tests: [CHECK],
-  },
-  {
-    name: 'the checker does not compare footers with records',
-    file: 'src/volume/check.ts',
-    text: 'yield* checkFooters(environment, await endsOf(environment, whole));',
-    replacement: '',
-    tests: [inVolume('check-log')],
-  },
-  {
-    name: 'the checker does not look at the second copy of the superblock',
-    file: 'src/volume/check.ts',
-    text: 'for (const slot of [0, 1]) {',
-    replacement: 'for (const slot of [0]) {',
-    tests: [inVolume('check-log')],
-  },
-  {
     name: 'a frozen store of revision 1 reads other numbers',
     file: 'src/log/entries.ts',
     text: 'out.u8(kind).u8(0).u64(sequence).u32(label).u48(first).u48(count);',

@@ -1,6 +1,7 @@
 /** Every planted bug, in the order in which they are tried. */
 
 import type { Fault } from './fault.ts';
+import { CHECK_FAULTS } from './faults-of-check.ts';
 import { COMPACTION_FAULTS } from './faults-of-compaction.ts';
 import { DOOR_FAULTS } from './faults-of-doors.ts';
 import { INDEX_FAULTS } from './faults-of-index.ts';
@@ -16,5 +17,6 @@ export const FAULTS: readonly Fault[] = [
   ...VERSION_FAULTS,
   ...VOLUME_FAULTS,
   ...COMPACTION_FAULTS,
+  ...CHECK_FAULTS,
   ...DOOR_FAULTS,
 ];

@@ -6,12 +6,18 @@
 
 import { crc32c } from '../base/crc.ts';
 import { hasCode } from '../base/errors.ts';
+import type { Storage } from '../base/storage.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
-import { type ChunksEntry, ENTRY_CHUNKS } from '../log/entries.ts';
-import { RECORD_FOOTER, type RecordHeader } from '../log/format.ts';
-import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
-import { walkSegment } from '../log/segment-walk.ts';
-import type { LogPlace } from './whole-log.ts';
+import { type ChunksEntry, ENTRY_CHUNKS } from './entries.ts';
+import { RECORD_FOOTER, type RecordHeader } from './format.ts';
+import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from './scan.ts';
+import { walkSegment } from './segment-walk.ts';
+
+/** Where the log of a store is. */
+export interface LogPlace {
+  readonly storage: Storage;
+  readonly uuid: Buffer;
+}
 
 export interface ClaimedPlace {
   readonly chunk: number;
