@@ -43,6 +43,11 @@ export function isOf(block: PointerBlock, { index, sequence }: Move): boolean {
   return block.segment(index) !== 0 && block.sequence(index) === sequence;
 }
 
+/** True if the pointer that a version has was written after what was moved. */
+export function isNewerThan(block: PointerBlock, { index, sequence }: Move): boolean {
+  return block.segment(index) !== 0 && block.sequence(index) > sequence;
+}
+
 /** Leads the pointer to where the chunk is now, if it still leads to where it was. */
 export function follow(block: PointerBlock, move: Move): void {
   const { index, segment, offset, toSegment, toOffset } = move;

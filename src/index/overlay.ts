@@ -10,8 +10,8 @@
 
 import { CHUNK_BYTES } from '../base/units.ts';
 import { ChangeTable } from './change-table.ts';
-import type { MovesByRegion } from './move.ts';
-import { HOLE, type PointerBlock, REGION_CHUNKS } from './pointers.ts';
+import { isNewerThan, type MovesByRegion, MoveTable } from './move.ts';
+import { HOLE, PointerBlock, REGION_CHUNKS } from './pointers.ts';
 import { ZeroedRegions } from './zeroed-regions.ts';
 
 const NO_CHECKSUMS = new Uint32Array(0);
@@ -79,6 +79,23 @@ export class Overlay {
         }
       }
     }
+  }
+
+  /** Those moves of whose chunks nothing newer stands here. */
+  withoutNewer(moves: MovesByRegion): MovesByRegion {
+    const left = new MoveTable();
+    const block = new PointerBlock();
+    for (const [tree, regions] of moves) {
+      for (const [region, there] of regions) {
+        for (const label of new Set(there.map((move) => move.label))) {
+          block.reset();
+          this.mergeVersionInto(block, tree, region, label);
+          for (const move of there)
+            if (move.label === label && !isNewerThan(block, move)) left.add(tree, region, move);
+        }
+      }
+    }
+    return left.trees;
   }
 
   putZeros(tree: number, label: number, first: number, count: number, sequence: number): void {

@@ -461,7 +461,10 @@ export class IndexKeeper implements ExtentSource {
         });
       }
       await announce();
-      this.overlays.active.putMoves(still);
+      // What a checkpoint that failed has left is committed first, and takes rows away: what it trims must not come back.
+      const { active, frozen } = this.overlays;
+      if (frozen !== undefined) still = frozen.withoutNewer(still);
+      active.putMoves(still);
       return still;
     });
     this.noteChanges();

@@ -114,6 +114,18 @@ describe('the files of retired segments', () => {
     expect(stub.ledger.retired.size).toBe(0);
   });
 
+  it('are forgotten once nothing can bring their names back', async () => {
+    const stub = await Stub.begin();
+    for (const segment of [1, 2]) stub.retire(segment);
+    const known: number[][] = [];
+    stub.sources.storage.gate = async ({ operation }) => {
+      if (operation === 'syncDirectory') known.push([...stub.ledger.retired]);
+    };
+    await stub.compactor.removeRetired();
+    expect(known).toEqual([[1, 2]]);
+    expect(stub.ledger.retired.size).toBe(0);
+  });
+
   it('stay where the base cannot move', async () => {
     const stub = await Stub.begin();
     stub.retire(1);
@@ -151,6 +163,18 @@ describe('a round', () => {
     expect(stub.usage.get(1)).toBe(60);
     await stub.compactor.removeRetired();
     expect(stub.files).not.toContain(segmentPath(1).slice('log/'.length));
+  });
+
+  it('copies nothing that has been written over or trimmed since the rows were written', async () => {
+    const stub = await Stub.begin();
+    await stub.takeLive(60);
+    const { active } = stub.host.overlays;
+    stub.live.slice(0, 20).forEach(({ label, chunk, sequence }, i) => {
+      const newer = sequence + 10_000;
+      if (i < 10) active.putChunks(1, label, chunk, 1, 999, 4096, new Uint32Array(1), newer);
+      else active.putZeros(1, label, chunk, 1, newer);
+    });
+    expect(await stub.compactor.round([1], 'disk')).toMatchObject({ victims: 1, movedBytes: 40 * 4096 });
   });
 
   it('leaves nothing behind if the log has no room to state it, and is done when it has', async () => {
@@ -194,5 +218,17 @@ describe('a round', () => {
     expect(moves.map((segment) => stub.compactor.isEligible(segment))).toEqual(moves.map(() => false));
     stub.host.committed = 1;
     expect(moves.map((segment) => stub.compactor.isEligible(segment))).toEqual(moves.map(() => true));
+  });
+
+  it('makes no victims of what recovery has followed before a checkpoint leads there', async () => {
+    const stub = await Stub.begin();
+    await stub.takeLive(60);
+    await stub.compactor.round([1], 'disk');
+    const moves = [...stub.ledger.segments].filter((segment) => !stub.sources.segments.includes(segment));
+    const next = new Compactor(stub.host, stub.sources.mover, moves);
+    await next.refresh();
+    expect(moves.map((segment) => next.isEligible(segment))).toEqual(moves.map(() => false));
+    stub.host.committed = 1;
+    expect(moves.map((segment) => next.isEligible(segment))).toEqual(moves.map(() => true));
   });
 });

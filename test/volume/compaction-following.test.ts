@@ -2,74 +2,11 @@
 
 import { describe, expect, it } from 'vitest';
 import { segmentPath } from '../../src/log/format.ts';
-import { Random } from '../support/random.ts';
 import type { TraceEntry } from '../support/memory-storage.ts';
-import { damageIn } from '../support/stores.ts';
-import { CrashRig } from './crash-rig.ts';
+import { Aged, CHUNK, CHUNKS, DISK_BYTES } from './aged.ts';
+import type { CrashRig } from './crash-rig.ts';
 
-const CHUNK = 4096;
 const MIB = 1 << 20;
-const DISK_BYTES = 4 * MIB;
-const CHUNKS = DISK_BYTES / CHUNK;
-/** Every tenth chunk is not written over: segments are left in which little lives. */
-const LIVING = 10;
-
-class Aged {
-  readonly rig: CrashRig;
-  readonly random = new Random(1);
-  readonly contents = new Map<string, Buffer>();
-
-  private constructor(rig: CrashRig) {
-    this.rig = rig;
-  }
-
-  /** A volume that was filled; a snapshot may freeze it. Nothing of it is dead yet. */
-  static async begin(): Promise<Aged> {
-    const aged = new Aged(await CrashRig.begin());
-    await aged.rig.open();
-    await aged.rig.store.createVolume('v', DISK_BYTES);
-    aged.contents.set('v', Buffer.alloc(DISK_BYTES));
-    for (let chunk = 0; chunk < CHUNKS; chunk++) await aged.write(chunk);
-    return aged;
-  }
-
-  async write(chunk: number): Promise<void> {
-    const bytes = this.random.bytes(CHUNK);
-    await this.rig.write('v', chunk * CHUNK, bytes);
-    bytes.copy(this.contents.get('v')!, chunk * CHUNK);
-  }
-
-  async writeOver(): Promise<void> {
-    for (let chunk = 0; chunk < CHUNKS; chunk++) if (chunk % LIVING > 0) await this.write(chunk);
-  }
-
-  async snapshot(name: string): Promise<void> {
-    await this.rig.store.snapshot([name]);
-    this.contents.set(name, Buffer.from(this.contents.get('v')!));
-  }
-
-  async delete(name: string): Promise<void> {
-    await this.rig.store.delete([name]);
-    this.contents.delete(name);
-  }
-
-  async readAll(): Promise<void> {
-    for (const [name, content] of this.contents)
-      expect((await this.rig.read(name, 0, content.length)).equals(content)).toBe(true);
-  }
-
-  /** All that is there is right, and what another machine makes of the log alone. */
-  async end(): Promise<void> {
-    await this.readAll();
-    expect(await damageIn(this.rig.store.check())).toEqual([]);
-    await this.rig.close();
-    const rig = this.rig.fork();
-    await rig.open();
-    for (const [name, content] of this.contents)
-      expect((await rig.read(name, 0, content.length)).equals(content)).toBe(true);
-    await rig.close();
-  }
-}
 
 const UNEXPLAINED = 'a segment holds chunks that its records do not explain; it is left alone';
 
@@ -90,6 +27,25 @@ describe('pages in memory', () => {
       expect(rig.device('v').tryRead(target, 0, chunk * CHUNK, CHUNK)).toBe(true);
       expect(target.equals(aged.contents.get('v')!.subarray(chunk * CHUNK, (chunk + 1) * CHUNK))).toBe(true);
     }
+    await aged.end();
+  });
+});
+
+describe('pages in memory of other versions', () => {
+  it('stay as they are where only a sibling has written what was moved', async () => {
+    const aged = await Aged.begin();
+    const { rig } = aged;
+    await aged.snapshot('v@1');
+    await rig.store.clone('v@1', 'w');
+    aged.contents.set('w', Buffer.from(aged.contents.get('v@1')!));
+    await aged.writeOver(2);
+    // Of what the sibling has written most is dead; the rest is moved.
+    await aged.writeOver(10);
+    await aged.readAll();
+    const result = await rig.store.compactOnce();
+    expect(result?.victims).toBeGreaterThan(1);
+    expect(result?.movedBytes).toBeGreaterThan(20 * CHUNK);
+    await aged.readAll();
     await aged.end();
   });
 });

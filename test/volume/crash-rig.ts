@@ -14,6 +14,8 @@ export class CrashRig {
   clock = new ManualClock();
   /** What the store has logged. */
   readonly messages: string[] = [];
+  /** Compaction begins by itself in a store that is opened from now on. */
+  compacts = false;
   #store: Store | undefined;
   readonly #devices = new Map<string, BlockDevice>();
   #directory = '';
@@ -56,6 +58,7 @@ export class CrashRig {
         storage: this.storage,
         openDatabase: this.storage.openDatabase,
         clock: this.clock,
+        compacts: this.compacts,
         cacheBytes: 1 << 20,
         logger: { debug: () => undefined, info: say, warn: say, error: say },
       });

@@ -282,8 +282,8 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
   },
   {
     name: 'a catalog counts before its last part',
-    file: 'src/volume/replay.ts',
-    text: 'if ((entry.flags & CATALOG_LAST) === 0) return;',
+    file: 'src/volume/catalog-parts.ts',
+    text: 'if ((flags & CATALOG_LAST) === 0) return undefined;',
     replacement: '',
     tests: [inVolume('replay'), RECOVERY],
   },

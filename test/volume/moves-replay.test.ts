@@ -1,0 +1,171 @@
+/** Rounds that something comes between, and recovery behind them: pointers follow again what catalogs have stated. */
+
+import { describe, expect, it } from 'vitest';
+import { segmentPath } from '../../src/log/format.ts';
+import { Aged, CHUNKS, removal, Step } from './aged.ts';
+
+const MISSING = 'segments of the log are missing: what lived in them cannot be read';
+const UNSTATED = 'segments are in use that the log does not state: they are kept';
+
+/** Opens the store after a power cut, once more after another, and without its index: all is there each time. */
+async function isWhole(aged: Aged): Promise<void> {
+  const withoutIndex = aged.fork();
+  for (const each of [aged, aged, withoutIndex]) {
+    await each.rig.open();
+    expect(each.rig.messages).not.toContain(MISSING);
+    expect(each.rig.messages).not.toContain(UNSTATED);
+    await each.readAll();
+    each.rig.crash(undefined, true);
+  }
+  await aged.rig.open();
+  await aged.end();
+}
+
+describe('a store whose power went behind a round and before a checkpoint', () => {
+  it('is read from where chunks have been moved, in several segments, when what rows lead to is gone', async () => {
+    const aged = await Aged.beginCompacting();
+    const before = aged.rig.segments();
+    const cut = aged.powerGoesBehind(removal());
+    await aged.beginRound();
+    await cut();
+    const after = aged.rig.segments();
+    expect(before.filter((segment) => !after.includes(segment)).length).toBeGreaterThan(1);
+    expect((await aged.moves()).length).toBeGreaterThan(1);
+    await isWhole(aged);
+    expect(await aged.moves()).not.toEqual([]);
+  });
+
+  it('has the files of victims until its base has moved: without an index, the chain goes through them', async () => {
+    const aged = await Aged.beginCompacting();
+    const before = aged.rig.segments();
+    // What comes behind the names of what was moved is the catalog; behind that the base would move.
+    const isNew = aged.isNew();
+    let areNamed = false;
+    const cut = aged.powerGoesBehind((entry) => {
+      areNamed ||= entry.operation === 'syncDirectory';
+      return areNamed && entry.operation === 'datasync' && entry.path.startsWith('log/') && !isNew(entry);
+    });
+    await aged.beginRound();
+    await cut();
+    const moves = await aged.moves();
+    expect(moves).not.toEqual([]);
+    await aged.rig.open();
+    expect(aged.rig.segments()).toEqual(expect.arrayContaining([...before, ...moves]));
+    aged.rig.crash(undefined, true);
+    const withoutIndex = aged.fork();
+    await isWhole(aged);
+    // They go when an index leads to what was moved, be it one that was made anew.
+    const { rig } = withoutIndex;
+    await rig.open();
+    await rig.store.compactOnce();
+    expect(rig.segments().filter((segment) => segment < Math.max(...before))).toEqual([]);
+    await withoutIndex.end();
+  });
+
+  it('does not get back what was trimmed and left the index while it was copied', async () => {
+    const aged = await Aged.beginCompacting();
+    const copy = aged.stopAt(aged.isNew());
+    await aged.beginRound();
+    await copy.come();
+    await aged.trim(100, 300);
+    await aged.rig.store.checkpoint();
+    const cut = aged.powerGoesBehind(removal());
+    copy.goOn();
+    await cut();
+    await isWhole(aged);
+  });
+
+  it('is whole though a checkpoint was asked for when the catalog that states the moves was on its way', async () => {
+    const aged = await Aged.beginCompacting();
+    const copy = aged.stopAt(aged.isNew());
+    await aged.beginRound();
+    await copy.come();
+    const chain = new Set(aged.rig.segments().map(segmentPath));
+    copy.goOn();
+    const announcement = aged.stopAt(({ operation, path }) => operation === 'datasync' && chain.has(path));
+    await announcement.come();
+    const checkpoint = aged.rig.store.checkpoint().catch(() => undefined);
+    await aged.rig.rest();
+    const cut = aged.powerGoesBehind(removal());
+    announcement.goOn();
+    await checkpoint;
+    await cut();
+    await isWhole(aged);
+  });
+});
+
+describe('segments of the chain', () => {
+  it('that were begun when the catalog of the base was on its way are known for what they are', async () => {
+    const aged = await Aged.begin();
+    await aged.writeOver();
+    await aged.rig.store.checkpoint();
+    const { storage } = aged.rig;
+    const copy = aged.stopAt(aged.isNew());
+    const round = aged.rig.store.compactOnce();
+    await copy.come();
+    const chain = new Set(aged.rig.segments().map(segmentPath));
+    copy.goOn();
+    const [announced, written] = [new Step(), new Step()];
+    storage.gate = async ({ operation, path }) => {
+      if (operation === 'datasync' && chain.has(path)) await announced.stop();
+      else if (operation === 'write' && chain.has(path))
+        await (announced.hasCome ? written.stop() : undefined);
+    };
+    await announced.come();
+    // They wait to be written when the checkpoint behind the round makes its catalog, and fill segments before it.
+    const writes: Promise<void>[] = [];
+    for (let chunk = 0; chunk < 600; chunk++) writes.push(aged.write(chunk));
+    await written.come();
+    announced.goOn();
+    await aged.rig.rest();
+    written.goOn();
+    await Promise.all(writes);
+    expect((await round)?.victims).toBeGreaterThan(1);
+    await aged.rig.store.flush();
+    aged.rig.crash(undefined, true);
+    await isWhole(aged);
+  });
+});
+
+describe('a process that ended before the catalog that states the moves was synced', () => {
+  it('leaves one that the next does not take over as it was: it states segments that go with the tail', async () => {
+    const aged = await Aged.begin();
+    await aged.writeOver();
+    await aged.rig.store.checkpoint();
+    const copy = aged.stopAt(aged.isNew());
+    void aged.rig.store.compactOnce().catch(() => undefined);
+    await copy.come();
+    const before = aged.rig.segments();
+    for (let chunk = 0; chunk < CHUNKS / 2; chunk++) await aged.write(chunk);
+    const chain = aged.rig.segments();
+    expect(chain.length).toBeGreaterThan(before.length);
+    copy.goOn();
+    const paths = new Set(chain.map(segmentPath));
+    const flush = aged.stopAt(({ operation, path }) => operation === 'datasync' && paths.has(path));
+    await flush.come();
+    const moves = await aged.moves();
+    aged.rig.kill();
+    await aged.rig.open();
+    expect(aged.rig.messages).toContain('writing the unproven tail of the log again');
+    expect(aged.rig.segments()).toEqual(expect.arrayContaining(moves));
+    expect(chain.filter((segment) => !aged.rig.segments().includes(segment))).not.toEqual([]);
+    aged.rig.crash(undefined, true);
+    await isWhole(aged);
+  });
+});
+
+describe('a round', () => {
+  it('brings nothing back that was trimmed while it copied, and has left the index', async () => {
+    const aged = await Aged.begin();
+    await aged.writeOver();
+    await aged.rig.store.checkpoint();
+    const copy = aged.stopAt(aged.isNew());
+    const round = aged.rig.store.compactOnce();
+    await copy.come();
+    await aged.trim(100, 300);
+    await aged.rig.store.checkpoint();
+    copy.goOn();
+    expect((await round)?.victims).toBeGreaterThan(1);
+    await aged.end();
+  });
+});
