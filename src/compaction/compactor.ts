@@ -169,8 +169,9 @@ export class Compactor {
       const wanted = [...all].map((segment) => ({ segment, end: this.table.endOf(segment) }));
       try {
         const found = await this.#mover.find(wanted);
+        const appends = await this.#takeAppends(found);
         const live = await this.#host.reading((index) => this.#findLive(found, all, index));
-        const moved = await this.#move(live, order);
+        const moved = await this.#move(live, appends, order);
         await this.#replace(live, moved);
         return this.#resultOf(live, moved);
       } catch (error) {
@@ -294,8 +295,19 @@ export class Compactor {
     return true;
   }
 
+  /**
+   * Numbers of the records of moves, before it is looked up what lives: what is trimmed from here on has a higher one, and comes
+   * behind the moves when the log is replayed. As many as there would be if everything lived.
+   */
+  async #takeAppends({ chunks, zeros }: Found): Promise<number[]> {
+    const { numbers } = this.#host;
+    const count = segmentCountMax(chunks.labels.length, zeros.length, numbers.superblock.segmentBytes);
+    await numbers.reserve('appends', count);
+    return Array.from({ length: count }, () => numbers.take('appends'));
+  }
+
   /** Copies what lives. */
-  async #move({ chunks, zeros }: Live, order: MoveOrder): Promise<Moved> {
+  async #move({ chunks, zeros }: Live, appendsTaken: readonly number[], order: MoveOrder): Promise<Moved> {
     const { numbers } = this.#host;
     const { segmentBytes, epoch } = numbers.superblock;
     const none = { segments: [], toSegments: new Uint32Array(), toOffsets: new Uint32Array() };
@@ -303,9 +315,8 @@ export class Compactor {
     if (count === 0 && zeros.length === 0) return none;
     const numbersMax = segmentCountMax(count, zeros.length, segmentBytes);
     await numbers.reserve('segments', numbersMax);
-    await numbers.reserve('appends', numbersMax);
     const segments = Array.from({ length: numbersMax }, () => numbers.take('segments'));
-    const appends = Array.from({ length: numbersMax }, () => numbers.take('appends'));
+    const appends = appendsTaken.slice(0, numbersMax);
     const ages = Float64Array.from(chunks.segments, (segment) => this.table.get(segment)!.age);
     try {
       return await this.#mover.move({

@@ -174,7 +174,7 @@ export class IndexKeeper implements ExtentSource {
     const overtaken = index !== this.#index || this.#isInRepair;
     const inDoubt = isDamage(error) || (isOfDatabase(error) && !isTemporary(error));
     if ((!overtaken && !inDoubt) || attempt === 3) throw toReader(error);
-    if (!overtaken) this.#startRepair(error, attempt > 0 || isDamage(error));
+    if (!overtaken) this.mend(error, attempt > 0 || isDamage(error));
   }
 
   /**
@@ -208,7 +208,7 @@ export class IndexKeeper implements ExtentSource {
   async #repair(): Promise<void> {
     if (this.#repairing === undefined && this.#unrepaired !== undefined) {
       if (this.#closed || this.#environment.clock.now() < this.#retryAt) throw this.#unrepaired;
-      this.#startRepair(this.#unrepaired, !isTemporary(this.#unrepaired));
+      this.mend(this.#unrepaired, !isTemporary(this.#unrepaired));
     }
     await this.#repairing;
   }
@@ -315,7 +315,7 @@ export class IndexKeeper implements ExtentSource {
       } catch (error) {
         // Nothing was asked of LevelDB then, and it is as good as it was.
         if (hasCode(error, 'NO_SPACE')) throw error;
-        if (index === this.#index) this.#startRepair(error, isDamage(error));
+        if (index === this.#index) this.mend(error, isDamage(error));
         await this.#repairing;
         if (attempt === 2) throw ofIndex(error, 'writing the index');
       }
@@ -341,7 +341,7 @@ export class IndexKeeper implements ExtentSource {
   }
 
   /** `anew`: from the log. Otherwise the index is only opened again, if it has kept what it acknowledged. */
-  #startRepair(cause: unknown, anew: boolean): void {
+  mend(cause: unknown, anew: boolean): void {
     if (this.#repairing !== undefined || this.#closed) return;
     this.#environment.logger.warn({ err: cause }, 'the index is in doubt');
     this.#repairing = (anew ? this.#rebuild() : this.#reopen())
@@ -435,7 +435,7 @@ export class IndexKeeper implements ExtentSource {
       try {
         await index.prune(tree, regions, destinies, view);
       } catch (error) {
-        if (index === this.#index) this.#startRepair(error, isDamage(error));
+        if (index === this.#index) this.mend(error, isDamage(error));
         throw ofIndex(error, 'taking deleted versions out of the index');
       }
     });
@@ -456,7 +456,7 @@ export class IndexKeeper implements ExtentSource {
       let still = moves;
       if (index.moment !== moment) {
         still = await index.stillThere(moves).catch((error: unknown) => {
-          if (index === this.#index) this.#startRepair(error, isDamage(error));
+          if (index === this.#index) this.mend(error, isDamage(error));
           throw ofIndex(error, 'looking up what was moved');
         });
       }

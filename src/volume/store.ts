@@ -63,6 +63,9 @@ export type { InitOptions } from './init-store.ts';
 export { openLevel } from './level-database.ts';
 export { CACHE_BYTES_DEFAULT, type OpenOptions, type StoreLock } from './open-options.ts';
 
+/** Findings of a check that an index made anew does away with. */
+const MENDED_FROM_LOG = new Set(['INDEX_DAMAGED', 'INDEX_DIFFERS', 'ORPHAN_POINTERS', 'USAGE_DIFFERS']);
+
 export class Store {
   readonly directory: string;
   readonly #lock: StoreLock;
@@ -422,6 +425,10 @@ export class Store {
       const subject = { superblock, base: superblock.base, checked };
       for await (const each of checkStore(this.#environment, subject, options)) findings.push(each);
     });
+    // What is wrong with nothing but the index is mended from the log at once.
+    const damage = findings.filter(({ severity }) => severity === 'damage');
+    if (damage.length > 0 && damage.every(({ code }) => MENDED_FROM_LOG.has(code)))
+      this.#keeper.mend(new StoreError('INDEX_DAMAGED', damage[0]!.message), true);
     yield* findings;
     yield* noteDeletes(this.#catalog);
   }

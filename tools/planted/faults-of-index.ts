@@ -188,7 +188,7 @@ export const INDEX_FAULTS: readonly Fault[] = [
   {
     name: 'after a failed batch the index is used on without being opened again',
     file: 'src/volume/index-keeper.ts',
-    text: `if (index === this.#index) this.#startRepair(error, isDamage(error));
+    text: `if (index === this.#index) this.mend(error, isDamage(error));
         await this.#repairing;`,
     replacement: '',
     tests: [REPAIR],
