@@ -63,6 +63,7 @@ export const FINDINGS = {
   // Records and chunks.
   LOG_RECORD_DAMAGED: 'damage',
   LOG_END_LOST: 'damage',
+  LOG_END_UNSURE: 'note',
   RECORD_COPY_DAMAGED: 'damage',
   RECORD_UNREADABLE: 'damage',
   UNREADABLE: 'damage',

@@ -67,6 +67,8 @@ export interface SegmentAudit {
   readonly footer: 'whole' | 'damaged' | 'torn' | 'none';
   /** Where the last whole record ends, the footer not among them; 0 if there is none. */
   readonly lastEnd: number;
+  /** The highest watermark that was stated by the process that began it. */
+  readonly durable: number;
   /** In the order of their places. */
   readonly faults: readonly Fault[];
   readonly moreFaults: number;
@@ -108,6 +110,7 @@ export async function auditSegment(
       header: start.header === undefined ? undefined : (header as Omit<SegmentHeader, 'uuid'>),
       footer,
       lastEnd: auditor.lastEnd,
+      durable: isOurs ? Math.max(start.header!.durable, auditor.durable) : 0,
       faults: auditor.faults.sort((a, b) => a.offset - b.offset),
       moreFaults: auditor.moreFaults,
     };
@@ -121,6 +124,9 @@ class SegmentReader {
   readonly faults: Fault[] = [];
   moreFaults = 0;
   lastEnd = 0;
+  durable = 0;
+  /** What the next record is numbered, if no other process has gone on meanwhile: none begins where an unclean end was. */
+  #append: number;
   readonly #scanner: SegmentScanner;
   readonly #uuid: Buffer;
   readonly #options: AuditOptions;
@@ -129,6 +135,14 @@ class SegmentReader {
     this.#scanner = scanner;
     this.#uuid = uuid;
     this.#options = options;
+    this.#append = scanner.header.firstAppend;
+  }
+
+  #pass({ header }: ScannedRecord): void {
+    this.lastEnd = recordEnd(header);
+    if (header.append !== this.#append) return;
+    this.#append += 1;
+    this.durable = Math.max(this.durable, header.durable);
   }
 
   #add(fault: Fault): void {
@@ -142,7 +156,7 @@ class SegmentReader {
     if (footer !== undefined && !this.#options.payloads) {
       for (const record of footer) {
         this.#entries(record, false);
-        this.lastEnd = recordEnd(record.header);
+        this.#pass(record);
       }
       return 'whole';
     }
@@ -169,7 +183,7 @@ class SegmentReader {
       await this.#end(found, walked.state === 'copy');
       if (footer !== undefined) this.#compare(found, stated.get(offset));
       stated.delete(offset);
-      this.lastEnd = recordEnd(found.header);
+      this.#pass(found);
       this.#options.onBytes?.(this.lastEnd);
     }
     for (const offset of stated.keys())

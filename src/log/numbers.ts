@@ -13,6 +13,9 @@ import { type LogBase, replaceSuperblock, type Superblock, writeSuperblock } fro
 /** How many are reserved at once. Sequences and append numbers: twenty minutes at full speed and more. */
 const BLOCK = { sequences: 2 ** 28, appends: 2 ** 28, labels: 2 ** 12, segments: 2 ** 12 };
 
+/** An open store has more append numbers than that ahead; one that was closed has none. */
+export const RESERVED_APPENDS_MIN = 2 ** 26;
+
 type Kind = keyof typeof BLOCK;
 const KINDS: readonly Kind[] = ['sequences', 'appends', 'labels', 'segments'];
 

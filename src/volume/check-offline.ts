@@ -222,7 +222,8 @@ class FollowedIndex implements CheckedIndex {
     const { index } = this.view;
     await followMoves(this.#place, statedSince(replay), catalog, index, this.#overlay).catch(
       (error: unknown) => {
-        if (!isDamage(error) && !isOfDatabase(error)) throw error;
+        const isTold = isDamage(error) || isOfDatabase(error) || hasCode(error, 'CORRUPTION');
+        if (!isTold) throw error;
       },
     );
   }

@@ -27,15 +27,14 @@ import {
 } from '../check/segment-findings.ts';
 import type { Storage } from '../base/storage.ts';
 import { segmentOfName } from '../log/format.ts';
-import type { LogBase, Superblock } from '../log/superblock.ts';
 import type { Catalog } from './catalog.ts';
 import type { IndexEnvironment } from './index-builder.ts';
-import { type CheckedIndex, LogReading, openLog } from './log-reading.ts';
+import { type CheckedIndex, type CheckSubject, LogReading, openLog } from './log-reading.ts';
 import { brokenLog, LostDamage } from './lost-damage.ts';
 
 export { type Scratch, temporaryScratch } from '../check/scratch.ts';
 export { checkSuperblock } from '../check/superblock-check.ts';
-export type { CheckedIndex } from './log-reading.ts';
+export type { CheckedIndex, CheckSubject } from './log-reading.ts';
 
 export interface CheckEnvironment extends IndexEnvironment {
   makeScratch(): Scratch;
@@ -47,15 +46,6 @@ export interface CheckOptions {
   readonly onProgress?: CheckObserver | undefined;
   /** Ends the check with its reason. */
   readonly signal?: AbortSignal | undefined;
-}
-
-/** What is checked. */
-export interface CheckSubject {
-  /** undefined: it is lost. */
-  readonly superblock: Superblock | undefined;
-  readonly base: LogBase | undefined;
-  /** undefined if there is no index to compare. */
-  readonly checked: CheckedIndex | undefined;
 }
 
 /** A note about deletes that are still to be finished, if there are any. */
@@ -200,7 +190,7 @@ class StoreCheck {
     }
     const audits = await audit.results();
     this.#options.signal?.throwIfAborted();
-    const lost = brokenLog(reading, audits, this.#isOnline);
+    const lost = brokenLog(reading, audits, this.#subject);
     const isTold = toldAt(reading.damage);
     for (const each of audits.values()) {
       const role = reading.roleOf(each.segment, audits);
@@ -209,7 +199,8 @@ class StoreCheck {
       this.#takeChunks(each, role);
     }
     yield* reading.linkFindings(audits);
-    if (!this.#isOnline) yield* this.#leftovers(audits);
+    const isShort = reading.isCut || lost.some(({ isEnd }) => isEnd);
+    if (!this.#isOnline) yield* this.#leftovers(audits, isShort);
     yield* this.#numbers(audits);
     yield* await this.#attributed(lost);
   }
@@ -274,9 +265,15 @@ class StoreCheck {
     });
   }
 
-  *#leftovers(audits: ReadonlyMap<number, SegmentAudit>): Generator<Finding> {
+  /** `isShort`: it is told already that the end of the log is gone. */
+  *#leftovers(audits: ReadonlyMap<number, SegmentAudit>, isShort: boolean): Generator<Finding> {
     const { whole, replay } = this.#reading;
     const { tail } = whole;
+    const last = tail.segments.at(-1);
+    if (last !== undefined && !isShort && audits.get(last)?.footer === 'whole') {
+      const what = `segment ${last} is sealed, and none comes behind it: unless power was cut in that moment, the next one is gone`;
+      yield finding('LOG_END_UNSURE', what, { segment: last });
+    }
     if (tail.torn) {
       const { segment = 0, offset = 0 } = tail.end ?? {};
       const message = `an interrupted append ends the log, in segment ${segment} at ${offset}`;

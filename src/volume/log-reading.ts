@@ -12,9 +12,9 @@ import type { Scratch } from '../check/scratch.ts';
 import type { IndexView } from '../index/dump.ts';
 import { Overlay } from '../index/overlay.ts';
 import { ENTRY_CATALOG, type Entry } from '../log/entries.ts';
-import { FIRST_RECORD_OFFSET } from '../log/format.ts';
+import { FIRST_RECORD_OFFSET, SEGMENT_MOVES } from '../log/format.ts';
 import { entriesOf, recordEnd, type ScannedRecord } from '../log/scan.ts';
-import type { LogBase } from '../log/superblock.ts';
+import type { LogBase, Superblock } from '../log/superblock.ts';
 import type { LogDamage } from '../log/tail.ts';
 import type { Catalog } from './catalog.ts';
 import type { StatedSegments } from './catalog-parts.ts';
@@ -39,6 +39,15 @@ export interface CheckedIndex {
   follow(record: ScannedRecord, entries: readonly Entry[]): void;
   /** Called when it has had all of them. @throws INDEX_DAMAGED */
   readonly followed?: (() => Promise<void>) | undefined;
+}
+
+/** What is checked. */
+export interface CheckSubject {
+  /** undefined: it is lost. */
+  readonly superblock: Superblock | undefined;
+  readonly base: LogBase | undefined;
+  /** undefined if there is no index to compare. */
+  readonly checked: CheckedIndex | undefined;
 }
 
 /** Where the records of a segment that belong to the log end, and the checksum of the last one's header. */
@@ -207,16 +216,16 @@ export class LogReading {
   }
 
   /**
-   * Whoever begins the next segment has written the footer of this one before, if it is the same process; and a sync that
-   * proves a record of the next one was issued behind that.
+   * Whoever begins the next segment has written the footer of this one before, if it is the same process; and a sync of its own
+   * that proves a record of the next one was issued behind that. A later process does not sync what it finds.
    */
   #hasFooter(segment: number, audits: ReadonlyMap<number, SegmentAudit>): boolean {
     const epoch = audits.get(segment)?.header?.epoch;
-    for (const { header } of audits.values()) {
-      if (header?.predecessor !== segment || header.epoch !== epoch) continue;
-      if (this.whole.tail.durable >= header.firstAppend) return true;
-    }
-    return false;
+    const own = [...audits.values()].filter(({ header }) => {
+      return header !== undefined && header.epoch === epoch && (header.flags & SEGMENT_MOVES) === 0;
+    });
+    const next = own.find(({ header }) => header!.predecessor === segment)?.header?.firstAppend;
+    return next !== undefined && own.some(({ durable }) => durable >= next);
   }
 
   /** Segments that are chained to another end of the one before them. */

@@ -5,7 +5,9 @@ import type { DamagedPlaces } from '../check/damaged-places.ts';
 import { type Finding, type FindingCode, finding } from '../check/finding.ts';
 import type { VersionNames } from '../check/readers.ts';
 import type { SegmentAudit } from '../check/segment-audit.ts';
-import type { LogReading } from './log-reading.ts';
+import { RESERVED_APPENDS_MIN } from '../log/numbers.ts';
+import type { Superblock } from '../log/superblock.ts';
+import type { CheckSubject, LogReading } from './log-reading.ts';
 
 /** Bytes [from, until) of a segment. */
 interface Range {
@@ -28,6 +30,11 @@ export class LostDamage {
     this.damage = new Damage(mayBeWhole);
   }
 
+  /** It is the end of the log. */
+  get isEnd(): boolean {
+    return this.#code === 'LOG_END_LOST';
+  }
+
   addTo(places: DamagedPlaces<Damage>): void {
     for (const { segment, from, until } of this.#ranges) places.add(segment, from, until, this.damage);
   }
@@ -40,7 +47,7 @@ export class LostDamage {
     return finding(this.#code, `${this.#message}${livingThere(live, whole)}`, {
       ...place,
       ...reach.details(names),
-      mend: gone > 0 || (live === 0 && this.#code === 'LOG_END_LOST') ? 'none' : 'repair',
+      mend: gone > 0 || (live === 0 && this.isEnd) ? 'none' : 'repair',
     });
   }
 }
@@ -57,8 +64,9 @@ function livingThere(live: number, whole: number): string {
 export function brokenLog(
   reading: LogReading,
   audits: ReadonlyMap<number, SegmentAudit>,
-  isOnline: boolean,
+  { superblock, checked }: Pick<CheckSubject, 'superblock' | 'checked'>,
 ): LostDamage[] {
+  const isOnline = checked?.until !== undefined;
   const { whole, replay } = reading;
   const { tail } = whole;
   // A store in use goes on: what is not yet chained to what is checked is not lost.
@@ -76,9 +84,7 @@ export function brokenLog(
       if (!isUnchained(audit, offset, until)) lost.push(new LostDamage(code, message, [range], true));
     } else if (audit === undefined) missing.set(segment, 'its file is not there');
     else if (audit.headerState === 'damaged')
-      lost.push(
-        new LostDamage(code, `segment ${segment}: both copies of its header are damaged`, [range], true),
-      );
+      lost.push(new LostDamage(code, withoutHeader(segment), [range], true));
     else if (audit.headerState === 'foreign')
       lost.push(
         new LostDamage(code, `segment ${segment} is the file of another store or segment`, [range], true),
@@ -86,11 +92,20 @@ export function brokenLog(
     else cutOff.push(range);
   }
   if (!isOnline) {
-    if (reading.isCut) cutOff.push(...straysBehind(reading, audits));
+    for (const range of reading.isCut ? straysBehind(reading, audits) : []) {
+      if (audits.get(range.segment)?.header !== undefined) cutOff.push(range);
+      else lost.push(new LostDamage('LOG_SEGMENT_LOST', withoutHeader(range.segment), [range], true));
+    }
     for (const segment of missingLinks(cutOff, audits)) missing.set(segment, 'others are chained to it');
     for (const segment of replay.stated?.segments ?? [])
       if (!audits.has(segment) && !missing.has(segment)) missing.set(segment, 'the newest catalog states it');
   }
+  const synced = Math.max(tail.durable, closedEnd(reading.end, superblock));
+  const isShort = !isOnline && !reading.isCut && reading.end < synced;
+  // Where the log is whole, it knows better than the index.
+  const inUse = isShort || reading.isCut ? (checked?.view.index.usage.entries() ?? []) : [];
+  for (const [segment] of inUse)
+    if (!audits.has(segment) && !missing.has(segment)) missing.set(segment, 'chunks live there');
   for (const [segment, why] of missing) {
     const range = { segment, from: 0, until: Number.POSITIVE_INFINITY };
     lost.push(new LostDamage('SEGMENT_MISSING', `segment ${segment} is missing: ${why}`, [range], true));
@@ -99,9 +114,8 @@ export function brokenLog(
     const message = `${numbered(cutOff.map(({ segment }) => segment))} cut off from the log`;
     lost.push(new LostDamage('LOG_SEGMENT_LOST', message, cutOff, true));
   }
-  const isShort = !isOnline && !reading.isCut && reading.end < tail.durable;
   if (isShort) {
-    const message = `the log ends with record ${reading.end}, and record ${tail.durable} had been synced: its end is gone`;
+    const message = `the log ends with record ${reading.end}, and record ${synced} had been synced: its end is gone`;
     const { segment, offset } = tail.end ?? { segment: 0, offset: 0 };
     const range = { segment, from: offset, until: Number.POSITIVE_INFINITY };
     lost.push(new LostDamage('LOG_END_LOST', message, [range], true));
@@ -109,11 +123,25 @@ export function brokenLog(
   return lost;
 }
 
+function withoutHeader(segment: number): string {
+  return `segment ${segment}: both copies of its header are damaged`;
+}
+
+/**
+ * Where the log ended when the store was closed: it gives back then what it has reserved. 0 if it was not closed, or if only its
+ * last number is missing: that of a closing record, which could not be written and holds nothing.
+ */
+function closedEnd(end: number, superblock: Superblock | undefined): number {
+  const last = (superblock?.appends ?? 0) - 1;
+  return last > end + 1 && last - end < RESERVED_APPENDS_MIN ? last : 0;
+}
+
 /** Segments that say nothing of what was synced, and stand behind the place where the log is cut off as well. */
 function* straysBehind(reading: LogReading, audits: ReadonlyMap<number, SegmentAudit>): Generator<Range> {
   const told = new Set(reading.damage.map(({ segment }) => segment));
   for (const segment of reading.whole.tail.strays) {
-    if (told.has(segment) || audits.get(segment)?.header === undefined) continue;
+    const state = audits.get(segment)?.headerState;
+    if (told.has(segment) || state === undefined || state === 'foreign') continue;
     yield { segment, from: 0, until: Number.POSITIVE_INFINITY };
   }
 }

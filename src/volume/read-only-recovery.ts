@@ -18,6 +18,7 @@ import type { Overlays, PointerIndex } from '../index/pointer-index.ts';
 import { ENTRY_CHUNKS } from '../log/entries.ts';
 import { SEGMENT_MOVES, segmentOfName } from '../log/format.ts';
 import { inferHeader } from '../log/headerless.ts';
+import { RESERVED_APPENDS_MIN } from '../log/numbers.ts';
 import { entriesOf, SegmentScanner } from '../log/scan.ts';
 import { SegmentLedger } from '../log/segment-ledger.ts';
 import type { LogBase, Superblock } from '../log/superblock.ts';
@@ -36,8 +37,6 @@ import type { Finding } from './summary.ts';
 import { WholeLog } from './whole-log.ts';
 
 const PAST_GAPS = { passesGaps: true };
-/** A store in use has more append numbers ahead than this (numbers.ts). */
-const RESERVED_APPENDS_MIN = 2 ** 26;
 const NONE: ReadonlySet<number> = new Set();
 const TORN = 'an interrupted append ends the log';
 const OLD_DATA =

@@ -14,7 +14,7 @@ import { write } from '../support/stores.ts';
 import type { Faults } from './faults.ts';
 import type { Marks } from './marks.ts';
 import type { ClientWrite, Oracle } from './oracle.ts';
-import type { Action, Profile } from './profile.ts';
+import { type Action, mayFailToWrite, type Profile } from './profile.ts';
 import type { Scheduler } from './scheduler.ts';
 import { type Version, ZEROS } from './versions.ts';
 
@@ -424,13 +424,13 @@ export class Clients {
   }
 
   async #check(): Promise<void> {
-    const { oracle, marks, store } = this.#of;
+    const { oracle, marks, store, faults, profile } = this.#of;
     marks.hit('check while in use');
     await this.#try(async () => {
       for await (const { severity, code, message } of store.check()) {
-        // A footer whose write failed may be there in part.
         const isExplained =
-          this.#of.faults.injected > 0 && (code === 'INDEX_DAMAGED' || code === 'FOOTER_DAMAGED');
+          (faults.injected > 0 && code === 'INDEX_DAMAGED') ||
+          (code === 'FOOTER_DAMAGED' && mayFailToWrite(profile));
         if (severity === 'damage' && !isExplained) oracle.fail(`check while in use: ${code}: ${message}`);
       }
     });

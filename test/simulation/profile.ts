@@ -60,6 +60,13 @@ export interface Profile {
   killPercent: number;
 }
 
+/** Writes may fail, and be there in part: that of a footer too. */
+export function mayFailToWrite({ rates, weights }: Profile): boolean {
+  return (
+    rates.write !== undefined || weights.some(([action, weight]) => action === 'fill disk' && weight > 0)
+  );
+}
+
 const FAULTY: readonly Operation[] = [
   'write',
   'write',

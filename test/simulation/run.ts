@@ -20,7 +20,7 @@ import { Faults } from './faults.ts';
 import { type End, Machine } from './machine.ts';
 import type { Marks } from './marks.ts';
 import { Oracle, Violation } from './oracle.ts';
-import { drawProfile, type Profile } from './profile.ts';
+import { drawProfile, mayFailToWrite, type Profile } from './profile.ts';
 import { type Found, ZEROS } from './versions.ts';
 import { hashOf, Scheduler } from './scheduler.ts';
 
@@ -276,8 +276,7 @@ class Run {
       if (isUnread && code === 'INDEX_DAMAGED') continue;
       // What a life or its end has spoiled stays spoiled until the next one opens it.
       if (!isOpen && !this.#isSound && SPOILED.includes(code)) continue;
-      // A footer whose write failed may be there in part.
-      if (code === 'FOOTER_DAMAGED' && this.#profile.rates.write !== undefined) continue;
+      if (code === 'FOOTER_DAMAGED' && mayFailToWrite(this.#profile)) continue;
       if (severity === 'damage')
         this.#oracle.fail(`check ${isOpen ? 'after recovery' : 'at the end'}: ${code}: ${message}`);
     }
