@@ -61,6 +61,11 @@ export interface CompactionHost {
    * now, as far as rows still have what they had at `moment`.
    */
   replace(replacement: Replacement, moves: MovesByRegion, moment: symbol): Promise<void>;
+  /**
+   * The catalogs at the checkpoint and at the base know who has taken over what versions had that are gone: labels of moves
+   * are resolved by that, and mean nothing to who reads the log from an earlier catalog on. @throws IO, NO_SPACE
+   */
+  settleLabels(): Promise<void>;
   readonly overlays: Overlays;
   /** What is put into the overlay now is in rows once `committed` is higher than `freezes` is now. */
   readonly freezes: number;
@@ -149,6 +154,7 @@ export class Compactor {
   /** Empties victims, all of them eligible. @throws IO, NO_SPACE, CORRUPTION, POISONED, CLOSED */
   round(victims: readonly number[], order: MoveOrder): Promise<RoundResult> {
     return this.#host.withoutPrunes(async () => {
+      await this.#host.settleLabels();
       // Another round may have come first; and what stands behind a victim says where it ends.
       await this.refresh();
       const all = await this.#withPredecessors(

@@ -91,6 +91,13 @@ export class StoreCompactionHost implements CompactionHost {
     onRelocated(led);
   }
 
+  async settleLabels(): Promise<void> {
+    const { keeper, recovered } = this.#parts;
+    if (keeper.catalogChanged()) await keeper.checkpoint();
+    const { segment, offset, append } = keeper.index.checkpoint;
+    if (segment > 0) await recovered.numbers.moveBase({ segment, offset, append });
+  }
+
   get overlays(): Overlays {
     return this.#parts.keeper.overlays;
   }

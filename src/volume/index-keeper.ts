@@ -248,7 +248,7 @@ export class IndexKeeper implements ExtentSource {
   /** The index reflects everything that was appended before this call when it resolves. @throws IO, POISONED */
   async checkpoint(): Promise<void> {
     while (this.#checkpointing !== undefined || this.#isInRepair) await this.#alone();
-    if (this.overlays.frozen === undefined && this.overlays.active.isEmpty && !this.#catalogChanged()) return;
+    if (this.overlays.frozen === undefined && this.overlays.active.isEmpty && !this.catalogChanged()) return;
     this.#checkpointing = this.#checkpoint().finally(() => {
       this.#checkpointing = undefined;
     });
@@ -269,7 +269,8 @@ export class IndexKeeper implements ExtentSource {
     else await this.#repair();
   }
 
-  #catalogChanged(): boolean {
+  /** True if the catalog is not what the last checkpoint has. */
+  catalogChanged(): boolean {
     const { sequence, spliceCount } = this.#catalog;
     return sequence > this.#catalogSequenceAt || spliceCount > this.#splicesAt;
   }

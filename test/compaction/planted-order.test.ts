@@ -53,6 +53,7 @@ class Stub {
       holderOf: (label) => ({ label, tree: 1 }),
       withoutPrunes: (work) => work(),
       reading: (read) => read(pinned as unknown as PinnedIndex),
+      settleLabels: async () => undefined,
       replace: (replacement, moves, moment) => this.replace(replacement, moves, moment),
       overlays: { active: new Overlay(), frozen: undefined },
       freezes: 0,
