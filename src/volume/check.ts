@@ -30,7 +30,7 @@ import { segmentOfName } from '../log/format.ts';
 import type { Catalog } from './catalog.ts';
 import type { IndexEnvironment } from './index-builder.ts';
 import { type CheckedIndex, type CheckSubject, LogReading, openLog } from './log-reading.ts';
-import { brokenLog, LostDamage } from './lost-damage.ts';
+import { brokenLog, closedEnd, LostDamage } from './lost-damage.ts';
 
 export { type Scratch, temporaryScratch } from '../check/scratch.ts';
 export { checkSuperblock } from '../check/superblock-check.ts';
@@ -273,6 +273,12 @@ class StoreCheck {
     if (last !== undefined && !isShort && audits.get(last)?.footer === 'whole') {
       const what = `segment ${last} is sealed, and none comes behind it: unless power was cut in that moment, the next one is gone`;
       yield finding('LOG_END_UNSURE', what, { segment: last });
+    }
+    // Records whose write failed have numbers too.
+    const closedAt = isShort ? 0 : closedEnd(this.#reading.end, this.#subject.superblock);
+    if (closedAt > 0) {
+      const what = `the log ends with record ${this.#reading.end}, and numbers up to ${closedAt} were used when the store was closed: unless writes failed, its end is gone`;
+      yield finding('LOG_END_UNSURE', what);
     }
     if (tail.torn) {
       const { segment = 0, offset = 0 } = tail.end ?? {};

@@ -64,7 +64,7 @@ function livingThere(live: number, whole: number): string {
 export function brokenLog(
   reading: LogReading,
   audits: ReadonlyMap<number, SegmentAudit>,
-  { superblock, checked }: Pick<CheckSubject, 'superblock' | 'checked'>,
+  { checked }: Pick<CheckSubject, 'checked'>,
 ): LostDamage[] {
   const isOnline = checked?.until !== undefined;
   const { whole, replay } = reading;
@@ -100,7 +100,7 @@ export function brokenLog(
     for (const segment of replay.stated?.segments ?? [])
       if (!audits.has(segment) && !missing.has(segment)) missing.set(segment, 'the newest catalog states it');
   }
-  const synced = Math.max(tail.durable, closedEnd(reading.end, superblock));
+  const synced = tail.durable;
   const isShort = !isOnline && !reading.isCut && reading.end < synced;
   // Where the log is whole, it knows better than the index.
   const inUse = isShort || reading.isCut ? (checked?.view.index.usage.entries() ?? []) : [];
@@ -131,7 +131,7 @@ function withoutHeader(segment: number): string {
  * Where the log ended when the store was closed: it gives back then what it has reserved. 0 if it was not closed, or if only its
  * last number is missing: that of a closing record, which could not be written and holds nothing.
  */
-function closedEnd(end: number, superblock: Superblock | undefined): number {
+export function closedEnd(end: number, superblock: Superblock | undefined): number {
   const last = (superblock?.appends ?? 0) - 1;
   return last > end + 1 && last - end < RESERVED_APPENDS_MIN ? last : 0;
 }
