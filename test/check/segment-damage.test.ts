@@ -141,6 +141,25 @@ const SEGMENTS: [what: string, plant: Plant][] = [
     },
   ],
   [
+    'the last segment of the log that is missing, where there is no index',
+    async (store) => {
+      store.rows = [];
+      await store.storage.remove('index');
+      await store.storage.remove(segmentPath((await store.chain()).at(-1)!));
+      return ['NO_INDEX', { code: 'LOG_END_LOST', mend: 'none' }];
+    },
+  ],
+  [
+    'a log that ends with a sealed segment, of a store that was not closed',
+    async (store) => {
+      store.rows = [];
+      await store.storage.remove('index');
+      await store.storage.remove(segmentPath((await store.chain()).at(-1)!));
+      await store.editSuperblock((block) => void (block.appends += 2 ** 28));
+      return ['NO_INDEX', { code: 'LOG_END_UNSURE', severity: 'note' }];
+    },
+  ],
+  [
     'a segment of moves that is missing',
     async (store) => {
       const { segment } = store.placeOf('moved');
