@@ -64,7 +64,7 @@ function livingThere(live: number, whole: number): string {
 export function brokenLog(
   reading: LogReading,
   audits: ReadonlyMap<number, SegmentAudit>,
-  { checked }: Pick<CheckSubject, 'checked'>,
+  { superblock, checked }: Pick<CheckSubject, 'superblock' | 'checked'>,
 ): LostDamage[] {
   const isOnline = checked?.until !== undefined;
   const { whole, replay } = reading;
@@ -100,7 +100,9 @@ export function brokenLog(
     for (const segment of replay.stated?.segments ?? [])
       if (!audits.has(segment) && !missing.has(segment)) missing.set(segment, 'the newest catalog states it');
   }
-  const synced = tail.durable;
+  // Numbers alone may be those of writes that failed; but what a sealed segment was sealed for came behind it.
+  const isSealed = audits.get(tail.segments.at(-1) ?? 0)?.footer === 'whole';
+  const synced = Math.max(tail.durable, isSealed ? closedEnd(reading.end, superblock) : 0);
   const isShort = !isOnline && !reading.isCut && reading.end < synced;
   // Where the log is whole, it knows better than the index.
   const inUse = isShort || reading.isCut ? (checked?.view.index.usage.entries() ?? []) : [];

@@ -150,6 +150,18 @@ const SEGMENTS: [what: string, plant: Plant][] = [
     },
   ],
   [
+    'the last records of a store that was closed, where there is no index',
+    async (store) => {
+      store.rows = [];
+      await store.storage.remove('index');
+      const last = (await store.chain()).at(-1)!;
+      const { offset } = (await store.records(last)).at(-4)!.header;
+      store.fill(last, offset, store.bytes(last).length, 0);
+      const later = expect.stringContaining('were used when the store was closed');
+      return ['NO_INDEX', { code: 'LOG_END_UNSURE', severity: 'note', message: later }];
+    },
+  ],
+  [
     'a log that ends with a sealed segment, of a store that was not closed',
     async (store) => {
       store.rows = [];
