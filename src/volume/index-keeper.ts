@@ -29,7 +29,7 @@ import type { CatalogAppender } from './catalog-append.ts';
 import { hasRoom, isCheckpointDue } from './checkpoint-policy.ts';
 import { type IndexEnvironment, viewOf } from './index-builder.ts';
 import { isDamage, isOfDatabase, isTemporary, ofIndex, toReader } from './index-errors.ts';
-import { makeAgain, openAgain } from './index-repair.ts';
+import { type LogOfIndex, makeAgain, openAgain } from './index-repair.ts';
 import type { Recovered } from './recovery.ts';
 
 /** Room that LevelDB gets for a commit: the changes, once in its log and once in a table, and what it compacts with them. */
@@ -370,11 +370,11 @@ export class IndexKeeper implements ExtentSource {
   }
 
   async #rebuild(): Promise<void> {
-    const { base } = this.#numbers.superblock;
-    // A commit that was reported as failed may have been made.
-    const until = Math.max(this.#indexedAppend, this.#index.checkpoint.append);
-    const log = { base, present: () => this.#ledger.copy(), until };
-    this.#index = await makeAgain(this.#environment, this.overlays, this.#index, log);
+    const logNow = (): LogOfIndex => {
+      const { base } = this.#numbers.superblock;
+      return { base, present: this.#ledger.copy(), indexedAppend: this.#indexedAppend };
+    };
+    this.#index = await makeAgain(this.#environment, this.overlays, this.#index, logNow);
     const { generation } = this.#index.checkpoint;
     this.#environment.logger.info({ generation }, 'the index is whole again');
   }

@@ -23,27 +23,32 @@ export async function openAgain(
   return undefined;
 }
 
-/** The log that an index is made from, up to the record `until`. */
+/** The log that an index is made from, and up to where the index had it, as far as it is known to have been committed. */
 export interface LogOfIndex {
   readonly base: LogBase | undefined;
-  readonly present: () => StatedSegments;
-  readonly until: number;
+  readonly present: StatedSegments;
+  readonly indexedAppend: number;
 }
 
 /**
  * Makes it anew as of its last commit. Writes go on meanwhile, loads wait. Nothing is appended, so that a full or poisoned
  * store goes on being read. What damages an index may damage the new one as well, before it is opened: then once more.
+ *
+ * `logNow` is asked once the old index is closed: until then a commit may be under way, which moves its checkpoint.
  */
 export async function makeAgain(
   environment: IndexEnvironment,
   overlays: Overlays,
   old: PointerIndex,
-  { base, present, until }: LogOfIndex,
+  logNow: () => LogOfIndex,
 ): Promise<PointerIndex> {
   await old.close().catch(() => undefined);
   for (let attempt = 1; ; attempt++) {
     try {
-      await makeAnew(environment, base, present(), until, old.checkpoint);
+      const { base, present, indexedAppend } = logNow();
+      // A commit that was reported as failed may have been made.
+      const until = Math.max(indexedAppend, old.checkpoint.append);
+      await makeAnew(environment, base, present, until, old.checkpoint);
       const made = await openIndex(environment, overlays);
       if (made !== undefined) return made;
       throw new StoreError('INDEX_DAMAGED', 'the index that was made anew cannot be opened');

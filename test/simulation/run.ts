@@ -235,10 +235,31 @@ class Run {
     }
     this.#oracle.recovered(store.cut, found);
     this.#throwIfWrong();
+    if (this.#isIncomplete) await this.#haveMended(store);
     // Extents are read by nobody who reads a disk: if they were spoiled, it is noticed here.
     await this.#askForSpace(store);
     await scheduler.paused(() => this.#check(true));
     faults.isOn = true;
+  }
+
+  /** True if rows are missing that nobody may have noticed. */
+  get #isIncomplete(): boolean {
+    return this.#isSpoiled || this.#disk.index?.hasHole === true;
+  }
+
+  /**
+   * Rows of chunks behind the ends of all disks are read by none: a check finds that they are gone, and has the index made
+   * anew, which whoever asks for space next waits for.
+   */
+  async #haveMended(store: Store): Promise<void> {
+    const findings = store.check();
+    for (;;) {
+      const next = await findings.next().catch((error: unknown) => {
+        if (!hasCode(error, 'POISONED')) throw error;
+        return undefined;
+      });
+      if (next === undefined || next.done === true) return;
+    }
   }
 
   async #askForSpace(store: Store): Promise<void> {
@@ -270,8 +291,7 @@ class Run {
     for await (const finding of checkClosedStore(environment, superblock, superblock.base))
       findings.push(finding);
     // Rows of versions that nobody can read are looked at when their delete goes on.
-    const isIncomplete = this.#isSpoiled || this.#disk.index?.hasHole === true;
-    const isUnread = isIncomplete && findings.some(({ code }) => code === 'UNFINISHED_DELETE');
+    const isUnread = this.#isIncomplete && findings.some(({ code }) => code === 'UNFINISHED_DELETE');
     for (const { severity, code, message } of findings) {
       if (isUnread && code === 'INDEX_DAMAGED') continue;
       // What a life or its end has spoiled stays spoiled until the next one opens it.
