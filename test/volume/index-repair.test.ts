@@ -110,6 +110,39 @@ describe('commits that fail', () => {
     await fixture.end();
   });
 
+  it('an index that is lost while a checkpoint is written has all that the checkpoint says', async () => {
+    const fixture = await StoreFixture.make();
+    await fixture.reopen();
+    await fixture.writeSome('a', 10);
+    let isHeld = false;
+    let goOn: () => void = () => undefined;
+    let isLost = false;
+    fixture.handles.watch = {
+      async before(call) {
+        if (call === 'getMany' && isLost) {
+          isLost = false;
+          throw Object.assign(new Error('Corruption: block checksum mismatch'), { code: 'LEVEL_CORRUPTION' });
+        }
+        if (call !== 'write' || isHeld) return;
+        isHeld = true;
+        await new Promise<void>((resolve) => {
+          goOn = resolve;
+        });
+      },
+    };
+    const checkpoint = fixture.store.checkpoint();
+    while (!isHeld) await ticks(1);
+    isLost = true;
+    const reading = fixture.readOne('b');
+    while (isLost) await ticks(1);
+    await ticks(5); // the repair has begun, and waits for the batch
+    goOn();
+    await Promise.all([checkpoint, reading]);
+    fixture.handles.watch = {};
+    await fixture.reopen();
+    await fixture.end();
+  });
+
   it('checkpoints that wait for a repair do not run at the same time', async () => {
     const fixture = await StoreFixture.make();
     await fixture.reopen();

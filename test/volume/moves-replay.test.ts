@@ -94,6 +94,37 @@ describe('a store whose power went behind a round and before a checkpoint', () =
   });
 });
 
+describe('a version that is taken over between the base and a round', () => {
+  it('leaves its heir what it wrote last, when the index is made anew', async () => {
+    const aged = await Aged.begin();
+    const { rig } = aged;
+    await aged.snapshot('v@1');
+    // Of one version, zeros in a segment that is emptied, and data over them in one that stays.
+    await aged.trim(20, 3);
+    for (let i = 0; i < 2; i++) for (let chunk = 100; chunk < 700; chunk++) await aged.write(chunk);
+    await aged.write(20);
+    await aged.snapshot('v@2');
+    await rig.close();
+    rig.compacts = true;
+    await rig.open();
+    rig.compacts = false;
+    await aged.write(0);
+    await aged.delete('v@2');
+    await rig.store.pruned();
+    const before = rig.segments();
+    const isOver = (): boolean => before.some((segment) => !rig.segments().includes(segment));
+    await aged.beginRound();
+    for (let i = 0; i < 1000 && !isOver(); i++) await rig.rest();
+    expect(await aged.moves()).not.toEqual([]);
+    expect(isOver()).toBe(true);
+    const withoutIndex = aged.fork();
+    await withoutIndex.rig.open();
+    await withoutIndex.readAll();
+    await withoutIndex.rig.close();
+    await aged.end();
+  });
+});
+
 describe('segments of the chain', () => {
   it('that were begun when the catalog of the base was on its way are known for what they are', async () => {
     const aged = await Aged.begin();

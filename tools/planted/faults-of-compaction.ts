@@ -259,6 +259,13 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
     tests: [MOVES_REPLAY],
   },
   {
+    name: 'a round begins with a base that does not know who has taken over what versions had',
+    file: 'src/volume/compaction-host.ts',
+    text: 'if (keeper.catalogChanged()) await keeper.checkpoint();',
+    replacement: '',
+    tests: [MOVES_REPLAY],
+  },
+  {
     name: 'what a checkpoint that failed has trimmed comes back with the moves',
     file: 'src/volume/index-keeper.ts',
     text: 'if (frozen !== undefined) still = frozen.withoutNewer(still);',

@@ -208,6 +208,22 @@ export const INDEX_FAULTS: readonly Fault[] = [
     tests: [KEEPER],
   },
   {
+    name: 'an index is made anew up to where it was before the commit that is under way',
+    file: 'src/volume/index-repair.ts',
+    text: `  await old.close().catch(() => undefined);
+  for (let attempt = 1; ; attempt++) {
+    try {
+      const { base, present, indexedAppend } = logNow();
+      // A commit that was reported as failed may have been made.
+      const until = Math.max(indexedAppend, old.checkpoint.append);`,
+    replacement: `  const { base, present, indexedAppend } = logNow();
+  const until = Math.max(indexedAppend, old.checkpoint.append);
+  await old.close().catch(() => undefined);
+  for (let attempt = 1; ; attempt++) {
+    try {`,
+    tests: [inVolume('index-repair')],
+  },
+  {
     name: 'an index that is damaged again as soon as it was made anew is not made once more',
     file: 'src/volume/index-repair.ts',
     text: 'if (!isDamage(error) || attempt === REBUILDS_MAX) throw error;',
