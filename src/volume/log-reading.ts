@@ -203,7 +203,9 @@ export class LogReading {
     const isLost = this.damage.some((each) => each.code === 'LOG_SEGMENT_LOST' && each.segment === segment);
     // Nothing says how much of it there was.
     if (isLost || this.isCut) return { end: Number.POSITIVE_INFINITY, isSealed: false };
-    if (this.replay.stated?.segments.has(segment)) return { end: Number.POSITIVE_INFINITY, isSealed: true };
+    // What compaction has emptied an earlier catalog may state: nobody needs it.
+    const stated = this.whole.newest ?? this.replay.stated;
+    if (stated?.segments.has(segment)) return { end: Number.POSITIVE_INFINITY, isSealed: true };
     return undefined;
   }
 
