@@ -40,8 +40,11 @@ function* judgePair(a: Superblock, b: Superblock): Generator<Finding> {
 }
 
 /** @throws UNSUPPORTED_FORMAT if one is of a newer revision and none is known, IO */
-export async function* checkSuperblock(storage: Storage): AsyncGenerator<Finding> {
-  yield* judgeSlots(await slotsOf(storage));
+export async function* checkSuperblock(
+  storage: Storage,
+  alone: <T>(read: () => Promise<T>) => Promise<T> = (read) => read(),
+): AsyncGenerator<Finding> {
+  yield* judgeSlots(await alone(() => slotsOf(storage)));
 }
 
 /** @throws UNSUPPORTED_FORMAT, IO */

@@ -106,6 +106,11 @@ export class Numbers {
     });
   }
 
+  /** Runs `step` while the superblock is not being written. */
+  between<T>(step: () => Promise<T>): Promise<T> {
+    return this.#writing.run(step);
+  }
+
   /** At a clean close nothing is left reserved: the next process goes on where this one stopped. */
   async giveBack(): Promise<void> {
     await this.#writing.run(async () => {

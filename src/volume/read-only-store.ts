@@ -104,7 +104,14 @@ export class ReadOnlyStore {
     this.#cache = new PageCache(cacheBytes);
     const gate = new WriteGate(keeper, undefined);
     this.#disks = new OpenDisks({ log, files, keeper, gate }, this.#cache, catalog, clock, true);
-    this.#scrub = new StoreScrub({ ...environment, ledger, catalog, keeper, position: () => log.position });
+    this.#scrub = new StoreScrub({
+      ...environment,
+      numbers,
+      ledger,
+      catalog,
+      keeper,
+      position: () => log.position,
+    });
   }
 
   /**

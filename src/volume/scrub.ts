@@ -15,6 +15,7 @@ import type { Logger } from '../base/logger.ts';
 import { ReadPace } from '../base/read-pace.ts';
 import type { Storage } from '../base/storage.ts';
 import { SegmentTable } from '../compaction/segment-table.ts';
+import type { Numbers } from '../log/numbers.ts';
 import { PacedFiles } from '../log/paced-files.ts';
 import { SegmentScanner } from '../log/scan.ts';
 import type { SegmentLedger } from '../log/segment-ledger.ts';
@@ -42,6 +43,7 @@ export interface ScrubbedStore {
   readonly uuid: Buffer;
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly numbers: Numbers;
   readonly ledger: SegmentLedger;
   readonly catalog: Catalog;
   readonly keeper: IndexKeeper;
@@ -146,9 +148,9 @@ class Scrub {
   }
 
   async *steps(): AsyncGenerator<ScrubStep> {
-    const { storage, ledger, logger } = this.#store;
+    const { storage, numbers, ledger, logger } = this.#store;
     const superblock: Finding[] = [];
-    for await (const finding of checkSuperblock(storage)) superblock.push(finding);
+    for await (const each of checkSuperblock(storage, (read) => numbers.between(read))) superblock.push(each);
     // In this order: a segment that is begun meanwhile says where the one before it ends.
     const written = this.#store.position();
     const segments = [...ledger.segments].sort((a, b) => a - b);

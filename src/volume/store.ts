@@ -124,7 +124,7 @@ export class Store {
     this.#disks = new OpenDisks({ log, files, keeper, gate }, this.#cache, catalog, clock);
     this.#changes = new VersionChanges(catalog, this.#writer, clock);
     const position = () => log.position;
-    this.#scrub = new StoreScrub({ ...environment, ledger, catalog, keeper, position });
+    this.#scrub = new StoreScrub({ ...environment, numbers, ledger, catalog, keeper, position });
     this.#removal = new VersionRemoval(catalog, this.#writer, this.#disks, keeper, clock);
   }
 
@@ -408,10 +408,11 @@ export class Store {
   /** Checks the whole store as of now, while it goes on working. */
   async *check(options: CheckOptions = {}): AsyncGenerator<Finding> {
     await this.flush();
-    yield* checkSuperblock(this.#environment.storage);
+    const { numbers } = this.#recovered;
+    yield* checkSuperblock(this.#environment.storage, (read) => numbers.between(read));
     const findings: Finding[] = [];
     await this.#keeper.holding(async (index, isCurrent) => {
-      const { superblock } = this.#recovered.numbers;
+      const { superblock } = numbers;
       const { indexedAppend } = this.#keeper;
       const isComparable = isCurrent && indexedAppend !== undefined;
       const checked = {

@@ -19,6 +19,8 @@ import type { Scheduler } from './scheduler.ts';
 import { type Version, ZEROS } from './versions.ts';
 
 const WRITE_BYTES_MIN = 8;
+/** What a write that failed may have left in part. */
+const TORN_BY_FAULTS = ['FOOTER_DAMAGED', 'SUPERBLOCK_SLOT_DAMAGED'];
 
 export interface Surroundings {
   store: Store;
@@ -369,7 +371,10 @@ export class Clients {
     });
     if (!ok) return;
     if (saved === null) marks.hit('rollback of what had not changed');
-    oracle.changed((change) => change.op === 'rollback' && change.to === snapshot.label, snapshot.name);
+    // Meanwhile it may have been deleted, and another one been given its name: saved ones are named by the second.
+    const named = oracle.live.snapshots.filter(({ name }) => name === snapshot.name);
+    const labels = new Set([snapshot, ...named].map(({ label }) => label));
+    oracle.changed((change) => change.op === 'rollback' && labels.has(change.to), snapshot.name);
   }
 
   /** To whole chunks: what stands behind the end of a chunk that is used in part is no part of the specification. */
@@ -430,7 +435,7 @@ export class Clients {
       for await (const { severity, code, message } of store.check()) {
         const isExplained =
           (faults.injected > 0 && code === 'INDEX_DAMAGED') ||
-          (code === 'FOOTER_DAMAGED' && mayFailToWrite(profile));
+          (TORN_BY_FAULTS.includes(code) && mayFailToWrite(profile));
         if (severity === 'damage' && !isExplained) oracle.fail(`check while in use: ${code}: ${message}`);
       }
     });
