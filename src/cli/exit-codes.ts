@@ -46,7 +46,7 @@ const ADVICE: Partial<Record<ErrorCode, string>> = {
   ALREADY_EXISTS: 'choose another name or directory',
   IN_USE: 'stop what uses it, or choose another',
   NO_SPACE: 'make room, then try again',
-  CORRUPTION: '`coppice fsck` tells how much is damaged',
+  CORRUPTION: '`coppice fsck` tells how much is damaged, `coppice serve --read-only` gets out what is whole',
   POISONED: 'look at the disk, then start the server again: everything flushed is there',
 };
 
