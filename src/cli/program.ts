@@ -103,11 +103,22 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
       'write nothing into the store, and open it even if it is damaged, as far as it is whole',
     )
     .option('--cache-size <size>', 'memory for the index (default: 256M)')
+    .option(
+      '--compaction-rate <size>',
+      'compaction copies no more than this in a second, as long as there is room for writers (default: no bound)',
+    )
     .action(
-      async (options: { socket?: string[]; listen?: string[]; readOnly?: boolean; cacheSize?: string }) => {
+      async (options: {
+        socket?: string[];
+        listen?: string[];
+        readOnly?: boolean;
+        cacheSize?: string;
+        compactionRate?: string;
+      }) => {
         const directory = directoryOf(program);
         const addresses = (options.listen ?? []).map(parseListenAddress);
         const cacheBytes = sizeOption(options.cacheSize, '--cache-size');
+        const compactionRate = sizeOption(options.compactionRate, '--compaction-rate');
         const { createLogger, printUris, serveUntilSignal } = await import('./serve-command.ts');
         const isDefault = options.socket === undefined && addresses.length === 0;
         const sockets = isDefault ? [path.join(directory, NBD_SOCKET_NAME)] : (options.socket ?? []);
@@ -123,6 +134,7 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
               otherPort: 'choose another with --listen',
               readOnly,
               cacheBytes,
+              compactionRate,
               logger,
             },
             (serving) => printUris(output, serving.volumes(), logger),

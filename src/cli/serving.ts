@@ -29,6 +29,8 @@ export interface ServingOptions {
   /** Nothing can write, this process included: damaged stores are opened as far as they are whole. */
   readonly readOnly: boolean;
   readonly cacheBytes: number | undefined;
+  /** Bytes a second that compaction copies at most. */
+  readonly compactionRate: number | undefined;
   readonly logger: Logger;
 }
 
@@ -57,11 +59,9 @@ export class Serving {
 
   /** @throws NOT_A_STORE, LOCKED, IN_USE (an address), and what opening throws */
   static async start(options: ServingOptions): Promise<Serving> {
-    const { directory, cacheBytes, logger } = options;
-    const cache = cacheBytes === undefined ? {} : { cacheBytes };
-    const { readOnly } = options;
+    const { directory, cacheBytes, compactionRate, logger, readOnly } = options;
     const store = await retryWhileOwned((): Promise<OpenStore> => {
-      const open = { logger, ...cache };
+      const open = { logger, cacheBytes, compactionRate };
       return readOnly ? ReadOnlyStore.open(directory, open) : Store.open(directory, open);
     });
     const serving = new Serving(store, options);

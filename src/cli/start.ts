@@ -33,6 +33,7 @@ async function start(): Promise<ExitCode> {
       otherPort: `choose another like this: COPPICE_PORT=${another} npm start`,
       readOnly: false,
       cacheBytes: undefined,
+      compactionRate: undefined,
       logger: createLogger(),
     },
     async (serving) => {

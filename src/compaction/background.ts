@@ -29,6 +29,8 @@ const IDLE_MS = 2000;
 /** How long a compaction that failed is not tried again; doubled each time. */
 const RETRY_MS = 1000;
 const RETRY_MS_MAX = 60_000;
+/** How long a rest is before it is asked whether room is needed. */
+const REST_MS = 50;
 const VICTIMS_MAX = 64;
 /** Log behind the checkpoint, in segments and in shares of what lives, that is worth one before victims are chosen. */
 const BEHIND_SEGMENTS = 4;
@@ -43,6 +45,8 @@ export interface Surroundings {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly segmentBytes: number;
+  /** What rounds copy at most, as long as nobody needs the room. */
+  readonly bytesPerSecond: number;
   /** Live chunks of a segment, and of all. */
   liveChunks(segment: number): number;
   readonly allLiveChunks: number;
@@ -169,10 +173,25 @@ export class Background {
       const urgency = urgencyOf(this.#room(), stillIdle);
       if (urgency === 'none') return;
       if (this.#isMuchBehind(urgency)) await this.#checkpoint();
+      const began = this.#around.clock.now();
       const result = await this.roundOf(urgency, stillIdle ? 'disk' : 'age');
-      if (result !== undefined) continue;
+      if (result !== undefined) {
+        await this.#rest(began + (1000 * result.writtenBytes) / this.#around.bytesPerSecond);
+        continue;
+      }
       if (urgency !== 'busy' && this.#around.writtenAppend !== this.#searched) await this.#checkpoint();
       else if (!(await this.#makeRoom())) return;
+    }
+  }
+
+  /** Until then, or until somebody needs room. */
+  async #rest(until: number): Promise<void> {
+    const { clock } = this.#around;
+    for (;;) {
+      const ms = Math.min(until - clock.now(), REST_MS);
+      const isOver = ms <= 0 || this.#isClosed || this.#isPaused;
+      if (isOver || mustWait(this.#room()) || urgencyOf(this.#room(), false) === 'full') return;
+      await new Promise<void>((resolve) => clock.after(ms, resolve));
     }
   }
 

@@ -23,6 +23,8 @@ export interface OpenOptions {
   logger?: Logger | undefined;
   /** Compaction begins by itself when it is due; default true, where nothing stands in the place of files. */
   compacts?: boolean | undefined;
+  /** Bytes a second that such compaction copies at most, as long as nobody waits for room; default: no bound. */
+  compactionRate?: number | undefined;
   /** Set: the index is made anew from the log, whatever there is, and this is told how far that has come. */
   onRebuild?: RebuildObserver | undefined;
   /** What a test puts in the place of the machine. */
@@ -36,6 +38,7 @@ export interface OpenOptions {
 export interface StoreEnvironment extends CheckEnvironment {
   /** Compaction begins by itself. */
   compacts: boolean;
+  compactionRate: number;
 }
 
 export function environmentOf(storage: Storage, uuid: Buffer, options: OpenOptions): StoreEnvironment {
@@ -48,6 +51,7 @@ export function environmentOf(storage: Storage, uuid: Buffer, options: OpenOptio
     clock: options.clock ?? systemClock,
     makeScratch: options.makeScratch ?? temporaryScratch,
     compacts: options.compacts ?? options.storage === undefined,
+    compactionRate: options.compactionRate ?? Number.POSITIVE_INFINITY,
     onRebuild: options.onRebuild,
   };
 }

@@ -16,6 +16,7 @@ import {
 import { WorkerMover } from '../compaction/worker-mover.ts';
 import { type HostParts, StoreCompactionHost } from './compaction-host.ts';
 import type { IndexEnvironment } from './index-builder.ts';
+import type { StoreEnvironment } from './open-options.ts';
 import { WriteGate } from './write-gate.ts';
 
 /** Below it a target means nothing. */
@@ -28,17 +29,19 @@ export class StoreCompaction {
   readonly #parts: HostParts;
   readonly #isAutomatic: boolean;
 
-  /** `isAutomatic`: rounds begin by themselves. */
   constructor(
     parts: Omit<HostParts, 'turn'>,
     mover: Mover,
-    isAutomatic: boolean,
+    { compacts, compactionRate }: Pick<StoreEnvironment, 'compacts' | 'compactionRate'>,
     deleteExpendable: () => Promise<string | undefined>,
   ) {
     this.#parts = { ...parts, turn: new Mutex() };
-    this.#isAutomatic = isAutomatic;
+    this.#isAutomatic = compacts;
     this.#compactor = new Compactor(new StoreCompactionHost(this.#parts), mover, parts.recovered.followed);
-    this.#background = new Background(this.#compactor, surroundings(this.#parts, deleteExpendable));
+    this.#background = new Background(
+      this.#compactor,
+      surroundings(this.#parts, compactionRate, deleteExpendable),
+    );
     this.gate = new WriteGate(parts.keeper, this.#background);
     const { supply } = parts.recovered;
     supply.onTaken = () => this.consider();
@@ -96,7 +99,7 @@ export class StoreCompaction {
     if (!(bytesPerSecond > 0)) throw new StoreError('INVALID_ARGUMENT', 'the rate must be above zero');
     const { environment, keeper, recovered } = this.#parts;
     const { clock } = environment;
-    const around = surroundings(this.#parts, async () => undefined);
+    const around = surroundings(this.#parts, bytesPerSecond, async () => undefined);
     return new ThoroughCompaction(
       this.#compactor,
       {
@@ -143,6 +146,7 @@ export class StoreCompaction {
 
 function surroundings(
   { recovered, keeper, environment }: HostParts,
+  bytesPerSecond: number,
   deleteExpendable: () => Promise<string | undefined>,
 ): Surroundings {
   const { log, numbers, supply, ledger } = recovered;
@@ -150,6 +154,7 @@ function surroundings(
     clock: environment.clock,
     logger: environment.logger,
     segmentBytes: numbers.superblock.segmentBytes,
+    bytesPerSecond,
     liveChunks: (segment) => keeper.index.usage.of(segment),
     get allLiveChunks() {
       return keeper.index.usage.liveChunks;

@@ -113,11 +113,8 @@ export class Store {
     this.#pruner = new VersionPruner(catalog, keeper, numbers, clock, logger, between);
     const onRelocated = (moves: MovesByRegion): void => this.#disks.relocated(moves);
     const parts = { environment, recovered, keeper, pruner: this.#pruner, appender, onRelocated };
-    this.#compaction = new StoreCompaction(
-      parts,
-      makeMover(environment, directory),
-      environment.compacts,
-      () => this.#deleteExpendable(),
+    this.#compaction = new StoreCompaction(parts, makeMover(environment, directory), environment, () =>
+      this.#deleteExpendable(),
     );
     const { gate } = this.#compaction;
     this.#cache = new PageCache(cacheBytes);

@@ -17,7 +17,7 @@ class Rig {
   endRound: (result: RoundResult) => void = () => undefined;
   readonly background: Background;
 
-  constructor() {
+  constructor(bytesPerSecond = Number.POSITIVE_INFINITY) {
     const usedBytes = (): number => this.usedBytes;
     const compactor = {
       suspect: new Set(),
@@ -37,6 +37,7 @@ class Rig {
       clock: this.clock,
       logger: silentLogger,
       segmentBytes: MIB,
+      bytesPerSecond,
       liveChunks: () => 85,
       allLiveChunks: 30 * 85,
       get usedBytes() {
@@ -81,5 +82,59 @@ describe('writers', () => {
     await rig.rest();
     expect(rig.background.state).toMatchObject({ state: 'idle', rounds: 1, freedBytes: 18 * MIB });
     await rig.background.close();
+  });
+});
+
+describe('a round that wrote faster than is allowed', () => {
+  const wrote = { victims: 4, movedBytes: MIB, writtenBytes: MIB, freedBytes: 2 * MIB };
+
+  it('is followed by a rest, in which nobody waits', async () => {
+    const rig = new Rig(2 * MIB);
+    rig.usedBytes = 18 * MIB; // compaction is due, and there is room
+    rig.background.consider();
+    await rig.rest();
+    rig.endRound(wrote);
+    await rig.rest();
+    expect(rig.background.hasRoom).toBe(true);
+    for (let ms = 0; ms < 500; ms += 50) {
+      expect(rig.roundsBegun, `after ${ms} ms`).toBe(1);
+      rig.clock.advance(50);
+      await rig.rest();
+    }
+    expect(rig.roundsBegun).toBe(2);
+    rig.usedBytes = 10 * MIB;
+    rig.endRound(wrote);
+    await rig.background.close();
+  });
+
+  it('is followed by the next one at once if writers wait for it', async () => {
+    const rig = new Rig(1);
+    rig.background.consider();
+    await rig.rest();
+    rig.endRound(wrote);
+    await rig.rest();
+    expect(rig.roundsBegun).toBe(2);
+    rig.usedBytes = 10 * MIB;
+    rig.endRound(wrote);
+    await rig.background.close();
+  });
+
+  it('rests no longer than until writers need room, or the store is closed', async () => {
+    const rig = new Rig(1);
+    rig.usedBytes = 18 * MIB;
+    rig.background.consider();
+    await rig.rest();
+    rig.endRound(wrote);
+    await rig.rest();
+    rig.usedBytes = 30 * MIB;
+    rig.clock.advance(50);
+    await rig.rest();
+    expect(rig.roundsBegun).toBe(2);
+    rig.usedBytes = 18 * MIB;
+    rig.endRound(wrote);
+    await rig.rest();
+    const closed = rig.background.close();
+    rig.clock.advance(50);
+    await closed;
   });
 });
