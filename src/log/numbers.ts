@@ -88,6 +88,11 @@ export class Numbers {
     return next;
   }
 
+  /** Runs `step` while the superblock is not being written. */
+  between<T>(step: () => Promise<T>): Promise<T> {
+    return this.#writing.run(step);
+  }
+
   async #write(): Promise<void> {
     await this.#writing.run(async () => {
       const next = this.#reserved();
@@ -104,11 +109,6 @@ export class Numbers {
       await writeSuperblock(this.#storage, next);
       Object.assign(this.superblock, next);
     });
-  }
-
-  /** Runs `step` while the superblock is not being written. */
-  between<T>(step: () => Promise<T>): Promise<T> {
-    return this.#writing.run(step);
   }
 
   /** At a clean close nothing is left reserved: the next process goes on where this one stopped. */
