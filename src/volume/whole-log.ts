@@ -15,13 +15,7 @@
 import { hasCode, StoreError } from '../base/errors.ts';
 import { Overlay } from '../index/overlay.ts';
 import { ENTRY_CATALOG, type Entry } from '../log/entries.ts';
-import {
-  FIRST_RECORD_OFFSET,
-  RECORD_FOOTER,
-  SEGMENT_MOVES,
-  type SegmentHeader,
-  segmentOfName,
-} from '../log/format.ts';
+import { FIRST_RECORD_OFFSET, RECORD_FOOTER, SEGMENT_MOVES, type SegmentHeader } from '../log/format.ts';
 import { inferHeader } from '../log/headerless.ts';
 import type { LogPlace } from '../log/record-locator.ts';
 import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
@@ -279,11 +273,11 @@ async function catalogAt(
  * was on its way belong to it.
  */
 async function newestStated(place: LogPlace, base: LogBase | undefined): Promise<StatedSegments | undefined> {
-  if (base === undefined && !(await hasMoves(place))) return undefined;
+  if (base === undefined) return undefined; // compaction begins with a base
   const parts = new CatalogParts();
   let newest: StatedSegments | undefined;
   let catalogs = 0;
-  for await (const record of new LogTail(place.storage, place.uuid, base?.append ?? 0).records(base)) {
+  for await (const record of new LogTail(place.storage, place.uuid, base.append).records(base)) {
     for (const entry of readableEntries(record)) {
       const texts = entry.kind === ENTRY_CATALOG ? parts.take(entry) : undefined;
       if (texts === undefined) continue;
@@ -291,7 +285,7 @@ async function newestStated(place: LogPlace, base: LogBase | undefined): Promise
       catalogs += 1;
     }
   }
-  if (base === undefined || newest === undefined || catalogs > 1) return newest;
+  if (newest === undefined || catalogs > 1) return newest;
   const begun = await unstatedUpTo(place, base.segment, newest.segments);
   return { segments: new Set([...newest.segments, ...begun]), retired: newest.retired };
 }
@@ -304,15 +298,4 @@ function readableEntries(record: ScannedRecord): readonly Entry[] {
     if (!hasCode(error, 'CORRUPTION')) throw error;
     return [];
   }
-}
-
-/** True if compaction has been at work. @throws IO */
-async function hasMoves({ storage, uuid }: LogPlace): Promise<boolean> {
-  for (const name of await storage.list('log')) {
-    const segment = segmentOfName(name);
-    const scanner = segment === undefined ? undefined : await SegmentScanner.open(storage, uuid, segment);
-    await scanner?.close();
-    if (scanner !== undefined && (scanner.header.flags & SEGMENT_MOVES) !== 0) return true;
-  }
-  return false;
 }

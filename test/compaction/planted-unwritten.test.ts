@@ -1,16 +1,36 @@
 /** An index that was made anew and could not be written yet: what rounds take for dead meanwhile. */
 
 import fs from 'node:fs';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
+import { type CompactionHost, Compactor } from '../../src/compaction/compactor.ts';
+import { SegmentMover } from '../../src/compaction/mover.ts';
 import { Store } from '../../src/volume/store.ts';
 import { ManualClock } from '../support/manual-clock.ts';
-import type { MemoryStorage } from '../support/memory-storage.ts';
+import { MemoryStorage } from '../support/memory-storage.ts';
 import { Random } from '../support/random.ts';
 import { damageIn, read, scratchDirectory, write } from '../support/stores.ts';
 import { CrashRig } from '../volume/crash-rig.ts';
 
 const CHUNK = 4096;
 const MIB = 1 << 20;
+
+describe('an index without a checkpoint', () => {
+  it('makes no segment a victim: it counts what is in rows, and part is in memory only', () => {
+    const index = { checkpoint: { segment: 0 } };
+    const host = { index, ledger: {}, freezes: 0, committed: 0 } as unknown as CompactionHost;
+    const compactor = new Compactor(host, new SegmentMover(new MemoryStorage(), Buffer.alloc(16)));
+    vi.spyOn(compactor.table, 'get').mockReturnValue({
+      isMoves: true,
+      bytes: MIB,
+      age: 1,
+      predecessor: 0,
+      predecessorEnd: 0,
+    });
+    expect(compactor.isEligible(3)).toBe(false);
+    index.checkpoint.segment = 9;
+    expect(compactor.isEligible(3)).toBe(true);
+  });
+});
 
 describe('a store whose index has been made anew in a full file system', () => {
   it('loses nothing when there is room again, segments go, and the index is lost once more', async () => {

@@ -28,12 +28,12 @@ async function killedBehindMark(): Promise<MemoryStorage> {
 describe('a tail that is written again behind a mark which nothing proves', () => {
   it('leads to every watermark that a power cut leaves of it', async () => {
     const killed = await killedBehindMark();
-    for (const seed of seeds(100)) {
+    for (const seed of seeds(300)) {
       const random = new Random(seed);
       const storage = killed.copy();
       const recovery = await LogRig.goOn(storage, (await readLog(storage)).tail);
       recovery.log.beginRewrite();
-      storage.turnOffAt(random.between(1, 8));
+      storage.turnOffAt(random.between(4, 7));
       const isDone = await recovery.log.markTailRewritten().then(
         () => true,
         () => false,

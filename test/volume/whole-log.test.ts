@@ -5,189 +5,19 @@
 
 import { describe, expect, it } from 'vitest';
 import { hasCode } from '../../src/base/errors.ts';
-import { silentLogger } from '../../src/base/logger.ts';
 import { SegmentMover } from '../../src/compaction/mover.ts';
 import { ENTRY_CHUNKS } from '../../src/log/entries.ts';
-import { RECORD_HEADER_BYTES, type RecordHeader, SEGMENT_MOVES, segmentPath } from '../../src/log/format.ts';
+import { RECORD_HEADER_BYTES, type RecordHeader, segmentPath } from '../../src/log/format.ts';
 import { entriesOf, recordEnd, SegmentScanner } from '../../src/log/scan.ts';
-import { type LogBase, readSuperblock } from '../../src/log/superblock.ts';
-import { checkClosedStore } from '../../src/volume/check-offline.ts';
+import type { LogBase } from '../../src/log/superblock.ts';
 import { WholeLog } from '../../src/volume/whole-log.ts';
 import { UUID } from '../log/rig.ts';
 import { arraysOf, readSegment } from '../compaction/rig.ts';
-import { ManualClock } from '../support/manual-clock.ts';
-import { MemoryStorage } from '../support/memory-storage.ts';
-import { Random, seeds } from '../support/random.ts';
+import { seeds } from '../support/random.ts';
 import { damageIn } from '../support/stores.ts';
-import { CrashRig } from './crash-rig.ts';
+import { Compacted } from './compacted.ts';
 
 const CHUNK = 4096;
-const DISK_BYTES = 2 << 20;
-
-/** A store and what its versions must read. */
-class Compacted {
-  readonly rig: CrashRig;
-  readonly random: Random;
-  readonly contents = new Map<string, Buffer>();
-  #names = 0;
-
-  private constructor(rig: CrashRig, random: Random) {
-    this.rig = rig;
-    this.random = random;
-  }
-
-  /** Open, with two volumes. */
-  static async begin(seed: number): Promise<Compacted> {
-    const made = new Compacted(await CrashRig.begin(), new Random(seed));
-    await made.rig.open();
-    for (const name of ['a', 'b']) {
-      await made.rig.store.createVolume(name, DISK_BYTES);
-      made.contents.set(name, Buffer.alloc(DISK_BYTES));
-    }
-    return made;
-  }
-
-  /** Closed, compacted several times: snapshots deleted and merged, disks trimmed, the beginning of the log gone. */
-  static async make(seed: number, rounds = 6): Promise<Compacted> {
-    const made = await Compacted.begin(seed);
-    for (let i = 0; i < rounds; i++) {
-      await made.work();
-      for (let each = 0; each < 2; each++) await made.rig.store.compactOnce();
-    }
-    await made.rig.close();
-    return made;
-  }
-
-  get storage(): MemoryStorage {
-    return this.rig.storage;
-  }
-
-  /** Another machine with the disk as it is, without its index. */
-  fork(): Compacted {
-    const other = new Compacted(this.rig.fork(), this.random);
-    for (const [name, content] of this.contents) other.contents.set(name, Buffer.from(content));
-    other.#names = this.#names;
-    return other;
-  }
-
-  async work(): Promise<void> {
-    const { rig, random, contents } = this;
-    for (let i = 0; i < 60; i++) {
-      const name = random.pick(['a', 'a', 'b']);
-      const content = contents.get(name)!;
-      const length = CHUNK * random.pick([1, 1, 2, 8, 40]);
-      const offset = CHUNK * random.below((content.length - length) / CHUNK);
-      if (random.chance(15)) {
-        await rig.device(name).zero(offset, length, false);
-        content.fill(0, offset, offset + length);
-      } else {
-        const bytes = random.bytes(length);
-        await rig.write(name, offset, bytes);
-        bytes.copy(content, offset);
-      }
-      if (random.chance(8)) await this.#snapshot(name);
-      if (random.chance(6)) await this.#delete();
-    }
-    if (random.chance(50)) await this.#shrink();
-  }
-
-  async #snapshot(name: string): Promise<void> {
-    const snapshot = `${name}@${++this.#names}`;
-    await this.rig.store.snapshot([snapshot]);
-    this.contents.set(snapshot, Buffer.from(this.contents.get(name)!));
-    if (!this.random.chance(30)) return;
-    const clone = `c${this.#names}`;
-    await this.rig.store.clone(snapshot, clone);
-    this.contents.set(clone, Buffer.from(this.contents.get(snapshot)!));
-    const bytes = this.random.bytes(20 * CHUNK);
-    await this.rig.write(clone, 0, bytes);
-    bytes.copy(this.contents.get(clone)!);
-  }
-
-  async #delete(): Promise<void> {
-    const names = [...this.contents.keys()].filter((name) => name !== 'a' && name !== 'b');
-    if (names.length === 0) return;
-    const name = this.random.pick(names);
-    // A clone goes with whoever reads it; all the others are snapshots.
-    await this.rig.store.delete([name], { force: true });
-    this.contents.delete(name);
-    if (this.random.chance(70)) await this.rig.store.pruned();
-  }
-
-  /** Cuts off the end of a disk and brings it back: it reads as zeros. */
-  async #shrink(): Promise<void> {
-    const content = this.contents.get('b')!;
-    const length = content.length - 60 * CHUNK;
-    await this.rig.store.resize('b', length, { shrink: true, force: true });
-    await this.rig.store.resize('b', DISK_BYTES);
-    content.fill(0, length);
-  }
-
-  async base(): Promise<LogBase | undefined> {
-    return (await readSuperblock(this.storage)).base;
-  }
-
-  /** Segments before the base, and of moves: what is read besides the chain. */
-  async kept(): Promise<number[]> {
-    const base = await this.base();
-    const kept: number[] = [];
-    for (const segment of this.rig.segments()) {
-      const scanner = await SegmentScanner.open(this.storage, UUID, segment);
-      const isMoves = ((scanner?.header.flags ?? 0) & SEGMENT_MOVES) !== 0;
-      await scanner?.close();
-      if (isMoves || segment < base!.segment) kept.push(segment);
-    }
-    return kept;
-  }
-
-  async readAll(): Promise<void> {
-    for (const [name, content] of this.contents) {
-      const found = await this.rig.read(name, 0, content.length);
-      for (let at = 0; at < content.length; at += CHUNK) {
-        if (!found.subarray(at, at + CHUNK).equals(content.subarray(at, at + CHUNK)))
-          throw new Error(`${name} differs at chunk ${at / CHUNK}`);
-      }
-    }
-  }
-
-  /** The check of a closed store. */
-  async findings(): Promise<string[]> {
-    const scratch = new MemoryStorage();
-    const environment = {
-      storage: this.storage,
-      uuid: UUID,
-      cacheBytes: 1 << 20,
-      openDatabase: (path: string) => (path.endsWith('.new') ? scratch : this.storage).openDatabase(path),
-      logger: silentLogger,
-      clock: new ManualClock(),
-      makeScratch: () => ({ storage: scratch, remove: () => undefined }),
-    };
-    const found: string[] = [];
-    const superblock = await readSuperblock(this.storage);
-    for await (const { severity, code, message } of checkClosedStore(
-      environment,
-      superblock,
-      superblock.base,
-    ))
-      found.push(`${severity} ${code} ${message}`);
-    return found;
-  }
-
-  async damage(): Promise<string[]> {
-    return (await this.findings()).filter((each) => each.startsWith('damage'));
-  }
-
-  /** Opening fails as it says, and not a file has changed. */
-  async refuses(message: RegExp): Promise<void> {
-    const before = this.rig.segments();
-    await expect(this.rig.open()).rejects.toMatchObject({
-      code: 'CORRUPTION',
-      message: expect.stringMatching(message),
-    });
-    expect(this.rig.segments()).toEqual(before);
-    expect(this.storage.openFiles).toBe(0);
-  }
-}
 
 /** Where the first record of a catalog at the base ends. */
 async function endOfBase({ storage }: Compacted, base: LogBase): Promise<number> {
@@ -294,6 +124,29 @@ describe('a log whose beginning compaction has removed', () => {
     expect(whole.leftovers()).toEqual([]);
     expect(whole.catalog.volumes().map(({ name }) => name)).toEqual(expect.arrayContaining(['a', 'b']));
     expect(whole.reached).toBe(whole.tail.end!.append);
+  });
+
+  it('has what was moved behind the base among what was written then', async () => {
+    const made = await Compacted.make(5);
+    await made.rig.open();
+    for (let i = 0; i < 3; i++) await made.work();
+    // The base moves before the round, and not behind it.
+    made.storage.fail('write', { path: /^superblock/, after: 1 });
+    await expect(made.rig.store.compactOnce()).rejects.toMatchObject({ code: 'IO' });
+    await made.rig.close();
+    const base = (await made.base())!;
+    const firstAppends = await made.firstAppends();
+    const whole = await WholeLog.open({ storage: made.storage, uuid: UUID }, base, base.append);
+    /** Of two places of one write the later one counts: segments come in the order in which they were begun. */
+    let reached = 0;
+    let behindBase = 0;
+    for await (const { header, isKept } of whole.records()) {
+      if (isKept && header.append > base.append) behindBase += 1;
+      const begun = isKept ? firstAppends.get(header.segment)! : header.append;
+      expect(begun).toBeGreaterThanOrEqual(reached);
+      reached = begun;
+    }
+    expect(behindBase).toBeGreaterThan(0);
   });
 
   it('is missed in every part: each segment is reported, none is removed, and without an index it is not opened', async () => {
