@@ -44,6 +44,17 @@ export class ByteWriter {
     return this;
   }
 
+  /** Seven bits a byte, lowest first; the high bit says that more follow (LEB128). */
+  varint(value: number): this {
+    let rest = value;
+    while (rest >= 128) {
+      this.buffer[this.position++] = 128 + (rest % 128);
+      rest = Math.floor(rest / 128);
+    }
+    this.buffer[this.position++] = rest;
+    return this;
+  }
+
   bytes(value: Uint8Array): this {
     this.buffer.set(value, this.position);
     this.position += value.length;
@@ -56,6 +67,13 @@ export class ByteWriter {
     this.position += count;
     return this;
   }
+}
+
+/** Bytes of a number as `varint` writes it. */
+export function varintBytes(value: number): number {
+  let bytes = 1;
+  for (let rest = value; rest >= 128; rest = Math.floor(rest / 128)) bytes += 1;
+  return bytes;
 }
 
 /** Every read past the end throws `CORRUPTION`: a length field that lies must not look like a programmer's mistake. */
@@ -103,6 +121,17 @@ export class ByteReader {
     if (!Number.isSafeInteger(value))
       throw new StoreError('CORRUPTION', `a 64-bit field at ${at} exceeds 2^53`);
     return value;
+  }
+
+  varint(): number {
+    let value = 0;
+    for (let unit = 1; ; unit *= 128) {
+      const byte = this.u8();
+      value += (byte % 128) * unit;
+      if (!Number.isSafeInteger(value) || unit > 2 ** 49)
+        throw new StoreError('CORRUPTION', `a number at ${this.position} exceeds 2^53`);
+      if (byte < 128) return value;
+    }
   }
 
   /** A view, not a copy. */

@@ -7,7 +7,7 @@
  */
 
 import { CHUNK_BYTES, roundUp } from '../base/units.ts';
-import { DATA_ENTRY_BYTES } from '../log/entries.ts';
+import { DATA_ENTRY_BYTES_MAX, EntryCoder } from '../log/entry-coder.ts';
 import {
   FIRST_RECORD_OFFSET,
   FOOTER_ITEM_BYTES,
@@ -60,7 +60,7 @@ function recordSizes(segmentBytes: number): { chunks: number; zeros: number } {
   const bytes = segmentBytes / RECORDS_MIN;
   return {
     chunks: Math.max(1, Math.min(RECORD_CHUNKS_MAX, Math.floor(bytes / CHUNK_BYTES))),
-    zeros: Math.max(1, Math.min(RECORD_ZEROS_MAX, Math.floor(bytes / (4 * DATA_ENTRY_BYTES)))),
+    zeros: Math.max(1, Math.min(RECORD_ZEROS_MAX, Math.floor(bytes / (4 * DATA_ENTRY_BYTES_MAX)))),
   };
 }
 
@@ -74,8 +74,8 @@ export function segmentCountMax(chunkCount: number, zerosCount: number, segmentB
   const { chunks, zeros } = recordSizes(segmentBytes);
   const besides = RECORD_HEADER_BYTES + FOOTER_ITEM_BYTES + 2 * RECORD_ALIGN_BYTES;
   const bytes =
-    chunkCount * (CHUNK_BYTES + 3 * DATA_ENTRY_BYTES + besides / chunks) +
-    zerosCount * (3 * DATA_ENTRY_BYTES + besides / zeros);
+    chunkCount * (CHUNK_BYTES + 3 * DATA_ENTRY_BYTES_MAX + besides / chunks) +
+    zerosCount * (3 * DATA_ENTRY_BYTES_MAX + besides / zeros);
   // A record may not fit at the end of each, and each band begins one of its own.
   return 2 * Math.ceil(bytes / (segmentBytes / 2)) + 2;
 }
@@ -98,14 +98,14 @@ export function layOut(
   };
   for (let from = 0; from < zeros.length; from += sizes.zeros) {
     const some = zeros.slice(from, from + sizes.zeros);
-    if (!open.fits(some.length * DATA_ENTRY_BYTES, 0)) begin();
-    open.add(new Uint32Array(), some, some.length, some.length * DATA_ENTRY_BYTES);
+    const tableBytes = bytesOfZeros(some);
+    if (!open.fits(tableBytes, 0)) begin();
+    open.add(new Uint32Array(), some, some.length, tableBytes);
   }
   for (const band of bandsOf(moved, ages, order, segmentBytes)) {
     for (let from = 0; from < band.length; from += sizes.chunks) {
       const chunks = band.subarray(from, from + sizes.chunks);
-      const entryCount = entriesIn(moved, chunks);
-      const tableBytes = entryCount * DATA_ENTRY_BYTES + chunks.length * 4;
+      const { entryCount, tableBytes } = tableOfChunks(moved, chunks);
       if (!open.fits(tableBytes, chunks.length)) begin();
       open.add(chunks, [], entryCount, tableBytes);
     }
@@ -138,15 +138,45 @@ function bandsOf(
 }
 
 /** True if chunk `b` goes on in the entry of chunk `a`. */
-export function continues({ labels, chunks, sequences }: ChunkArrays, a: number, b: number): boolean {
+function continues({ labels, chunks, sequences }: ChunkArrays, a: number, b: number): boolean {
   return labels[a] === labels[b] && sequences[a] === sequences[b] && chunks[a]! + 1 === chunks[b];
 }
 
-function entriesIn(moved: ChunkArrays, chunks: Uint32Array): number {
-  let count = 0;
-  for (let i = 0; i < chunks.length; i++)
-    if (i === 0 || !continues(moved, chunks[i - 1]!, chunks[i]!)) count += 1;
-  return count;
+/** How many chunks from position `at` on are one entry. */
+export function runAt(moved: ChunkArrays, chunks: Uint32Array, at: number): number {
+  let run = 1;
+  while (at + run < chunks.length && continues(moved, chunks[at + run - 1]!, chunks[at + run]!)) run += 1;
+  return run;
+}
+
+function bytesOfZeros(zeros: readonly Zeros[]): number {
+  const coder = new EntryCoder();
+  return zeros.reduce(
+    (bytes, { label, first, count, sequence }) => bytes + coder.measure(true, sequence, label, first, count),
+    0,
+  );
+}
+
+function tableOfChunks(
+  moved: ChunkArrays,
+  chunks: Uint32Array,
+): Pick<RecordLayout, 'entryCount' | 'tableBytes'> {
+  const coder = new EntryCoder();
+  let [entryCount, tableBytes] = [0, 4 * chunks.length];
+  for (let at = 0; at < chunks.length; ) {
+    const first = chunks[at]!;
+    const run = runAt(moved, chunks, at);
+    tableBytes += coder.measure(
+      false,
+      moved.sequences[first]!,
+      moved.labels[first]!,
+      moved.chunks[first]!,
+      run,
+    );
+    entryCount += 1;
+    at += run;
+  }
+  return { entryCount, tableBytes };
 }
 
 class OpenSegment {

@@ -9,7 +9,7 @@ import { crc32c } from '../base/crc.ts';
 import { StoreError } from '../base/errors.ts';
 import type { Storage, StorageFile } from '../base/storage.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
-import { ENTRY_CHUNKS, ENTRY_ZEROS, writeDataEntry } from '../log/entries.ts';
+import { EntryCoder } from '../log/entry-coder.ts';
 import {
   encodeFooterItem,
   encodeRecordHeader,
@@ -27,7 +27,7 @@ import {
   TRAILER_ROOM_BYTES,
 } from '../log/format.ts';
 import type { ChunkArrays } from './chunk-list.ts';
-import { continues, payloadAt, type RecordLayout, type SegmentLayout } from './layout.ts';
+import { payloadAt, type RecordLayout, runAt, type SegmentLayout } from './layout.ts';
 
 export interface MovesIdentity {
   readonly segment: number;
@@ -165,15 +165,15 @@ export class MovesWriter {
 }
 
 function writeTable(out: ByteWriter, record: RecordLayout, moved: ChunkArrays): void {
+  const coder = new EntryCoder();
   for (const { label, first, count, sequence } of record.zeros)
-    writeDataEntry(out, ENTRY_ZEROS, sequence, label, first, count);
+    coder.write(out, true, sequence, label, first, count);
   const { chunks } = record;
   for (let at = 0; at < chunks.length; ) {
     const first = chunks[at]!;
-    let run = 1;
-    while (at + run < chunks.length && continues(moved, chunks[at + run - 1]!, chunks[at + run]!)) run += 1;
+    const run = runAt(moved, chunks, at);
     const { labels, sequences } = moved;
-    writeDataEntry(out, ENTRY_CHUNKS, sequences[first]!, labels[first]!, moved.chunks[first]!, run);
+    coder.write(out, false, sequences[first]!, labels[first]!, moved.chunks[first]!, run);
     for (let i = 0; i < run; i++) out.u32(moved.checksums[chunks[at + i]!]!);
     at += run;
   }

@@ -1,14 +1,16 @@
 /**
  * The entries of a record: what the log says happened, in order. No I/O.
  *
- * Data entries (chunks, zeros): | kind u8 | flags u8 | sequence u64 | label u32 | first chunk u48 | count u48 |,
- * and for chunks a CRC-32C u32 for each; their payload lies in the record's payload, in the order of the table.
+ * Data entries (chunks, zeros) are packed: entry-coder.ts. The payload of chunks lies in the record's payload, in the order of the table.
+ * Those of the first stores are read as well: | kind u8 | flags u8 | sequence u64 | label u32 | first chunk u48 | count u48 |,
+ * and for chunks a CRC-32C u32 for each.
  * Text entries (change, catalog): | kind u8 | flags u8 | sequence u64 | bytes u32 |, then that much UTF-8 JSON.
  */
 
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { StoreError } from '../base/errors.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
+import { EntryCoder, isPacked } from './entry-coder.ts';
 
 // On disk. Never renumber.
 export const ENTRY_CHUNKS = 1;
@@ -23,7 +25,6 @@ export const ENTRY_CATALOG = 5;
 export const CATALOG_LAST = 1;
 export const CATALOG_FIRST = 2;
 
-export const DATA_ENTRY_BYTES = 26;
 export const TEXT_ENTRY_BYTES = 14;
 
 export interface ChunksEntry {
@@ -54,17 +55,6 @@ export interface TextEntry {
 
 export type Entry = ChunksEntry | ZerosEntry | TextEntry;
 
-export function writeDataEntry(
-  out: ByteWriter,
-  kind: number,
-  sequence: number,
-  label: number,
-  first: number,
-  count: number,
-): void {
-  out.u8(kind).u8(0).u64(sequence).u32(label).u48(first).u48(count);
-}
-
 export function writeTextEntry(
   out: ByteWriter,
   kind: number,
@@ -82,10 +72,23 @@ export function writeTextEntry(
  */
 export function readEntries(table: Buffer, entryCount: number, payloadOffset: number): Entry[] {
   const input = new ByteReader(table);
+  const coder = new EntryCoder();
   const entries: Entry[] = [];
   let offset = payloadOffset;
   for (let i = 0; i < entryCount; i++) {
     const kind = input.u8();
+    if (isPacked(kind)) {
+      coder.read(input, kind);
+      const { sequence, label, first, count } = coder;
+      if (coder.isZeros) {
+        entries.push({ kind: ENTRY_ZEROS, sequence, label, first, count });
+        continue;
+      }
+      const checksums = readChecksums(input, count);
+      entries.push({ kind: ENTRY_CHUNKS, sequence, label, first, count, offset, checksums });
+      offset += count * CHUNK_BYTES;
+      continue;
+    }
     const flags = input.u8();
     const sequence = input.u64();
     switch (kind) {
@@ -93,10 +96,7 @@ export function readEntries(table: Buffer, entryCount: number, payloadOffset: nu
         const label = input.u32();
         const first = input.u48();
         const count = input.u48();
-        if (count * 4 > input.remaining)
-          throw new StoreError('CORRUPTION', `an entry claims ${count} checksums`);
-        const checksums = new Uint32Array(count);
-        for (let c = 0; c < count; c++) checksums[c] = input.u32();
+        const checksums = readChecksums(input, count);
         entries.push({ kind, sequence, label, first, count, offset, checksums });
         offset += count * CHUNK_BYTES;
         break;
@@ -115,6 +115,13 @@ export function readEntries(table: Buffer, entryCount: number, payloadOffset: nu
   if (input.remaining !== 0)
     throw new StoreError('CORRUPTION', `${input.remaining} bytes behind the last entry`);
   return entries;
+}
+
+function readChecksums(input: ByteReader, count: number): Uint32Array {
+  if (count * 4 > input.remaining) throw new StoreError('CORRUPTION', `an entry claims ${count} checksums`);
+  const checksums = new Uint32Array(count);
+  for (let c = 0; c < count; c++) checksums[c] = input.u32();
+  return checksums;
 }
 
 /** The highest sequence among entries, or 0. */

@@ -12,15 +12,8 @@ import { ByteWriter } from '../base/bytes.ts';
 import { assert } from '../base/errors.ts';
 import { CHUNK_BYTES, roundUp } from '../base/units.ts';
 import { type Append, spareFor } from './append.ts';
-import {
-  DATA_ENTRY_BYTES,
-  ENTRY_CHANGE,
-  ENTRY_CHUNKS,
-  ENTRY_ZEROS,
-  TEXT_ENTRY_BYTES,
-  writeDataEntry,
-  writeTextEntry,
-} from './entries.ts';
+import { DATA_ENTRY_BYTES_MAX, EntryCoder } from './entry-coder.ts';
+import { ENTRY_CHANGE, ENTRY_CHUNKS, ENTRY_ZEROS, TEXT_ENTRY_BYTES, writeTextEntry } from './entries.ts';
 import {
   COPY_TAIL_BYTES,
   encodeCopyTail,
@@ -43,10 +36,10 @@ export const TEXT_BYTES_MAX = TABLE_BYTES_MAX - TEXT_ENTRY_BYTES;
 
 const PADDING = Buffer.alloc(SYNC_ALIGN_BYTES);
 
-/** Bytes of the table that `append` needs. */
-function tableBytesOf(append: Append): number {
-  if (append.kind === ENTRY_CHUNKS) return DATA_ENTRY_BYTES + 4 * append.count;
-  if (append.kind === ENTRY_ZEROS) return DATA_ENTRY_BYTES;
+/** Bytes of the table that `append` needs at most. */
+function tableBytesMaxOf(append: Append): number {
+  if (append.kind === ENTRY_CHUNKS) return DATA_ENTRY_BYTES_MAX + 4 * append.count;
+  if (append.kind === ENTRY_ZEROS) return DATA_ENTRY_BYTES_MAX;
   return TEXT_ENTRY_BYTES + append.body.length;
 }
 
@@ -55,6 +48,7 @@ export class RecordPacker {
   readonly buffers: Uint8Array[] = [];
   /** Header and table of the packed record. */
   head: Buffer = Buffer.alloc(0);
+  /** What the table of the chosen takes at most; of a packed record, what it takes. */
   tableBytes = 0;
   payloadBytes = 0;
 
@@ -63,6 +57,7 @@ export class RecordPacker {
   readonly #uuid: Buffer;
   readonly #scratch = Buffer.alloc(RECORD_HEADER_BYTES + TABLE_BYTES_MAX);
   readonly #writer = new ByteWriter(this.#scratch);
+  readonly #coder = new EntryCoder();
 
   constructor(uuid: Buffer) {
     this.#uuid = uuid;
@@ -84,7 +79,7 @@ export class RecordPacker {
     for (let i = from; i < queue.length; i++) {
       const append = queue[i]!;
       if (spareFor(append) > spare) break;
-      const table = this.tableBytes + tableBytesOf(append);
+      const table = this.tableBytes + tableBytesMaxOf(append);
       const payload = this.payloadBytes + append.count * (append.kind === ENTRY_CHUNKS ? CHUNK_BYTES : 0);
       if (this.#appends.length > 0) {
         if (table > TABLE_BYTES_MAX || payload > PAYLOAD_BYTES_MAX || roomFor(table, payload) > bytesMax)
@@ -110,8 +105,8 @@ export class RecordPacker {
     out.position = RECORD_HEADER_BYTES;
     buffers.length = 0;
     buffers.push(this.#scratch);
+    this.#coder.reset();
     let sequence = nextSequence;
-    let payloadAt = header.offset + RECORD_HEADER_BYTES + this.tableBytes;
     for (let i = 0; i < appends.length; i++) {
       const append = appends[i]!;
       append.sequence = append.keptSequence === 0 ? sequence++ : append.keptSequence;
@@ -120,18 +115,24 @@ export class RecordPacker {
       append.record = header.append;
       append.offset = header.offset;
       if (append.kind === ENTRY_CHUNKS) {
-        writeDataEntry(out, ENTRY_CHUNKS, append.sequence, append.label, append.first, append.count);
-        append.offset = payloadAt;
+        this.#coder.write(out, false, append.sequence, append.label, append.first, append.count);
         for (let c = 0; c < append.count; c++) out.u32(append.checksums[c]!);
         for (let s = 0; s < append.slices.length; s++) buffers.push(append.slices[s]!);
-        payloadAt += append.count * CHUNK_BYTES;
       } else if (append.kind === ENTRY_ZEROS) {
-        writeDataEntry(out, ENTRY_ZEROS, append.sequence, append.label, append.first, append.count);
+        this.#coder.write(out, true, append.sequence, append.label, append.first, append.count);
       } else {
         writeTextEntry(out, append.kind, append.flags, append.sequence, append.body);
       }
     }
-    assert(out.position === RECORD_HEADER_BYTES + this.tableBytes, 'a record table has the announced length');
+    assert(out.position <= RECORD_HEADER_BYTES + this.tableBytes, 'a record table has the announced length');
+    this.tableBytes = out.position - RECORD_HEADER_BYTES;
+    let payloadAt = header.offset + out.position;
+    for (let i = 0; i < appends.length; i++) {
+      const append = appends[i]!;
+      if (append.kind !== ENTRY_CHUNKS) continue;
+      append.offset = payloadAt;
+      payloadAt += append.count * CHUNK_BYTES;
+    }
     header.flags |= RECORD_COPIED;
     header.firstSequence = appends.length > 0 ? appends[0]!.sequence : nextSequence;
     header.entryCount = appends.length;

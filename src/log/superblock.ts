@@ -24,7 +24,8 @@
  * | 108 | 4 | checksum of bytes 0 to 107 |
  *
  * The base is where a rebuild begins: the record of a catalog before which segments have been removed. A store that has
- * never removed one has none, and revision 1.
+ * never removed one has none: zeros. Revision 1 has none of these fields, 2 has a base, and of 3 the log has packed entries.
+ * Whatever is read, what is written has the newest revision: a program of before is not to open what it cannot read.
  *
  * Reservations: a process takes numbers only below what the synced superblock reserves, and starts at what it found
  * reserved. So no number is ever used twice, whatever part of the log a crash cut off.
@@ -38,10 +39,12 @@ import { UUID_BYTES } from './format.ts';
 
 const MAGIC = Buffer.from('COPPICE\n', 'latin1');
 const REVISION_AT = 8;
-export const SUPERBLOCK_REVISION = 2;
+export const SUPERBLOCK_REVISION = 3;
 const REVISION_WITH_BASE = 2;
-export const SUPERBLOCK_BYTES = 92;
-export const SUPERBLOCK_BYTES_WITH_BASE = 112;
+/** Of revision 1. */
+export const SUPERBLOCK_BYTES_FIRST = 92;
+export const SUPERBLOCK_BYTES = 112;
+const NO_BASE: LogBase = { segment: 0, offset: 0, append: 0 };
 export const SLOT_BYTES = 4096;
 export const SUPERBLOCK_PATH = 'superblock';
 const NEW_SUPERBLOCK_PATH = 'superblock.new';
@@ -54,6 +57,8 @@ export interface LogBase {
 }
 
 export interface Superblock {
+  /** That it was read with. */
+  revision: number;
   generation: number;
   uuid: Buffer;
   segmentBytes: number;
@@ -69,21 +74,13 @@ export interface Superblock {
 }
 
 export function encodeSuperblock(block: Superblock): Buffer {
-  const { base } = block;
-  const out = new ByteWriter(
-    Buffer.alloc(base === undefined ? SUPERBLOCK_BYTES : SUPERBLOCK_BYTES_WITH_BASE),
-  );
-  out
-    .bytes(MAGIC)
-    .u16(base === undefined ? 1 : REVISION_WITH_BASE)
-    .zeros(6)
-    .u64(block.generation)
-    .bytes(block.uuid);
+  const base = block.base ?? NO_BASE;
+  const out = new ByteWriter(Buffer.alloc(SUPERBLOCK_BYTES));
+  out.bytes(MAGIC).u16(SUPERBLOCK_REVISION).zeros(6).u64(block.generation).bytes(block.uuid);
   out.u32(block.segmentBytes).u32(block.epoch).u64(block.capacityBytes);
   out.u64(block.sequences).u64(block.appends).u32(block.labels).u32(block.segments).u64(block.created);
   out.u32(crc32c(out.buffer.subarray(0, out.position)));
-  if (base === undefined) return out.buffer;
-  assert(out.position === SUPERBLOCK_BYTES, 'superblock layout');
+  assert(out.position === SUPERBLOCK_BYTES_FIRST, 'superblock layout');
   out.u32(base.segment).u32(base.offset).u64(base.append);
   out.u32(crc32c(out.buffer.subarray(0, out.position)));
   return out.buffer;
@@ -91,7 +88,7 @@ export function encodeSuperblock(block: Superblock): Buffer {
 
 /** The revision that a slot claims, whether or not the slot is whole; 0 if it is none. */
 export function claimedRevision(slot: Buffer): number {
-  if (slot.length < SUPERBLOCK_BYTES || !slot.subarray(0, MAGIC.length).equals(MAGIC)) return 0;
+  if (slot.length < SUPERBLOCK_BYTES_FIRST || !slot.subarray(0, MAGIC.length).equals(MAGIC)) return 0;
   return slot.readUInt16BE(REVISION_AT);
 }
 
@@ -110,12 +107,13 @@ export function unsupported(revision: number): StoreError {
 export function decodeSuperblock(slot: Buffer): Superblock | undefined {
   const revision = claimedRevision(slot);
   if (revision === 0) return undefined;
-  if (!isChecked(slot, SUPERBLOCK_BYTES)) return undefined;
+  if (!isChecked(slot, SUPERBLOCK_BYTES_FIRST)) return undefined;
   if (revision > SUPERBLOCK_REVISION) throw unsupported(revision);
   const hasBase = revision >= REVISION_WITH_BASE;
-  if (hasBase && !isChecked(slot, SUPERBLOCK_BYTES_WITH_BASE)) return undefined;
+  if (hasBase && !isChecked(slot, SUPERBLOCK_BYTES)) return undefined;
   const input = new ByteReader(slot, 16);
   const block = {
+    revision,
     generation: input.u64(),
     uuid: Buffer.from(input.bytes(UUID_BYTES)),
     segmentBytes: input.u32(),
@@ -129,7 +127,7 @@ export function decodeSuperblock(slot: Buffer): Superblock | undefined {
   };
   input.skip(4);
   const base = hasBase ? { segment: input.u32(), offset: input.u32(), append: input.u64() } : undefined;
-  return { ...block, base };
+  return { ...block, base: base?.append === NO_BASE.append ? undefined : base };
 }
 
 /** True if the first `bytes` end with the checksum of what stands before it. */

@@ -10,7 +10,7 @@ import { StoreError } from '../base/errors.ts';
 import { NodeStorage } from '../base/node-storage.ts';
 import { OwnerLock } from '../base/owner-lock.ts';
 import { SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN } from '../log/format.ts';
-import { createSuperblock } from '../log/superblock.ts';
+import { createSuperblock, SUPERBLOCK_REVISION } from '../log/superblock.ts';
 
 export const LOCK_PATH = 'store.lock';
 /** What only a store has. */
@@ -47,6 +47,7 @@ export async function initStore(directory: string, options: InitOptions): Promis
     const first = { sequences: 1, appends: 1, labels: 1, segments: 1 };
     await createSuperblock(storage, {
       ...first,
+      revision: SUPERBLOCK_REVISION,
       generation: 1,
       uuid,
       segmentBytes,

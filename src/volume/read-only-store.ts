@@ -18,7 +18,7 @@ import { ChunkLog } from '../log/chunk-log.ts';
 import { Numbers } from '../log/numbers.ts';
 import { SegmentFiles } from '../log/segment-files.ts';
 import { SegmentSupply } from '../log/segment-supply.ts';
-import { readSuperblock, type Superblock, SUPERBLOCK_PATH, SUPERBLOCK_REVISION } from '../log/superblock.ts';
+import { readSuperblock, type Superblock, SUPERBLOCK_PATH } from '../log/superblock.ts';
 import { CatalogAppender } from './catalog-append.ts';
 import { type CheckOptions, checkStore, checkSuperblock, type Scratch } from './check.ts';
 import type { BlockDevice } from './device.ts';
@@ -210,12 +210,12 @@ export class ReadOnlyStore {
   async status(): Promise<StoreStatus> {
     const { catalog, end, findings } = this.#remains;
     const { index } = this.#keeper;
-    const { uuid, base, segmentBytes, capacityBytes } = this.#superblock;
+    const { revision, uuid, segmentBytes, capacityBytes } = this.#superblock;
     const { usedCount } = this.#supply;
     const { generation, at } = index.checkpoint;
     return {
       uuid: formatUuid(uuid),
-      formatRevision: base === undefined ? 1 : SUPERBLOCK_REVISION,
+      formatRevision: revision,
       owner: this.#lock.owner,
       volumes: catalog.volumes().length,
       snapshots: catalog.snapshotCount,

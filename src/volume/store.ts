@@ -379,7 +379,7 @@ export class Store {
     const { index } = this.#keeper;
     return {
       uuid: formatUuid(superblock.uuid),
-      formatRevision: superblock.base === undefined ? 1 : SUPERBLOCK_REVISION,
+      formatRevision: SUPERBLOCK_REVISION,
       owner: this.#lock.owner,
       volumes: this.#catalog.volumes().length,
       snapshots: this.#catalog.snapshotCount,

@@ -2,7 +2,7 @@
 
 import { beforeAll, describe, expect, it } from 'vitest';
 import { ByteWriter } from '../../src/base/bytes.ts';
-import { ENTRY_CHUNKS, ENTRY_ZEROS, writeDataEntry } from '../../src/log/entries.ts';
+import { DATA_ENTRY_BYTES_MAX, EntryCoder } from '../../src/log/entry-coder.ts';
 import { RECORD_HEADER_BYTES } from '../../src/log/format.ts';
 import { payloadOffset, recordEnd } from '../../src/log/scan.ts';
 import { readSuperblock } from '../../src/log/superblock.ts';
@@ -44,7 +44,7 @@ const RECORDS: [what: string, plant: Plant][] = [
     "the first copy of a record's table",
     async (store) => {
       const { header } = await store.recordOf('late');
-      store.flip(header.segment, header.offset + RECORD_HEADER_BYTES + 12);
+      store.flip(header.segment, header.offset + RECORD_HEADER_BYTES + 3);
       return [
         {
           code: 'RECORD_COPY_DAMAGED',
@@ -167,9 +167,9 @@ const RECORDS: [what: string, plant: Plant][] = [
     'a record with an entry of an unknown kind',
     async (store) => {
       const { highest } = await store.end();
-      const out = new ByteWriter(Buffer.alloc(26));
-      writeDataEntry(out, 9, highest + 1, 2, 0, 1);
-      await store.append(out.buffer, 1, highest + 1);
+      const table = Buffer.alloc(10);
+      table.writeUInt8(9);
+      await store.append(table, 1, highest + 1);
       return [
         { code: 'RECORD_UNREADABLE', message: expect.stringContaining('unknown kind 9'), mend: 'none' },
       ];
@@ -179,10 +179,10 @@ const RECORDS: [what: string, plant: Plant][] = [
     'a record that claims more payload than its entries have',
     async (store) => {
       const { highest } = await store.end();
-      const out = new ByteWriter(Buffer.alloc(30));
-      writeDataEntry(out, ENTRY_CHUNKS, highest + 1, await store.labelOf('a'), 100, 1);
+      const out = new ByteWriter(Buffer.alloc(DATA_ENTRY_BYTES_MAX + 4));
+      new EntryCoder().write(out, false, highest + 1, await store.labelOf('a'), 100, 1);
       out.u32(0);
-      await store.append(out.buffer, 1, highest + 1);
+      await store.append(out.buffer.subarray(0, out.position), 1, highest + 1);
       const found = await store.copy().check();
       expect(found).toContainEqual(
         expect.objectContaining({ code: 'CHUNK_DAMAGED', affects: [{ volume: 'a', extents: at(100) }] }),
@@ -200,9 +200,9 @@ const RECORDS: [what: string, plant: Plant][] = [
     'writes of a version that the log does not know',
     async (store) => {
       const { highest } = await store.end();
-      const out = new ByteWriter(Buffer.alloc(26));
-      writeDataEntry(out, ENTRY_ZEROS, highest + 1, 77, 0, 1);
-      await store.append(out.buffer, 1, highest + 1);
+      const out = new ByteWriter(Buffer.alloc(DATA_ENTRY_BYTES_MAX));
+      new EntryCoder().write(out, true, highest + 1, 77, 0, 1);
+      await store.append(out.buffer.subarray(0, out.position), 1, highest + 1);
       return [{ code: 'UNKNOWN_VERSION', message: expect.stringContaining('version 77'), mend: 'none' }];
     },
   ],

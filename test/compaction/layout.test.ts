@@ -1,6 +1,7 @@
 /** Where moved chunks go: each in one place, none over another, in the order that was asked for. */
 
 import { describe, expect, it } from 'vitest';
+import { ByteWriter } from '../../src/base/bytes.ts';
 import { CHUNK_BYTES } from '../../src/base/units.ts';
 import { type ChunkArrays, ChunkList } from '../../src/compaction/chunk-list.ts';
 import {
@@ -8,11 +9,13 @@ import {
   movedBytes,
   type MoveOrder,
   payloadAt,
+  type RecordLayout,
+  runAt,
   type SegmentLayout,
   segmentCountMax,
   type Zeros,
 } from '../../src/compaction/layout.ts';
-import { DATA_ENTRY_BYTES } from '../../src/log/entries.ts';
+import { DATA_ENTRY_BYTES_MAX, EntryCoder } from '../../src/log/entry-coder.ts';
 import {
   FIRST_RECORD_OFFSET,
   FOOTER_ITEM_BYTES,
@@ -69,6 +72,21 @@ function countedEntries({ labels, chunks, sequences }: ChunkArrays, order: Itera
   return entries;
 }
 
+/** Bytes of the table as a segment of moves has it. */
+function writtenTableBytes(arrays: ChunkArrays, { chunks, zeros }: RecordLayout): number {
+  const out = new ByteWriter(Buffer.alloc((chunks.length + zeros.length) * DATA_ENTRY_BYTES_MAX));
+  const coder = new EntryCoder();
+  for (const { label, first, count, sequence } of zeros)
+    coder.write(out, true, sequence, label, first, count);
+  for (let at = 0; at < chunks.length; ) {
+    const run = runAt(arrays, chunks, at);
+    const i = chunks[at]!;
+    coder.write(out, false, arrays.sequences[i]!, arrays.labels[i]!, arrays.chunks[i]!, run);
+    at += run;
+  }
+  return out.position + 4 * chunks.length;
+}
+
 function checkSegment(arrays: ChunkArrays, segment: SegmentLayout, segmentBytes: number): void {
   let end = FIRST_RECORD_OFFSET;
   let footerTableBytes = 0;
@@ -79,7 +97,7 @@ function checkSegment(arrays: ChunkArrays, segment: SegmentLayout, segmentBytes:
     const entries = countedEntries(arrays, record.chunks) + record.zeros.length;
     expect(entries).toBeGreaterThan(0);
     expect(record.entryCount).toBe(entries);
-    expect(record.tableBytes).toBe(entries * DATA_ENTRY_BYTES + record.chunks.length * 4);
+    expect(record.tableBytes).toBe(writtenTableBytes(arrays, record));
     end = record.offset + recordBytes(record.tableBytes, payloadBytes, 0);
     expect(payloadAt(record) + payloadBytes).toBeLessThanOrEqual(end);
     footerTableBytes += FOOTER_ITEM_BYTES + record.tableBytes;

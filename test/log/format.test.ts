@@ -58,18 +58,27 @@ const SEGMENT_HEX = [
 const RECORD_HEX = [
   // header
   '434f5052 0001 0008 00112233445566778899aabbccddeeff 00000007 00002000',
-  '0000010000000006 0000020000000000 0000010000000004 00000004 00000065',
-  '00002000 01020304 00000000 758c04f7',
-  // chunks: kind, flags, sequence, label, first, count, two checksums
-  '01 00 0000020000000000 00000009 000200000001 000000000002 26c74ca2 4c084549',
-  // zeros
-  '02 00 0000020000000001 0000000a 000000000005 000040000000',
+  '0000010000000006 0000020000000000 0000010000000004 00000004 0000004b',
+  '00002000 01020304 00000000 682f390a',
+  // chunks: kind, sequence, label, first, count, two checksums
+  '10 feffffffff7f 09 8280808040 02 26c74ca2 4c084549',
+  // zeros, of the next sequence
+  '13 0a fbffffff3f 8080808004',
   // catalog, the last part: kind, flags, sequence, bytes, text
   '05 01 0000020000000002 00000002 7b7d',
   // change
   '03 00 0000020000000003 0000000b 7b226f70223a22c3a9227d',
 ];
-const ITEM_HEX = ['00002000 0000010000000006 0000010000000004 0008 00000004 00000065 00002000 758c04f7'];
+/** The same table as the first stores have it. */
+const FIRST_TABLE_HEX = [
+  // chunks: kind, flags, sequence, label, first, count, two checksums
+  '01 00 0000020000000000 00000009 000200000001 000000000002 26c74ca2 4c084549',
+  // zeros
+  '02 00 0000020000000001 0000000a 000000000005 000040000000',
+  '05 01 0000020000000002 00000002 7b7d',
+  '03 00 0000020000000003 0000000b 7b226f70223a22c3a9227d',
+];
+const ITEM_HEX = ['00002000 0000010000000006 0000010000000004 0008 00000004 0000004b 00002000 682f390a'];
 const TRAILER_HEX = ['434f5054 00112233445566778899aabbccddeeff 00000007 03ffe000 0000012c 97461bd0'];
 
 const bytesOf = (lines: string[]): Buffer => Buffer.from(lines.join('').replaceAll(' ', ''), 'hex');
@@ -116,6 +125,22 @@ function slowCrc32c(bytes: Uint8Array): number {
   return (crc ^ 0xffffffff) >>> 0;
 }
 
+/** What the table of the record above holds, its payload at 9000. */
+const ENTRIES = [
+  {
+    kind: ENTRY_CHUNKS,
+    sequence: 2 ** 41,
+    label: 9,
+    first: 2 ** 33 + 1,
+    count: 2,
+    offset: 9000,
+    checksums: Uint32Array.of(slowCrc32c(Buffer.alloc(4096, 'a')), slowCrc32c(Buffer.alloc(4096, 'b'))),
+  },
+  { kind: ENTRY_ZEROS, sequence: 2 ** 41 + 1, label: 10, first: 5, count: 2 ** 30 },
+  { kind: ENTRY_CATALOG, flags: CATALOG_LAST, sequence: 2 ** 41 + 2, text: '{}' },
+  { kind: ENTRY_CHANGE, flags: 0, sequence: 2 ** 41 + 3, text: '{"op":"é"}' },
+];
+
 /** Calls `check` with each copy of `bytes` that has one bit flipped. */
 function withEachBitFlipped(bytes: Buffer, check: (flipped: Buffer, bit: number) => void): void {
   for (let bit = 0; bit < bytes.length * 8; bit++) {
@@ -145,19 +170,19 @@ describe('the layout of the log', () => {
     expect(next).toBe(2 ** 41 + 4);
     expect(header).toMatchObject({
       entryCount: 4,
-      tableBytes: 101,
+      tableBytes: 75,
       payloadBytes: 8192,
       firstSequence: 2 ** 41,
     });
     const bytes = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
     // Whole blocks are written, whatever a record needs.
-    expect(recordBytes(101, 8192, RECORD_FOOTER)).toBe(8704);
-    expect(recordBytes(101, 8192, RECORD_COPIED)).toBe(8704);
+    expect(recordBytes(75, 8192, RECORD_FOOTER)).toBe(8704);
+    expect(recordBytes(75, 8192, RECORD_COPIED)).toBe(8704);
     expect(bytes).toBeGreaterThanOrEqual(8704);
     const written = Buffer.concat(buffers);
     const copyAt = 8704 - 8 - head.length;
     expect(written.subarray(copyAt, 8696).equals(head)).toBe(true);
-    expect(written.subarray(8696, 8704).toString('hex')).toBe('000000b5434f5043');
+    expect(written.subarray(8696, 8704).toString('hex')).toBe('0000009b434f5043');
     for (const gap of [written.subarray(head.length + 8192, copyAt), written.subarray(8704)])
       expect(gap.every((byte) => byte === 0)).toBe(true);
   });
@@ -169,20 +194,11 @@ describe('the layout of the log', () => {
     expect(decoded).toEqual(header);
     const table = bytes.subarray(RECORD_HEADER_BYTES);
     expect(recordIsWhole(bytes, table, decoded)).toBe(true);
-    expect(readEntries(table, 4, 8192 + 181)).toEqual([
-      {
-        kind: ENTRY_CHUNKS,
-        sequence: 2 ** 41,
-        label: 9,
-        first: 2 ** 33 + 1,
-        count: 2,
-        offset: 8192 + 181,
-        checksums: Uint32Array.of(slowCrc32c(Buffer.alloc(4096, 'a')), slowCrc32c(Buffer.alloc(4096, 'b'))),
-      },
-      { kind: ENTRY_ZEROS, sequence: 2 ** 41 + 1, label: 10, first: 5, count: 2 ** 30 },
-      { kind: ENTRY_CATALOG, flags: CATALOG_LAST, sequence: 2 ** 41 + 2, text: '{}' },
-      { kind: ENTRY_CHANGE, flags: 0, sequence: 2 ** 41 + 3, text: '{"op":"é"}' },
-    ]);
+    expect(readEntries(table, 4, 9000)).toEqual(ENTRIES);
+  });
+
+  it('entries of the first stores are read as well', () => {
+    expect(readEntries(bytesOf(FIRST_TABLE_HEX), 4, 9000)).toEqual(ENTRIES);
   });
 
   it('a footer item has these bytes, and is read back', () => {
@@ -264,19 +280,24 @@ describe('what is not a header of the log', () => {
   });
 
   it('a table that lies about its entries is CORRUPTION, not a crash', () => {
-    const table = bytesOf(RECORD_HEX).subarray(RECORD_HEADER_BYTES);
-    const damaged = (change: (bytes: Buffer) => void, count = 4): (() => unknown) => {
+    const isCorruption = expect.objectContaining({ code: 'CORRUPTION' });
+    const damaged = (table: Buffer, change: (bytes: Buffer) => void, count = 4): (() => unknown) => {
       const bytes = Buffer.from(table);
       change(bytes);
       return () => readEntries(bytes, count, 0);
     };
-    const isCorruption = expect.objectContaining({ code: 'CORRUPTION' });
-    expect(damaged((bytes) => bytes.writeUIntBE(2 ** 47, 20, 6))).toThrow(isCorruption); // count of chunks
-    expect(damaged((bytes) => bytes.writeUInt8(4, 0))).toThrow(isCorruption); // an unknown kind
-    expect(damaged((bytes) => bytes.writeUInt32BE(2 ** 31, 70))).toThrow(isCorruption); // length of a text
-    expect(damaged(() => undefined, 3)).toThrow(isCorruption); // bytes behind the last one
-    expect(damaged(() => undefined, 5)).toThrow(isCorruption); // an entry too many
-    expect(damaged((bytes) => bytes.fill(0xff, 2, 10))).toThrow(isCorruption); // a sequence above 2^53
+    const first = bytesOf(FIRST_TABLE_HEX);
+    expect(damaged(first, (bytes) => bytes.writeUIntBE(2 ** 47, 20, 6))).toThrow(isCorruption); // count of chunks
+    expect(damaged(first, (bytes) => bytes.writeUInt32BE(2 ** 31, 70))).toThrow(isCorruption); // length of a text
+    expect(damaged(first, (bytes) => bytes.fill(0xff, 2, 10))).toThrow(isCorruption); // a sequence above 2^53
+    const packed = bytesOf(RECORD_HEX).subarray(RECORD_HEADER_BYTES);
+    expect(damaged(packed, (bytes) => bytes.fill(0xff, 1, 9))).toThrow(isCorruption); // a sequence above 2^53
+    expect(damaged(packed, (bytes) => bytes.writeUInt8(0x77, 13))).toThrow(isCorruption); // 119 chunks
+    for (const table of [first, packed]) {
+      expect(damaged(table, (bytes) => bytes.writeUInt8(4, 0))).toThrow(isCorruption); // an unknown kind
+      expect(damaged(table, () => undefined, 3)).toThrow(isCorruption); // bytes behind the last one
+      expect(damaged(table, () => undefined, 5)).toThrow(isCorruption); // an entry too many
+    }
   });
 
   it('encoding a record header sets the checksum of header and table', () => {

@@ -9,7 +9,12 @@ import { entriesOf, type ScannedRecord, SegmentScanner } from '../../src/log/sca
 import { SegmentFiles } from '../../src/log/segment-files.ts';
 import { SegmentLedger } from '../../src/log/segment-ledger.ts';
 import { SegmentSupply } from '../../src/log/segment-supply.ts';
-import { createSuperblock, readSuperblock, type Superblock } from '../../src/log/superblock.ts';
+import {
+  createSuperblock,
+  readSuperblock,
+  SUPERBLOCK_REVISION,
+  type Superblock,
+} from '../../src/log/superblock.ts';
 import { type LogEnd, type LogPosition, LogTail } from '../../src/log/tail.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { MemoryStorage } from '../support/memory-storage.ts';
@@ -20,6 +25,7 @@ export const CHUNK = 4096;
 
 export function freshSuperblock(options: Partial<Superblock> = {}): Superblock {
   return {
+    revision: SUPERBLOCK_REVISION,
     generation: 1,
     uuid: UUID,
     segmentBytes: MIB,

@@ -8,7 +8,7 @@ import type { Logger } from '../../src/base/logger.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { hasCode, StoreError } from '../../src/base/errors.ts';
 import { CHUNK_BYTES } from '../../src/base/units.ts';
-import { createSuperblock, readSuperblock } from '../../src/log/superblock.ts';
+import { createSuperblock, readSuperblock, SUPERBLOCK_REVISION } from '../../src/log/superblock.ts';
 import { checkClosedStore } from '../../src/volume/check-offline.ts';
 import type { BlockDevice } from '../../src/volume/device.ts';
 import { Store } from '../../src/volume/store.ts';
@@ -86,6 +86,7 @@ class Run {
     const first = { sequences: 1, appends: 1, labels: 1, segments: 1 };
     const superblock = {
       ...first,
+      revision: SUPERBLOCK_REVISION,
       generation: 1,
       uuid: UUID,
       segmentBytes,

@@ -36,8 +36,8 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
   {
     name: 'what is moved gets another sequence',
     file: 'src/compaction/moves-writer.ts',
-    text: 'writeDataEntry(out, ENTRY_CHUNKS, sequences[first]!,',
-    replacement: 'writeDataEntry(out, ENTRY_CHUNKS, sequences[first]! + 1,',
+    text: 'coder.write(out, false, sequences[first]!,',
+    replacement: 'coder.write(out, false, sequences[first]! + 1,',
     tests: [MOVER],
   },
   {
@@ -400,13 +400,6 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
     file: 'src/volume/recovery.ts',
     text: 'if (stated !== undefined && catalogCount === 1)',
     replacement: 'if (stated !== undefined && catalogCount === 0)',
-    tests: [MOVES_REPLAY],
-  },
-  {
-    name: 'moves are not looked for in a log that has no base yet',
-    file: 'src/volume/whole-log.ts',
-    text: 'if (base === undefined && !(await hasMoves(place))) return undefined;',
-    replacement: 'if (base === undefined) return undefined;',
     tests: [MOVES_REPLAY],
   },
   {

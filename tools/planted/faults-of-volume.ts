@@ -217,8 +217,15 @@ export const VOLUME_FAULTS: readonly Fault[] = [
   {
     name: 'a frozen store of revision 1 reads other numbers',
     file: 'src/log/entries.ts',
-    text: 'out.u8(kind).u8(0).u64(sequence).u32(label).u48(first).u48(count);',
-    replacement: 'out.u8(kind).u8(0).u64(sequence).u32(label).u48(count).u48(first);',
+    text: 'label: input.u32(), first: input.u48(), count: input.u48() });',
+    replacement: 'label: input.u32(), count: input.u48(), first: input.u48() });',
     tests: [inLog('format')],
+  },
+  {
+    name: 'an entry is told against one of another table',
+    file: 'src/log/record-packer.ts',
+    text: 'this.#coder.reset();',
+    replacement: '',
+    tests: [inLog('chunk-log')],
   },
 ];

@@ -16,7 +16,7 @@ import { CHUNK_BYTES } from '../../src/base/units.ts';
 import { Overlay } from '../../src/index/overlay.ts';
 import { type Overlays, PointerIndex } from '../../src/index/pointer-index.ts';
 import { segmentPath, SEGMENT_BYTES_DEFAULT } from '../../src/log/format.ts';
-import { createSuperblock } from '../../src/log/superblock.ts';
+import { createSuperblock, SUPERBLOCK_REVISION } from '../../src/log/superblock.ts';
 import { openLevel, Store } from '../../src/volume/store.ts';
 import { LONE_ROOT } from './index-load.ts';
 import { SparseStorage } from './sparse-storage.ts';
@@ -35,6 +35,7 @@ export async function makeStore(directory: string, segments: number): Promise<Bu
   await storage.makeDirectory('log');
   const uuid = randomBytes(16);
   await createSuperblock(storage, {
+    revision: SUPERBLOCK_REVISION,
     generation: 1,
     uuid,
     segmentBytes: SEGMENT_BYTES_DEFAULT,
