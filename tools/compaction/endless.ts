@@ -3,11 +3,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { ChurnedStore } from './churned-store.ts';
 import { type LoadName, makeLoad } from './loads.ts';
-import { LogWatch } from './log-size.ts';
+import { logFileBytes, LogWatch } from './log-size.ts';
 import { inScratch, type Options, unlimited } from './options.ts';
 import { against, type Report, TARGETS } from './report.ts';
 
 const OVERWRITES = 20;
+/** What `coppice compact` asks for. */
+const COMPACTED = { target: 0.98, purge: false, bytesPerSecond: undefined };
 const SECOND_MS = 1000;
 
 interface Figures {
@@ -21,6 +23,8 @@ interface Figures {
   idleShareEnd: number;
   /** Seconds of idling after which the goal was reached, if it was. */
   idleSeconds: number | undefined;
+  /** Log over live bytes, closed, behind `compact`. */
+  compactedShare: number;
   refused: number;
   wrongChunks: number;
 }
@@ -36,6 +40,7 @@ const HEAD = [
   'idle log/live',
   'at the end',
   'reached in s',
+  'compacted',
   'refused',
   'wrong chunks',
 ];
@@ -77,11 +82,13 @@ async function measureLoad(options: Options, scratch: string, load: LoadName): P
       segmentsBeyondMax: watch.beyondBytesMax / shape.segmentBytes,
       megabytesPerSecond: (overwrites * shape.volumeBytes) / 1e6 / seconds,
       ...idle,
+      compactedShare: 0,
       refused: guest.refused,
       wrongChunks: await guest.countWrongChunks(),
     };
+    for await (const _ of churned.store.compact(COMPACTED)) void _;
     await churned.close();
-    return figures;
+    return { ...figures, compactedShare: logFileBytes(directory) / guest.liveBytes };
   });
 }
 
@@ -112,6 +119,7 @@ function cells(row: Row): string[] {
     against(row.idleShareMin, TARGETS.idleShare, 3),
     row.idleShareEnd.toFixed(3),
     row.idleSeconds?.toFixed(0) ?? 'never',
+    against(row.compactedShare, TARGETS.compactedShare, 3),
     String(row.refused),
     String(row.wrongChunks),
   ];

@@ -1,5 +1,5 @@
 /**
- * What a large store costs: `npm run size -- [traffic] [open] [crowds] [--gib N]`. Builds stores without payload in a
+ * What a large store costs: `npm run size -- [traffic] [open] [crowds] [rebuild] [--gib N]`. Builds stores without payload in a
  * scratch directory, measures, removes them. It needs some GiB there for the index alone.
  */
 
@@ -11,6 +11,7 @@ import { type Crowd, makeSiblings, makeSnapshots, readCold } from './crowds.ts';
 import { traffic } from './index-load.ts';
 import { writeAndDie } from './killed-writer.ts';
 import { afterKill, makeMapped, measureOpen } from './opening.ts';
+import { makeWritten, measureRebuild } from './rebuild.ts';
 
 async function inScratch<T>(work: (directory: string) => Promise<T>): Promise<T> {
   const directory = mkdtempSync(path.join(os.tmpdir(), 'coppice-size-'));
@@ -61,6 +62,19 @@ async function measureCrowds(): Promise<void> {
   }
 }
 
+async function measureRebuilds(gib: number): Promise<void> {
+  for (const isRandom of [false, true]) {
+    await inScratch(async (directory) => {
+      const store = path.join(directory, 'store');
+      await makeWritten(store, gib, isRandom);
+      const { seconds, isSame } = await measureRebuild(store);
+      const how = `${gib} GiB written ${isRandom ? 'at random' : 'in order'}`;
+      const what = isSame ? 'with the same pointers' : 'and it is ANOTHER ONE';
+      console.log(`${how}: the index made anew in ${seconds.toFixed(1)} s, ${what}`);
+    });
+  }
+}
+
 // What `open` starts, to be killed.
 if (process.argv[2] === 'write-and-die') {
   const [directory, volume, chunks, spreadChunks] = process.argv.slice(3) as [string, string, string, string];
@@ -68,11 +82,12 @@ if (process.argv[2] === 'write-and-die') {
 }
 
 const program = new Command('size')
-  .argument('[measures...]', 'traffic, open, crowds; default: all')
-  .option('--gib <number>', 'size of the volume of traffic (default 10) and open (default 1024)');
+  .argument('[measures...]', 'traffic, open, crowds, rebuild; default: all')
+  .option('--gib <number>', 'size of the volume of traffic and rebuild (default 10) and open (default 1024)');
 program.parse();
 const { gib } = program.opts<{ gib?: string }>();
-const wanted = program.args.length > 0 ? program.args : ['traffic', 'open', 'crowds'];
+const wanted = program.args.length > 0 ? program.args : ['traffic', 'open', 'crowds', 'rebuild'];
 if (wanted.includes('traffic')) await measureTraffic(Number(gib ?? 10));
 if (wanted.includes('open')) await measureOpening(Number(gib ?? 1024));
 if (wanted.includes('crowds')) await measureCrowds();
+if (wanted.includes('rebuild')) await measureRebuilds(Number(gib ?? 10));

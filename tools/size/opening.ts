@@ -4,14 +4,10 @@ import { spawn, spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
-import path from 'node:path';
 import { POINTERS_BESIDE_MAX, POINTERS_MAX } from '../../src/volume/checkpoint-policy.ts';
+import { MAIN, TOOL } from './built.ts';
 import { makeStore, Mapping, onSparseStore, segmentsFor } from './mapped-store.ts';
 
-/** This file is run from where it was built, with the programs beside it. */
-const BUILT = path.resolve(import.meta.dirname, '../..').replace(/(\/dist)?$/, '/dist');
-const MAIN = path.join(BUILT, 'src/cli/main.js');
-const TOOL = path.join(BUILT, 'tools/size/main.js');
 const WRITE_CHUNKS = 2 ** 14;
 const OPEN_TIMEOUT_MS = 60_000;
 
