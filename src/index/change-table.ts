@@ -151,7 +151,18 @@ export class ChangeTable {
     }
     let own = 0;
     let behind = first;
-    for (; behind !== 0 && this.#word(behind, LABEL) === label; behind = this.#word(behind, NEXT)) own += 1;
+    while (behind !== 0) {
+      const piece = this.#pieces[behind >>> PIECE_SHIFT]!;
+      const at = (behind & (PIECE_NODES - 1)) * NODE_WORDS;
+      if (piece[at + LABEL] !== label) break;
+      if (run.count === 1 && piece[at + INDEX] === run.index) {
+        // The one chunk has a node, and nothing else changes.
+        fillAgain(piece, at, run, 0);
+        return;
+      }
+      own += 1;
+      behind = piece[at + NEXT]!;
+    }
     if (own === 0) {
       this.changeCount += 1;
       this.#labels.add(label);
@@ -162,6 +173,7 @@ export class ChangeTable {
     }
     let link = first;
     if (own + run.count > SPARSE_MAX) link = this.#becomeBlock(label, first, behind, run);
+    else if (run.count === 1) link = this.#putNew(label, first, run, 0);
     else for (let i = 0; i < run.count; i++) link = this.#putOne(label, link, behind, run, i);
     if (before !== 0) this.#setWord(before, NEXT, link);
     else if (link !== first || first === 0) this.#setHead(changes.heads, region, link);
@@ -194,23 +206,21 @@ export class ChangeTable {
     const index = run.index + i;
     let node = first;
     while (node !== behind && this.#word(node, INDEX) !== index) node = this.#word(node, NEXT);
-    const isNew = node === behind;
-    if (isNew) node = this.#take();
+    if (node === behind) return this.#putNew(label, first, run, i);
     const { piece, at } = this.#at(node);
-    if (isNew) {
-      piece[at + NEXT] = first;
-      piece[at + LABEL] = label;
-      piece[at + INDEX] = index;
-    } else if (sequenceOf(piece, at) > run.sequence) {
-      return first;
-    }
-    const isHole = run.segment === HOLE;
-    piece[at + SEGMENT] = run.segment;
-    piece[at + OFFSET] = isHole ? 0 : run.offset + i * CHUNK_BYTES;
-    piece[at + CHECKSUM] = isHole ? 0 : run.checksums[run.from + i]!;
-    piece[at + SEQUENCE_HIGH] = Math.floor(run.sequence / TWO_32);
-    piece[at + SEQUENCE_LOW] = run.sequence % TWO_32;
-    return isNew ? node : first;
+    fillAgain(piece, at, run, i);
+    return first;
+  }
+
+  /** A node for chunk `i` of the run, in front of `next`. */
+  #putNew(label: number, next: number, run: StoredRun, i: number): number {
+    const node = this.#take();
+    const { piece, at } = this.#at(node);
+    piece[at + NEXT] = next;
+    piece[at + LABEL] = label;
+    piece[at + INDEX] = run.index + i;
+    fill(piece, at, run, i);
+    return node;
   }
 
   #setHead(heads: RegionMap, region: number, node: number): void {
@@ -269,6 +279,21 @@ function noteLeaf(changes: TreeChanges, leaf: number): void {
 
 function sequenceOf(piece: Uint32Array, at: number): number {
   return piece[at + SEQUENCE_HIGH]! * TWO_32 + piece[at + SEQUENCE_LOW]!;
+}
+
+/** What the node of chunk `i` of the run says of it. */
+function fill(piece: Uint32Array, at: number, run: StoredRun, i: number): void {
+  const isHole = run.segment === HOLE;
+  piece[at + SEGMENT] = run.segment;
+  piece[at + OFFSET] = isHole ? 0 : run.offset + i * CHUNK_BYTES;
+  piece[at + CHECKSUM] = isHole ? 0 : run.checksums[run.from + i]!;
+  piece[at + SEQUENCE_HIGH] = Math.floor(run.sequence / TWO_32);
+  piece[at + SEQUENCE_LOW] = run.sequence % TWO_32;
+}
+
+/** The same, unless the node has something newer. */
+function fillAgain(piece: Uint32Array, at: number, run: StoredRun, i: number): void {
+  if (sequenceOf(piece, at) <= run.sequence) fill(piece, at, run, i);
 }
 
 function putRun(block: PointerBlock, run: StoredRun): void {

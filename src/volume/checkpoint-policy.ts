@@ -10,6 +10,8 @@ import type { Overlay } from '../index/overlay.ts';
 
 /** Changes in memory at which a checkpoint begins. */
 export const OVERLAY_BYTES_MAX = 48 << 20;
+/** And in the memory of a rebuild, which nobody waits for but to be done: rows that are written once need not be read. */
+export const REBUILD_OVERLAY_BYTES_MAX = 96 << 20;
 /** Pointers at which one begins: 512 MiB of log, if all of it is data. */
 export const POINTERS_MAX = 2 ** 17;
 /** Log behind the checkpoint at which one begins, whatever it holds. */

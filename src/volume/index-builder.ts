@@ -16,7 +16,7 @@ import { entriesOf } from '../log/scan.ts';
 import type { LogBase } from '../log/superblock.ts';
 import type { Catalog } from './catalog.ts';
 import type { StatedSegments } from './catalog-parts.ts';
-import { OVERLAY_BYTES_MAX } from './checkpoint-policy.ts';
+import { REBUILD_OVERLAY_BYTES_MAX } from './checkpoint-policy.ts';
 import { isTemporary, ofIndex } from './index-errors.ts';
 import { type RebuildObserver, RebuildProgress } from './rebuild-progress.ts';
 import type { Replay } from './replay.ts';
@@ -105,7 +105,7 @@ export class IndexBuilder {
   }
 
   get isFull(): boolean {
-    return this.#overlays.active.usedBytes >= OVERLAY_BYTES_MAX;
+    return this.#overlays.active.usedBytes >= REBUILD_OVERLAY_BYTES_MAX;
   }
 
   /** Writes what has been replayed up to `position`. */

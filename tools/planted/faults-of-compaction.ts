@@ -200,8 +200,8 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
   {
     name: 'what was moved wins over newer writes: sequences are not compared',
     file: 'src/index/change-table.ts',
-    text: '} else if (sequenceOf(piece, at) > run.sequence) {',
-    replacement: '} else if (sequenceOf(piece, at) < 0) {',
+    text: 'if (sequenceOf(piece, at) <= run.sequence) fill(piece, at, run, i);',
+    replacement: 'fill(piece, at, run, i);',
     tests: [RELOCATE],
   },
   {
