@@ -202,7 +202,7 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
     file: 'src/index/change-table.ts',
     text: 'if (sequenceOf(piece, at) <= run.sequence) fill(piece, at, run, i);',
     replacement: 'fill(piece, at, run, i);',
-    tests: [RELOCATE],
+    tests: [inIndex('change-table'), RELOCATE],
   },
   {
     name: 'what has left the index comes back: a round does not ask whether rows are as they were',
