@@ -39,6 +39,8 @@ export class Append {
   /** A sequence to keep (an entry that is appended again), or 0. */
   readonly keptSequence: number;
 
+  /** Set when submitted: how many were before it, and itself. */
+  turn = 0;
   /** Set when packed. */
   label = 0;
   sequence = 0;
@@ -70,6 +72,11 @@ export class Append {
     this.flags = flags;
     this.body = body;
     this.keptSequence = keptSequence;
+  }
+
+  /** It is in a record that was handed to the kernel: it may be in the log, whatever its owner was told. */
+  get isPacked(): boolean {
+    return this.record > 0;
   }
 
   static chunks(

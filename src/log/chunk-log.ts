@@ -155,7 +155,7 @@ export class ChunkLog {
         } else {
           const { appends, written }: IssuedRecord = issued;
           await written;
-          this.#queue.takeOff(appends.length);
+          this.#queue.takeOff();
           issued = appends.some(takesEffect) ? undefined : this.#issueAtOnce();
           this.#queue.tell(appends, undefined);
         }
@@ -226,13 +226,10 @@ export class ChunkLog {
     if (first === undefined || spareFor(first) > this.#spare) return undefined;
     if (segment === undefined || this.#syncGate || this.#poison || this.#closed) return undefined;
     if (this.#unsyncedBytes + this.#syncingBytes > UNSYNCED_BYTES_LIMIT) return undefined;
-    const appends = this.#packer.choose(
-      this.#queue.entries,
-      this.#queue.head,
-      segment.roomBytes,
-      this.#spare,
-    );
+    const { entries, head } = this.#queue;
+    const appends = this.#packer.choose(entries, head, segment.roomBytes, this.#spare);
     if (!segment.fits(this.#packer.tableBytes, this.#packer.payloadBytes)) return undefined;
+    this.#queue.issue(appends.length);
     return { appends, written: this.#issueRecord(segment, 0) };
   }
 

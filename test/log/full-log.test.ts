@@ -1,6 +1,7 @@
 /** A log without room: who is refused, who goes on, and what is left for those. */
 
 import { describe, expect, it } from 'vitest';
+import { ENTRY_ZEROS } from '../../src/log/entries.ts';
 import { CHUNK, LogRig, MIB, readLog, segmentFiles } from './rig.ts';
 
 const isCode = (code: string): unknown => expect.objectContaining({ code });
@@ -85,6 +86,58 @@ describe('a full store', () => {
     rig.log.roomChanged();
     await Promise.all([write, trim]);
     expect(await change()).not.toBeInstanceOf(Error);
+    await rig.log.close();
+  });
+
+  it('puts what was set aside behind the record that is being written when room comes: each is told once', async () => {
+    const rig = await LogRig.begin({ capacityBytes: 4 * MIB });
+    await fill(rig);
+    rig.supply.isRoomComing = () => true;
+    const told: string[] = [];
+    const note = (what: string) => (): void => void told.push(what);
+    void rig.write(0, Buffer.alloc(BIG)).then(note('write'));
+    await rig.rest();
+    let goOn: () => void = () => undefined;
+    const held = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    let isHeld = false;
+    rig.storage.gate = async ({ operation }) => {
+      if (operation !== 'write') return;
+      isHeld = true;
+      await held;
+    };
+    void rig.zeros(7, 1).then(note('trim'));
+    while (!isHeld) await rig.rest(1);
+    rig.supply.removed(3 * MIB);
+    rig.log.roomChanged();
+    rig.storage.gate = undefined;
+    goOn();
+    await rig.rest();
+    expect(told).toEqual(['trim', 'write']);
+    await rig.log.close();
+    const { entries } = await readLog(rig.storage);
+    expect(entries.filter(({ kind }) => kind === ENTRY_ZEROS)).toHaveLength(1);
+  });
+
+  it('has settled what was asked before once that is told, though what came later has overtaken it', async () => {
+    const rig = await LogRig.begin({ capacityBytes: 4 * MIB });
+    await fill(rig);
+    rig.supply.isRoomComing = () => true;
+    const writes = [rig.write(0, Buffer.alloc(BIG)), rig.write(64, Buffer.alloc(BIG))];
+    let hasSettled = false;
+    const settled = rig.log.settled().then(() => {
+      hasSettled = true;
+    });
+    for (let i = 0; i < 4; i++) await rig.zeros(i, 1);
+    expect(hasSettled).toBe(false);
+    // Back in the queue, in front of what has come since.
+    const trims = [rig.zeros(0, 1), rig.zeros(1, 1)];
+    rig.supply.removed(3 * MIB);
+    rig.log.roomChanged();
+    await writes[0];
+    await Promise.all([...writes, settled]);
+    await Promise.all(trims);
     await rig.log.close();
   });
 

@@ -6,9 +6,24 @@ const CHUNK_LOG = inLog('chunk-log');
 const FORMAT = inLog('format');
 const TAIL = inLog('tail');
 const SEGMENTS = inLog('segments');
+const FULL_LOG = inLog('full-log');
 const RECOVERY = inVolume('recovery');
 
 export const LOG_FAULTS: readonly Fault[] = [
+  {
+    name: 'what was set aside gets before the record that is being written',
+    file: 'src/log/append-queue.ts',
+    text: 'const behind = this.#head + this.#issued;',
+    replacement: 'const behind = this.#head;',
+    tests: [FULL_LOG],
+  },
+  {
+    name: 'so many are taken for settled as were told, though some of them have overtaken others',
+    file: 'src/log/append-queue.ts',
+    text: 'if (this.#isInOrder) return this.#settled;',
+    replacement: 'if (this.#settled > 0) return this.#settled;',
+    tests: [FULL_LOG],
+  },
   {
     name: 'a label is taken when the request arrives',
     file: 'src/log/append.ts',
@@ -42,10 +57,10 @@ export const LOG_FAULTS: readonly Fault[] = [
     name: 'a write is answered before its record is written',
     file: 'src/log/chunk-log.ts',
     text: `await written;
-          this.#queue.takeOff(appends.length);
+          this.#queue.takeOff();
           issued = appends.some(takesEffect) ? undefined : this.#issueAtOnce();
           this.#queue.tell(appends, undefined);`,
-    replacement: `this.#queue.takeOff(appends.length);
+    replacement: `this.#queue.takeOff();
           this.#queue.tell(appends, undefined);
           await written;
           issued = appends.some(takesEffect) ? undefined : this.#issueAtOnce();`,
