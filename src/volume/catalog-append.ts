@@ -3,6 +3,7 @@
  * a catalog states them.
  */
 
+import { hasCode, StoreError } from '../base/errors.ts';
 import { othersFirst } from '../index/directory.ts';
 import { Append, AppendPromise } from '../log/append.ts';
 import type { ChunkLog } from '../log/chunk-log.ts';
@@ -48,12 +49,27 @@ export class CatalogAppender {
     return this.#append(() => this.#ledger, first);
   }
 
-  /** Appends the catalog as it is once the replacement has been made. @throws NO_SPACE, IO, POISONED, CLOSED */
+  /**
+   * Appends the catalog as it is once the replacement has been made.
+   * @throws NO_SPACE: nobody will ever read it; IO: it may be there all the same, POISONED, CLOSED
+   */
   async announce(replacement: Replacement): Promise<void> {
-    await this.#append(() => this.#ledger.replaced(replacement));
+    const parts: Append[] = [];
+    try {
+      await this.#append(() => this.#ledger.replaced(replacement), undefined, parts);
+    } catch (error) {
+      // Without its last part it does not count; with it, it may: what could not be written may be on the disk, as a whole.
+      const wasHandedOver = parts.at(-1)?.isPacked === true;
+      if (!wasHandedOver || !hasCode(error, 'NO_SPACE')) throw error;
+      throw new StoreError('IO', 'the catalog that states what was moved may be in the log, or not', error);
+    }
   }
 
-  #append(ledgerOf: () => SegmentLedger, first?: (append: Append) => void): Promise<AppendedCatalog> {
+  #append(
+    ledgerOf: () => SegmentLedger,
+    first?: (append: Append) => void,
+    parts: Append[] = [],
+  ): Promise<AppendedCatalog> {
     return this.#betweenChanges(async () => {
       const texts: string[] = [];
       this.#catalog.forgetMerged(this.#ledger.lowest);
@@ -63,8 +79,9 @@ export class CatalogAppender {
       const owners = texts.map((_, i) => new AppendPromise(i === 0 ? first : undefined));
       texts.forEach((text, i) => {
         const flags = (i === 0 ? CATALOG_FIRST : 0) | (i === texts.length - 1 ? CATALOG_LAST : 0);
-        this.#log.submit(Append.catalog(owners[i]!, text, flags));
+        parts.push(Append.catalog(owners[i]!, text, flags));
       });
+      for (const part of parts) this.#log.submit(part);
       const [head] = await Promise.all(owners.map((owner) => owner.promise));
       return { segment: head!.segment, offset: head!.offset, append: head!.record };
     });

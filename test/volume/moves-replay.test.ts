@@ -185,6 +185,32 @@ describe('a process that ended before the catalog that states the moves was sync
   });
 });
 
+describe('a round that had no room for its catalog', () => {
+  it('leaves what it has moved if the catalog is in the log all the same: the next process goes by it', async () => {
+    const aged = await Aged.begin();
+    const { rig } = aged;
+    await aged.writeOver();
+    await rig.store.checkpoint();
+    const copy = aged.stopAt(aged.isNew());
+    const round = rig.store.compactOnce();
+    await copy.come();
+    const chain = new Set(rig.segments().map(segmentPath));
+    const { storage } = rig;
+    // The first half of the catalog's record gets there, its header and all that it says; and nothing behind it.
+    storage.beforeChange = ({ operation, path }) => {
+      if (operation !== 'write' || !chain.has(path)) return;
+      storage.beforeChange = undefined;
+      storage.fail('write', { code: 'NO_SPACE' });
+      storage.fail('write', { code: 'NO_SPACE', path: /^log/, lands: false, sticky: true });
+    };
+    copy.goOn();
+    await expect(round).rejects.toMatchObject({ code: 'IO' });
+    expect((await aged.moves()).length).toBeGreaterThan(0);
+    rig.kill();
+    await isWhole(aged);
+  });
+});
+
 describe('a round', () => {
   it('brings nothing back that was trimmed while it copied, and has left the index', async () => {
     const aged = await Aged.begin();

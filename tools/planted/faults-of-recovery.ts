@@ -330,4 +330,11 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
     replacement: '',
     tests: [inVolume('replay'), RECOVERY],
   },
+  {
+    name: 'what was moved is removed though the catalog that states it may be in the log',
+    file: 'src/volume/catalog-append.ts',
+    text: 'const wasHandedOver = parts.at(-1)?.isPacked === true;',
+    replacement: 'const wasHandedOver = false;',
+    tests: [inVolume('moves-replay')],
+  },
 ];
