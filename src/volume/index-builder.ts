@@ -7,7 +7,7 @@ import { hasCode, StoreError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Storage } from '../base/storage.ts';
 import type { IndexDatabase } from '../index/directory.ts';
-import { destiniesOf } from '../index/heirs.ts';
+import { DEAD } from '../index/heirs.ts';
 import { Overlay } from '../index/overlay.ts';
 import { type CommitPosition, type Overlays, PointerIndex } from '../index/pointer-index.ts';
 import { pruneBatches } from '../index/prune-batches.ts';
@@ -123,13 +123,14 @@ export class IndexBuilder {
   }
 
   /**
-   * Finishes all deletes that have been replayed: an open store may have forgotten the versions already. Ghosts get back
-   * with the log what nobody inherits from them any more.
+   * Finishes the deletes that an open store has finished: `now` has forgotten the versions, and knows who has what they had.
+   * Of others goes what nobody inherits: ghosts got it back with the log.
    */
-  async finishDeletes(): Promise<void> {
+  async finishDeletes(now: Catalog): Promise<void> {
     const catalog = this.replay.catalog!;
     const view = viewOf(catalog);
-    const destinies = destiniesOf(catalog.hidden(), view);
+    const destinies = new Map<number, number>();
+    for (const label of catalog.hidden()) destinies.set(label, now.holderOf(label)?.label ?? DEAD);
     for await (const { tree, regions } of pruneBatches(this.index, destinies.keys(), view)) {
       await this.index.prune(tree, regions, destinies, view);
     }
@@ -162,8 +163,8 @@ export function viewOf(catalog: Catalog): VersionView {
 }
 
 /**
- * Makes the index anew from the log up to the record `until`, deletes finished, in the place of the old one, which is
- * closed; it states `checkpoint`. `present`: the segments of the log.
+ * Makes the index anew from the log up to the record `until`, in the place of the old one, which is closed; it states
+ * `checkpoint`. `present`: the segments of the log; `now`: the catalog of the open store, which says what versions are gone.
  * @throws CORRUPTION if part of the log cannot be reached, IO, NO_SPACE
  */
 export async function makeAnew(
@@ -172,6 +173,7 @@ export async function makeAnew(
   present: StatedSegments,
   until: number,
   checkpoint: CommitPosition,
+  now: Catalog,
 ): Promise<void> {
   if (environment.rebuildFromRemains !== undefined) return await environment.rebuildFromRemains();
   const overlays: Overlays = { active: new Overlay(), frozen: undefined };
@@ -191,7 +193,7 @@ export async function makeAnew(
     if (whole.reached < until || whole.damage.some(({ code }) => code === 'LOG_SEGMENT_LOST'))
       throw new StoreError('CORRUPTION', 'part of the log cannot be reached; run `coppice fsck`');
     await builder.commit(checkpoint);
-    await builder.finishDeletes();
+    await builder.finishDeletes(now);
     await (await builder.finish()).close();
     environment.logger.info(progress.result, 'the index was made anew from the log');
   } catch (error) {

@@ -154,7 +154,7 @@ export class IndexKeeper implements ExtentSource {
 
   async #trusting<T>(use: (index: PointerIndex) => Promise<T>): Promise<T> {
     for (let attempt = 0; ; attempt++) {
-      while (this.#isInRepair) {
+      while (this.isInRepair) {
         await this.#repair().catch((error: unknown) => {
           throw toReader(error);
         });
@@ -171,7 +171,7 @@ export class IndexKeeper implements ExtentSource {
 
   /** Returns if reading may be tried again, from an index that a repair has mended. @throws IO, CORRUPTION */
   #failedToRead(error: unknown, index: PointerIndex, attempt: number): void {
-    const overtaken = index !== this.#index || this.#isInRepair;
+    const overtaken = index !== this.#index || this.isInRepair;
     const inDoubt = isDamage(error) || (isOfDatabase(error) && !isTemporary(error));
     if ((!overtaken && !inDoubt) || attempt === 3) throw toReader(error);
     if (!overtaken) this.mend(error, attempt > 0 || isDamage(error));
@@ -200,7 +200,7 @@ export class IndexKeeper implements ExtentSource {
     }
   }
 
-  get #isInRepair(): boolean {
+  get isInRepair(): boolean {
     return this.#repairing !== undefined || this.#unrepaired !== undefined;
   }
 
@@ -247,7 +247,7 @@ export class IndexKeeper implements ExtentSource {
 
   /** The index reflects everything that was appended before this call when it resolves. @throws IO, POISONED */
   async checkpoint(): Promise<void> {
-    while (this.#checkpointing !== undefined || this.#isInRepair) await this.#alone();
+    while (this.#checkpointing !== undefined || this.isInRepair) await this.#alone();
     if (this.overlays.frozen === undefined && this.overlays.active.isEmpty && !this.catalogChanged()) return;
     this.#checkpointing = this.#checkpoint().finally(() => {
       this.#checkpointing = undefined;
@@ -374,7 +374,7 @@ export class IndexKeeper implements ExtentSource {
       const { base } = this.#numbers.superblock;
       return { base, present: this.#ledger.copy(), indexedAppend: this.#indexedAppend };
     };
-    this.#index = await makeAgain(this.#environment, this.overlays, this.#index, logNow);
+    this.#index = await makeAgain(this.#environment, this.overlays, this.#index, this.#catalog, logNow);
     const { generation } = this.#index.checkpoint;
     this.#environment.logger.info({ generation }, 'the index is whole again');
   }
@@ -410,7 +410,7 @@ export class IndexKeeper implements ExtentSource {
 
   /** Runs `work` while no checkpoint and no repair is under way, and none begins. */
   async #inTurn<T>(work: (index: PointerIndex) => Promise<T>): Promise<T> {
-    while (this.#checkpointing !== undefined || this.#isInRepair) await this.#alone();
+    while (this.#checkpointing !== undefined || this.isInRepair) await this.#alone();
     if (this.#closed) throw new StoreError('CLOSED', 'the store is closed');
     const held = work(this.#index);
     this.#checkpointing = held.then(
@@ -473,7 +473,7 @@ export class IndexKeeper implements ExtentSource {
   }
 
   /** Runs `work` while no batch of the index is under way. A repair may begin meanwhile: see `repaired`. */
-  exclusively(work: (index: PointerIndex) => Promise<void>): Promise<void> {
+  exclusively<T>(work: (index: PointerIndex) => Promise<T>): Promise<T> {
     return this.#inTurn(work);
   }
 

@@ -3,6 +3,7 @@
 import { StoreError } from '../base/errors.ts';
 import type { Overlays, PointerIndex } from '../index/pointer-index.ts';
 import type { LogBase } from '../log/superblock.ts';
+import type { Catalog } from './catalog.ts';
 import type { StatedSegments } from './catalog-parts.ts';
 import { type IndexEnvironment, makeAnew, openIndex } from './index-builder.ts';
 import { isDamage } from './index-errors.ts';
@@ -40,6 +41,7 @@ export async function makeAgain(
   environment: IndexEnvironment,
   overlays: Overlays,
   old: PointerIndex,
+  catalog: Catalog,
   logNow: () => LogOfIndex,
 ): Promise<PointerIndex> {
   await old.close().catch(() => undefined);
@@ -48,7 +50,7 @@ export async function makeAgain(
       const { base, present, indexedAppend } = logNow();
       // A commit that was reported as failed may have been made.
       const until = Math.max(indexedAppend, old.checkpoint.append);
-      await makeAnew(environment, base, present, until, old.checkpoint);
+      await makeAnew(environment, base, present, until, old.checkpoint, catalog);
       const made = await openIndex(environment, overlays);
       if (made !== undefined) return made;
       throw new StoreError('INDEX_DAMAGED', 'the index that was made anew cannot be opened');

@@ -8,8 +8,8 @@
  * 3. The tree forgets those that go. The next catalog in the log says so; until then a crash repeats 2, which finds
  *    hardly anything left to do.
  *
- * Invariant: one run at a time; versions that are deleted during a run wait for the next. A run that fails is repeated
- * from its beginning.
+ * Invariants: one run at a time; versions that are deleted during a run wait for the next. A run that fails is repeated
+ * from its beginning. The tree forgets versions while no index is made anew: that goes by what the tree has.
  */
 
 import type { Clock } from '../base/clock.ts';
@@ -127,12 +127,22 @@ export class VersionPruner {
     const destinies = destiniesOf(hidden, view);
     let regions = 0;
     this.#isHalfway = true;
-    for await (const batch of pruneBatches(keeper, destinies.keys(), view)) {
-      if (this.#isClosed) return;
-      await keeper.prune(batch, destinies, view);
-      regions += batch.regions.size;
+    for (let isDone = false; !isDone; ) {
+      const { index } = keeper;
+      for await (const batch of pruneBatches(keeper, destinies.keys(), view)) {
+        if (this.#isClosed) return;
+        await keeper.prune(batch, destinies, view);
+        regions += batch.regions.size;
+      }
+      // One that was made anew has the pointers with these versions again.
+      isDone = await keeper.exclusively(() =>
+        this.#betweenChanges(async () => {
+          if (keeper.index !== index || keeper.isInRepair) return false;
+          catalog.splice(hidden, destinies, this.#numbers.peek('segments'));
+          return true;
+        }),
+      );
     }
-    await this.#betweenChanges(async () => catalog.splice(hidden, destinies, this.#numbers.peek('segments')));
     this.#isHalfway = false;
     this.#retryMs = RETRY_MS;
     this.#logger.debug(

@@ -1,6 +1,8 @@
 /** A volume of which most has been written over, and rounds of compaction that something comes between. */
 
 import { expect } from 'vitest';
+import type { IndexDatabase } from '../../src/index/directory.ts';
+import { keyRange } from '../../src/index/rows.ts';
 import { SEGMENT_MOVES, segmentPath } from '../../src/log/format.ts';
 import { SegmentScanner } from '../../src/log/scan.ts';
 import { UUID } from '../log/rig.ts';
@@ -154,6 +156,30 @@ export class Aged {
     await aged.rig.store.flush();
     await aged.rig.rest();
     return aged;
+  }
+
+  /** Rows are gone, and somebody looks for them: the index is made anew. Requires: nobody has read the volume. */
+  async loseIndex(): Promise<void> {
+    const database = await this.rig.storage.openDatabase('index');
+    for await (const [key] of database.iterator(keyRange('p'))) await database.batch().del(key).write();
+    await this.rig.read('v', 0, CHUNK);
+    expect(this.rig.messages).toContain('the index is whole again');
+  }
+
+  /** Runs `then` once, behind the next batch of the index. */
+  async behindBatch(then: () => void): Promise<void> {
+    const database = await this.rig.storage.openDatabase('index');
+    const batch = database.batch.bind(database);
+    database.batch = ((): ReturnType<IndexDatabase['batch']> => {
+      const next = batch();
+      const write = next.write.bind(next);
+      next.write = async (): Promise<void> => {
+        await write();
+        database.batch = batch;
+        then();
+      };
+      return next;
+    }) as IndexDatabase['batch'];
   }
 
   /** The store becomes idle: a round begins. */

@@ -99,6 +99,26 @@ describe('deletes', () => {
     await aged.end();
   });
 
+  it('are not finished by an index that is made anew while a round is under way', async () => {
+    const aged = await Aged.begin();
+    const { rig } = aged;
+    await aged.snapshot('v@1');
+    await aged.writeOver();
+    await aged.writeOver();
+    const copy = aged.stopAt(aged.isNew());
+    const round = rig.store.compactOnce();
+    await copy.come();
+    await aged.delete('v@1');
+    await rig.store.checkpoint();
+    await aged.loseIndex();
+    copy.goOn();
+    expect((await round)?.victims).toBeGreaterThan(1);
+    expect(rig.messages).not.toContain(UNEXPLAINED);
+    await aged.readAll();
+    await rig.store.pruned();
+    await aged.end();
+  });
+
   it('that stopped halfway are finished before the next round', async () => {
     const aged = await Aged.begin();
     const { rig } = aged;

@@ -7,6 +7,7 @@ import { StoreError } from '../../src/base/errors.ts';
 import { Store } from '../../src/volume/store.ts';
 import { ticks } from '../index/slow-database.ts';
 import { damageIn, write } from '../support/stores.ts';
+import { Aged, type Step } from './aged.ts';
 import { CHUNK, DISK_BYTES, StoreFixture } from './store-fixture.ts';
 
 const NAMES = ['a', 'a@1', 'a@2', 'b'];
@@ -205,5 +206,32 @@ describe('a store that is full', () => {
     expect(await damageIn(fixture.store.check())).toEqual([]);
     await fixture.store.close();
     expect(await damageIn(Store.check(fixture.directory))).toEqual([]);
+  });
+});
+
+describe('an index that is made anew while deletes are being finished', () => {
+  it('has what the versions had that go, and it is handed on once more', async () => {
+    const aged = await Aged.begin();
+    const { rig } = aged;
+    await aged.snapshot('v@1');
+    await aged.writeOver();
+    // Until a change is in the log, the tree forgets nothing.
+    let change: Promise<unknown> | undefined;
+    let onItsWay: Step | undefined;
+    await aged.behindBatch(() => {
+      onItsWay = aged.stopAt(({ operation }) => operation === 'write');
+      change = rig.store.createVolume('w', DISK_BYTES);
+    });
+    await aged.delete('v@1');
+    while (onItsWay?.hasCome !== true) await rig.rest(1);
+    await rig.rest();
+    await aged.loseIndex();
+    onItsWay.goOn();
+    await change;
+    await rig.store.pruned();
+    expect(rig.store.versionCount).toBe(2);
+    // Who reads by the tree as it is now.
+    await aged.snapshot('v@2');
+    await aged.end();
   });
 });

@@ -8,8 +8,23 @@ const LOST_ROWS = inIndex('lost-rows');
 const CATALOG = inVolume('catalog');
 const MODEL = inVolume('model');
 const VERSIONS = inVolume('versions');
+const REPAIR = inVolume('index-repair');
 
 export const VERSION_FAULTS: readonly Fault[] = [
+  {
+    name: 'versions are forgotten though an index that was made anew has again what they had',
+    file: 'src/volume/version-pruner.ts',
+    text: 'if (keeper.index !== index || keeper.isInRepair) return false;',
+    replacement: 'if (keeper.index !== index && keeper.isInRepair) return false;',
+    tests: [REPAIR],
+  },
+  {
+    name: 'an index that is made anew hands on what versions had that the open store has not forgotten',
+    file: 'src/volume/index-builder.ts',
+    text: 'destinies.set(label, now.holderOf(label)?.label ?? DEAD);',
+    replacement: 'destinies.set(label, now.tree.children(label)[Symbol.iterator]().next().value ?? DEAD);',
+    tests: [inVolume('compaction-following')],
+  },
   {
     name: 'a pointer that nobody inherits is kept when its version is deleted',
     file: 'src/index/heirs.ts',
