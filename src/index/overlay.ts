@@ -19,6 +19,8 @@ const NO_CHECKSUMS = new Uint32Array(0);
 export class Overlay {
   readonly #changes = new ChangeTable();
   readonly zeroed = new ZeroedRegions();
+  /** What earlier parts of a replay have zeroed: rows of then have it, and what comes into other regions may be older. */
+  #zeroedBefore = new ZeroedRegions();
   /** Pointers put, overwritten ones included: an upper bound of what is held. */
   pointerCount = 0;
 
@@ -125,6 +127,7 @@ export class Overlay {
     const labels = new Set<number>();
     this.#changes.labelsInto(labels, tree, region);
     this.zeroed.forEach(tree, region, (label) => labels.add(label));
+    this.#zeroedBefore.forEach(tree, region, (label) => labels.add(label));
     return [...labels];
   }
 
@@ -145,9 +148,19 @@ export class Overlay {
 
   #mergeInto(block: PointerBlock, tree: number, region: number, takes: (label: number) => boolean): void {
     this.#changes.mergeInto(block, tree, region, takes);
-    this.zeroed.forEach(tree, region, (label, sequence) => {
+    const fill = (label: number, sequence: number): void => {
       if (takes(label)) fillHoles(block, sequence);
-    });
+    };
+    this.zeroed.forEach(tree, region, fill);
+    this.#zeroedBefore.forEach(tree, region, fill);
+  }
+
+  /** Goes on behind `before`, an earlier part of the same replay, which has become rows. */
+  goOnBehind(before: Overlay): void {
+    this.#zeroedBefore = before.#zeroedBefore;
+    for (const tree of before.zeroed.trees())
+      for (const { label, first, end, sequence } of before.zeroed.extents(tree))
+        this.#zeroedBefore.put(tree, label, first, end, sequence);
   }
 }
 

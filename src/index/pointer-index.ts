@@ -255,8 +255,12 @@ export class PointerIndex {
     this.#overlays.active = new Overlay();
   }
 
-  /** Writes the frozen overlay. `view` is the tree as of `position`. @throws IO */
-  commit(position: CommitPosition, view: VersionView): Promise<void> {
+  /**
+   * Writes the frozen overlay. `view` is the tree as of `position`. `isPart`: of a replay, and what comes behind it may be
+   * older: then holes hide that, in versions too that have nothing above them. @throws IO
+   */
+  commit(position: CommitPosition, view: VersionView, isPart = false): Promise<void> {
+    const isRoot = (label: number): boolean => !isPart && view.isRoot(label);
     return this.#write(position, async (batch) => {
       const overlay = this.#overlays.frozen!;
       let done = 0;
@@ -266,7 +270,7 @@ export class PointerIndex {
           const some = regions.slice(from, from + COMMIT_REGIONS);
           for (const region of await this.#readRegions(batch, overlay, tree, some)) {
             if (done++ % REGIONS_AT_ONCE === 0) await othersFirst();
-            const merged = mergeRegion(region, overlay, (label) => view.isRoot(label), batch);
+            const merged = mergeRegion(region, overlay, isRoot, batch);
             const rows = await this.#dropOrphans(region, merged, overlay, view, batch);
             await batch.directory.set(tree, region.region, region.rows.length, rows);
           }

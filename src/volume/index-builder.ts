@@ -36,6 +36,8 @@ export interface IndexEnvironment {
   clock: Clock;
   /** Set: the index is made anew when the store is opened, whatever there is, and this is told how far that is. */
   onRebuild?: RebuildObserver | undefined;
+  /** Bytes of changes that a replay of the log holds before it writes them; a test makes them few. */
+  replayBytesMax?: number | undefined;
   /** Makes the index anew where the log is damaged, and only read. */
   rebuildFromRemains?: (() => Promise<void>) | undefined;
 }
@@ -104,11 +106,24 @@ export class IndexBuilder {
     );
   }
 
+  /** So much has been replayed that a part of it is to be written. */
   get isFull(): boolean {
-    return this.#overlays.active.usedBytes >= REBUILD_OVERLAY_BYTES_MAX;
+    const { replayBytesMax = REBUILD_OVERLAY_BYTES_MAX } = this.#environment;
+    return this.#overlays.active.usedBytes >= replayBytesMax;
   }
 
-  /** Writes what has been replayed up to `position`. */
+  /**
+   * Writes what has been replayed, and more is to come. What was moved comes when it was moved: it may be older than zeros that
+   * have come before it, and these hide it all the same.
+   */
+  async commitPart(position: CommitPosition): Promise<void> {
+    const part = this.#overlays.active;
+    this.index.freeze();
+    await this.index.commit(position, viewOf(this.replay.catalog!), true);
+    this.#overlays.active.goOnBehind(part);
+  }
+
+  /** Writes what has been replayed up to `position`, all there is. */
   async commit(position: CommitPosition): Promise<void> {
     this.index.freeze();
     await this.index.commit(position, viewOf(this.replay.catalog!));
@@ -184,7 +199,7 @@ export async function makeAnew(
     for await (const record of whole.records(until)) {
       progress.reached(record.header.segment);
       builder.replay.apply(record.header.segment, entriesOf(record), record.isKept);
-      if (builder.isFull) await builder.commit(checkpoint);
+      if (builder.isFull) await builder.commitPart(checkpoint);
     }
     // A segment of the chain that was begun meanwhile is not lost: up to `until` all is there, or this fails.
     const behind = whole.tail.damage.filter(({ code }) => code !== 'LOG_SEGMENT_LOST');

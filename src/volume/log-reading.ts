@@ -157,7 +157,7 @@ export class LogReading {
     if (!isKept) checked?.follow(record, entries);
     if (!isKept && header.append === until) entries = beforeCatalog(entries);
     this.replay.apply(record, entries);
-    if (this.#builder.isFull) await this.#builder.commit(START);
+    if (this.#builder.isFull) await this.#builder.commitPart(START);
   }
 
   #noteSequences(entries: readonly Entry[]): void {

@@ -33,6 +33,7 @@ export interface OpenOptions {
   openDatabase?: OpenDatabase | undefined;
   acquireLock?: ((file: string, since: number) => StoreLock) | undefined;
   makeScratch?: (() => Scratch) | undefined;
+  replayBytesMax?: number | undefined;
 }
 
 export interface StoreEnvironment extends CheckEnvironment {
@@ -53,5 +54,6 @@ export function environmentOf(storage: Storage, uuid: Buffer, options: OpenOptio
     compacts: options.compacts ?? options.storage === undefined,
     compactionRate: options.compactionRate ?? Number.POSITIVE_INFINITY,
     onRebuild: options.onRebuild,
+    replayBytesMax: options.replayBytesMax,
   };
 }

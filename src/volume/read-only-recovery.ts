@@ -103,7 +103,7 @@ async function buildFromRemains(
     for await (const record of whole.records()) {
       progress.reached(record.header.segment);
       builder.replay.apply(record.header.segment, entriesOf(record), true);
-      if (builder.isFull) await builder.commit(start);
+      if (builder.isFull) await builder.commitPart(start);
     }
     await builder.commit(start);
     return { index: await builder.finish(), whole };

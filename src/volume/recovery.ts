@@ -150,7 +150,7 @@ async function replayAll(
       progress.reached(record.header.segment);
       const isProven = record.isKept || record.header.append <= tail.durable;
       // What is not proven may yet move to another segment: it stays in memory.
-      if (isProven && builder.isFull) await builder.commit(start);
+      if (isProven && builder.isFull) await builder.commitPart(start);
       apply(builder.replay, record, record.isKept);
       if (!isProven) unproven.push(record);
     }

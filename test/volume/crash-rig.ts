@@ -16,6 +16,8 @@ export class CrashRig {
   readonly messages: string[] = [];
   /** Compaction begins by itself in a store that is opened from now on. */
   compacts = false;
+  /** Bytes of changes that a replay holds, from the next opening on. */
+  replayBytesMax: number | undefined;
   #store: Store | undefined;
   readonly #devices = new Map<string, BlockDevice>();
   #directory = '';
@@ -59,6 +61,7 @@ export class CrashRig {
         openDatabase: this.storage.openDatabase,
         clock: this.clock,
         compacts: this.compacts,
+        replayBytesMax: this.replayBytesMax,
         cacheBytes: 1 << 20,
         logger: { debug: () => undefined, info: say, warn: say, error: say },
       });

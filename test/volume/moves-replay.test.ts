@@ -2,7 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { segmentPath } from '../../src/log/format.ts';
-import { Aged, CHUNKS, removal, Step } from './aged.ts';
+import { Aged, CHUNKS, DISK_BYTES, removal, Step } from './aged.ts';
 
 const MISSING = 'segments of the log are missing: what lived in them cannot be read';
 const UNSTATED = 'segments are in use that the log does not state: they are kept';
@@ -19,6 +19,22 @@ async function isWhole(aged: Aged): Promise<void> {
   }
   await aged.rig.open();
   await aged.end();
+}
+
+/** Empties segments of which two fifths are dead. */
+async function compact({ rig }: Aged): Promise<void> {
+  await rig.store.checkpoint();
+  for await (const _ of rig.store.compact({ target: 0.6, purge: false, bytesPerSecond: undefined }));
+}
+
+/** What a closed store holds is read again from an index that is made anew of few changes at a time, of some, and of all. */
+async function isSameInParts(aged: Aged): Promise<void> {
+  for (const replayBytesMax of [1, 20_000, undefined]) {
+    const other = aged.fork();
+    other.rig.replayBytesMax = replayBytesMax;
+    await other.rig.open();
+    await other.end();
+  }
 }
 
 describe('a store whose power went behind a round and before a checkpoint', () => {
@@ -208,6 +224,45 @@ describe('a round that had no room for its catalog', () => {
     expect((await aged.moves()).length).toBeGreaterThan(0);
     rig.kill();
     await isWhole(aged);
+  });
+});
+
+describe('an index that is made anew part by part', () => {
+  it('does not get back what was trimmed in a clone before its snapshot was moved', async () => {
+    const aged = await Aged.begin();
+    const { rig } = aged;
+    await aged.writeOver(2);
+    await aged.snapshot('v@1');
+    // Whole regions, of which the volume never writes anything again, and chunks that are alone.
+    await aged.trim(0, 600);
+    for (let chunk = 700; chunk < 800; chunk++) if (chunk % 3 > 0) await aged.trim(chunk, 1);
+    await compact(aged);
+    await rig.close();
+    await isSameInParts(aged);
+  });
+
+  it('nor of what a version had that is gone now, and was moved for another one', async () => {
+    const aged = await Aged.begin();
+    const { rig } = aged;
+    await aged.writeOver(2);
+    await aged.snapshot('v@1');
+    await rig.store.clone('v@1', 'w');
+    await aged.delete('v@1');
+    for (let chunk = 0; chunk < CHUNKS; chunk += 10) await aged.trim(chunk, 1);
+    // So much lives beside the trims that they stay where they are.
+    await rig.store.createVolume('u', DISK_BYTES);
+    aged.contents.set('u', Buffer.alloc(DISK_BYTES));
+    for (let chunk = 0; chunk < 500; chunk++) await aged.write(chunk, 'u');
+    await compact(aged);
+    const moves = await aged.moves();
+    expect(moves.length).toBeGreaterThan(1);
+    await rig.store.delete(['w']);
+    await rig.store.pruned();
+    for (let i = 0; i < 5; i++) for (let chunk = 901; chunk < 1000; chunk++) await aged.write(chunk, 'u');
+    await compact(aged);
+    expect((await aged.moves()).filter((each) => moves.includes(each)).length).toBeGreaterThan(1);
+    await rig.close();
+    await isSameInParts(aged);
   });
 });
 

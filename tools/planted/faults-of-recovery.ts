@@ -337,4 +337,18 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
     replacement: 'const wasHandedOver = false;',
     tests: [inVolume('moves-replay')],
   },
+  {
+    name: 'holes of versions without ancestors are dropped before all has been replayed that they may hide',
+    file: 'src/volume/index-builder.ts',
+    text: 'viewOf(this.replay.catalog!), true);',
+    replacement: 'viewOf(this.replay.catalog!), false);',
+    tests: [inVolume('moves-replay')],
+  },
+  {
+    name: 'what earlier parts of a replay have zeroed is forgotten where there are no rows yet',
+    file: 'src/volume/index-builder.ts',
+    text: 'this.#overlays.active.goOnBehind(part);',
+    replacement: 'part.labels(0, 0);',
+    tests: [inVolume('moves-replay')],
+  },
 ];
