@@ -95,14 +95,11 @@ export class ChunkLog {
 
   constructor(options: ChunkLogOptions) {
     [this.#files, this.#numbers] = [options.files, options.numbers];
-    this.#supply = options.supply;
-    this.#ledger = options.ledger;
-    this.#clock = options.clock;
+    [this.#supply, this.#ledger, this.#clock] = [options.supply, options.ledger, options.clock];
     this.#packer = new RecordPacker(options.numbers.superblock.uuid);
     this.#end = options.end;
     this.#segment = options.resume;
-    this.#writtenAppend = options.end?.append ?? 0;
-    this.#durableAppend = options.durable;
+    [this.#writtenAppend, this.#durableAppend] = [options.end?.append ?? 0, options.durable];
     this.#closing = options.resume !== undefined;
     if (options.resume) this.#files.adopt(options.resume.segment, options.resume.file);
   }
@@ -274,7 +271,7 @@ export class ChunkLog {
     this.#unsyncedBytes += recordBytes;
     this.#cancelQuiet?.();
     this.#cancelQuiet = undefined;
-    if (this.#unsyncedBytes > UNSYNCED_BYTES_MAX && this.#syncing === undefined) this.#syncing = this.#sync();
+    if (this.#unsyncedBytes > UNSYNCED_BYTES_MAX) this.#startSync();
   }
 
   async #begin(): Promise<SegmentWriter> {
@@ -336,8 +333,13 @@ export class ChunkLog {
     if (this.#poison) return Promise.reject(this.#poison);
     if (this.#durableAppend === this.#writtenAppend && this.#syncing === undefined) return Promise.resolve();
     const flushed = this.#waiters.wait();
-    if (this.#syncing === undefined) this.#syncing = this.#sync();
+    this.#startSync();
     return flushed;
+  }
+
+  /** Unless one is under way. Behind one that failed there is none: it would prove nothing, and say that it did. */
+  #startSync(): void {
+    if (this.#syncing === undefined && this.#poison === undefined) this.#syncing = this.#sync();
   }
 
   /** Ends in the step that finds no waiter: one that comes later, even in the same turn, starts a sync of its own. */
@@ -415,7 +417,7 @@ export class ChunkLog {
     while (this.#queue.isEmpty && this.#segment?.isFilled === false && !this.#closed) {
       await this.#segment.fillPiece();
       // By the one way that all syncs go: a second one beside a flush could take the report of its error away.
-      if (this.#segment?.isFilled && this.#syncing === undefined) this.#syncing = this.#sync();
+      if (this.#segment?.isFilled) this.#startSync();
     }
   }
 
@@ -471,6 +473,7 @@ export class ChunkLog {
     if (this.#segment === undefined || this.#segment.end === FIRST_RECORD_OFFSET) return;
     await this.#supply.ready(0);
     while (this.#syncGate !== undefined) await this.#syncGate;
+    if (this.#poison) throw this.#poison;
     await this.#roll(this.#segment);
     this.#closing = false;
   }

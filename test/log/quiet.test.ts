@@ -26,4 +26,18 @@ describe('a quiet moment', () => {
     expect(rig.log.durableAppend).toBe(1);
     await rig.log.close();
   });
+
+  it('is over once a sync has failed: none that comes behind it, and no segment, says that it was done', async () => {
+    const rig = await LogRig.begin();
+    await rig.write(0);
+    await rig.log.flush();
+    await rig.log.idle();
+    rig.storage.fail('datasync', { path: /1.seg/ });
+    rig.clock.advance(100);
+    await rig.rest(1000);
+    expect(rig.log.poison).toMatchObject({ code: 'POISONED' });
+    expect(rig.log.writtenAppend).toBe(2);
+    expect(rig.log.durableAppend).toBe(1);
+    await expect(rig.log.roll()).rejects.toMatchObject({ code: 'POISONED' });
+  });
 });

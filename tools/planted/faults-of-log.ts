@@ -11,6 +11,20 @@ const RECOVERY = inVolume('recovery');
 
 export const LOG_FAULTS: readonly Fault[] = [
   {
+    name: 'a sync is begun behind one that has failed',
+    file: 'src/log/chunk-log.ts',
+    text: 'if (this.#syncing === undefined && this.#poison === undefined) this.#syncing',
+    replacement: 'if (this.#syncing === undefined) this.#syncing',
+    tests: [inLog('quiet')],
+  },
+  {
+    name: 'a segment is begun in a log that is poisoned',
+    file: 'src/log/chunk-log.ts',
+    text: 'if (this.#poison) throw this.#poison;\n    await this.#roll(this.#segment);',
+    replacement: 'await this.#roll(this.#segment);',
+    tests: [inLog('quiet')],
+  },
+  {
     name: 'what was set aside gets before the record that is being written',
     file: 'src/log/append-queue.ts',
     text: 'const behind = this.#head + this.#issued;',
@@ -132,8 +146,8 @@ export const LOG_FAULTS: readonly Fault[] = [
   {
     name: 'poison is ignored by writes after a failed sync',
     file: 'src/log/chunk-log.ts',
-    text: 'if (this.#poison) throw this.#poison;',
-    replacement: '',
+    text: 'if (this.#poison) throw this.#poison;\n    if (this.#closed)',
+    replacement: 'if (this.#closed)',
     tests: [CHUNK_LOG],
   },
   {
