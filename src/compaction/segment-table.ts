@@ -5,7 +5,7 @@
 
 import type { Storage } from '../base/storage.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
-import { SEGMENT_MOVES } from '../log/format.ts';
+import { SEGMENT_MOVES, segmentPath } from '../log/format.ts';
 import { recordEnd, SegmentScanner } from '../log/scan.ts';
 import type { SegmentLedger } from '../log/segment-ledger.ts';
 
@@ -24,8 +24,10 @@ export class SegmentTable {
   readonly #facts = new Map<number, SegmentFacts>();
   /** Missing, or without a header: nothing can be said of them. */
   readonly #unreadable = new Set<number>();
-  /** By segment, where it ends as what follows it says. */
-  readonly #ends = new Map<number, number>();
+  /** Those whose footer says where they end, and is on the disk. */
+  readonly #closed = new Set<number>();
+  /** By segment, where it ends as what follows it says, and the epoch in which that was begun. */
+  readonly #ends = new Map<number, { readonly end: number; readonly epoch: number }>();
 
   constructor(storage: Storage, uuid: Buffer, ledger: SegmentLedger) {
     this.#storage = storage;
@@ -43,12 +45,13 @@ export class SegmentTable {
         this.#unreadable.add(segment);
         continue;
       }
-      const { flags, segmentBytes, firstAppend, durable, predecessor, predecessorEnd } = scanner.header;
+      const { flags, segmentBytes, firstAppend, durable, epoch, predecessor, predecessorEnd } =
+        scanner.header;
       await scanner.close();
       const isMoves = (flags & SEGMENT_MOVES) !== 0;
       const age = isMoves ? durable : firstAppend;
       this.#facts.set(segment, { bytes: segmentBytes, isMoves, age, predecessor, predecessorEnd });
-      if (!isMoves) this.#ends.set(predecessor, predecessorEnd);
+      if (!isMoves) this.#ends.set(predecessor, { end: predecessorEnd, epoch });
     }
   }
 
@@ -58,18 +61,42 @@ export class SegmentTable {
 
   /** Where the records of a segment end that belong to the log. */
   endOf(segment: number): number {
-    return this.#ends.get(segment) ?? Number.POSITIVE_INFINITY;
+    return this.#ends.get(segment)?.end ?? Number.POSITIVE_INFINITY;
   }
 
-  /** True if the segment's own footer says where it ends, so that what follows it may go. @throws IO */
+  /** True if the segment's own footer says where it ends, for ever, so that what follows it may go. @throws NO_SPACE, IO */
   async isClosed(segment: number): Promise<boolean> {
+    if (this.#closed.has(segment)) return true;
     const scanner = await SegmentScanner.open(this.#storage, this.#uuid, segment);
     if (scanner === undefined) return false;
     try {
       const last = (await scanner.footer())?.at(-1);
-      return last !== undefined && recordEnd(last.header) === this.endOf(segment);
+      if (last === undefined || recordEnd(last.header) !== this.endOf(segment)) return false;
+      // Who sealed it and went on has synced it with the records behind it. Another process went on behind one that may not have.
+      if (this.#ends.get(segment)?.epoch !== scanner.header.epoch) {
+        const { header } = (await scanner.footerRecord())!;
+        await this.#writeAgain(segment, header.offset, scanner.header.segmentBytes);
+      }
     } finally {
       await scanner.close();
+    }
+    this.#closed.add(segment);
+    return true;
+  }
+
+  /**
+   * Writes the end of a segment as it stands: an earlier process may have left its footer in the page cache, where a sync that
+   * failed then has it called clean.
+   */
+  async #writeAgain(segment: number, from: number, to: number): Promise<void> {
+    const file = await this.#storage.open(segmentPath(segment), 'write');
+    try {
+      const bytes = Buffer.alloc(to - from);
+      const length = await file.read(bytes, 0, bytes.length, from);
+      await file.write([bytes.subarray(0, length)], from);
+      await file.datasync();
+    } finally {
+      await file.close();
     }
   }
 
@@ -93,5 +120,6 @@ export class SegmentTable {
   forget(segment: number): void {
     this.#facts.delete(segment);
     this.#ends.delete(segment);
+    this.#closed.delete(segment);
   }
 }

@@ -6,6 +6,7 @@ const RECOVERY = inVolume('recovery');
 const SUPERBLOCK = inLog('superblock');
 const TAIL = inLog('tail');
 const CUT = inVolume('cut');
+const CLOSED_SEGMENTS = inVolume('closed-segments');
 
 export const RECOVERY_FAULTS: readonly Fault[] = [
   {
@@ -350,5 +351,19 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
     text: 'this.#overlays.active.goOnBehind(part);',
     replacement: 'part.labels(0, 0);',
     tests: [inVolume('moves-replay')],
+  },
+  {
+    name: 'a segment goes though the footer of the one before it, which an earlier process has left, may not be on the disk',
+    file: 'src/compaction/segment-table.ts',
+    text: 'if (this.#ends.get(segment)?.epoch !== scanner.header.epoch) {',
+    replacement: 'if (scanner.header.epoch < 0) {',
+    tests: [CLOSED_SEGMENTS],
+  },
+  {
+    name: 'a footer that an earlier process has left is written again and not synced',
+    file: 'src/compaction/segment-table.ts',
+    text: 'await file.datasync();',
+    replacement: '',
+    tests: [CLOSED_SEGMENTS],
   },
 ];
