@@ -158,7 +158,8 @@ export class IndexComparison {
     if (checksum !== should.checksum(at) || sequence !== should.sequence(at)) return false;
     const found = await this.#locator.look({ chunk, segment, offset, checksum, sequence });
     if (found.matches !== 'yes' || found.writtenUnder === undefined) return false;
-    return this.#names.holderOf(found.writtenUnder)?.label === label;
+    const holder = this.#names.holderOf(found.writtenUnder);
+    return holder !== undefined && this.#canonical.holderOf(holder.label) === label;
   }
 
   *#differences(): Generator<Finding> {

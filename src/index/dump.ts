@@ -54,6 +54,11 @@ export class CanonicalForm {
     this.#destinies = destiniesOf(hidden, this.#view);
   }
 
+  /** The version that has what another has in the rows, once all deletes are finished. */
+  holderOf(label: number): number {
+    return this.#destinies.get(label) ?? label;
+  }
+
   /** Pointers by version of a region; `seen` gets them first, as the rows have them. @throws INDEX_DAMAGED */
   async region(
     view: IndexView,

@@ -2,6 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import { segmentPath } from '../../src/log/format.ts';
+import { damageIn } from '../support/stores.ts';
 import type { TraceEntry } from '../support/memory-storage.ts';
 import { Aged, CHUNK, CHUNKS, DISK_BYTES } from './aged.ts';
 import type { CrashRig } from './crash-rig.ts';
@@ -115,6 +116,26 @@ describe('deletes', () => {
     expect((await round)?.victims).toBeGreaterThan(1);
     expect(rig.messages).not.toContain(UNEXPLAINED);
     await aged.readAll();
+    await rig.store.pruned();
+    await aged.end();
+  });
+
+  it('that wait for a round are no reason for a check to take what the round has moved for damage', async () => {
+    const aged = await Aged.begin();
+    const { rig } = aged;
+    await aged.snapshot('v@1');
+    await aged.writeOver();
+    await aged.writeOver();
+    const copy = aged.stopAt(aged.isNew());
+    const round = rig.store.compactOnce();
+    await copy.come();
+    await aged.delete('v@1');
+    await rig.store.checkpoint();
+    // Pointers follow between the checkpoint of the second and its turn, which comes behind that of the first.
+    const checks = [damageIn(rig.store.check()), damageIn(rig.store.check())];
+    copy.goOn();
+    expect(await Promise.all(checks)).toEqual([[], []]);
+    expect((await round)?.victims).toBeGreaterThan(1);
     await rig.store.pruned();
     await aged.end();
   });
