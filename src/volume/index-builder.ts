@@ -24,6 +24,8 @@ import { WholeLog } from './whole-log.ts';
 
 export const INDEX_PATH = 'index';
 const NEW_INDEX_PATH = 'index.new';
+/** What an index states that is not whole yet: where the last of its batches are lost, it is taken for none. */
+const NOWHERE: CommitPosition = { segment: 0, offset: 0, append: 0, at: 0 };
 
 export type OpenDatabase = (path: string) => Promise<IndexDatabase>;
 
@@ -199,7 +201,7 @@ export async function makeAnew(
     for await (const record of whole.records(until)) {
       progress.reached(record.header.segment);
       builder.replay.apply(record.header.segment, entriesOf(record), record.isKept);
-      if (builder.isFull) await builder.commitPart(checkpoint);
+      if (builder.isFull) await builder.commitPart(NOWHERE);
     }
     // A segment of the chain that was begun meanwhile is not lost: up to `until` all is there, or this fails.
     const behind = whole.tail.damage.filter(({ code }) => code !== 'LOG_SEGMENT_LOST');
@@ -207,8 +209,9 @@ export async function makeAnew(
       environment.logger.error({ damage }, 'part of the log is damaged');
     if (whole.reached < until || whole.damage.some(({ code }) => code === 'LOG_SEGMENT_LOST'))
       throw new StoreError('CORRUPTION', 'part of the log cannot be reached; run `coppice fsck`');
-    await builder.commit(checkpoint);
+    await builder.commit(NOWHERE);
     await builder.finishDeletes(now);
+    await builder.commitNothing(checkpoint);
     await (await builder.finish()).close();
     environment.logger.info(progress.result, 'the index was made anew from the log');
   } catch (error) {

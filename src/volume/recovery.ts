@@ -149,8 +149,8 @@ async function replayAll(
     for await (const record of whole.records()) {
       progress.reached(record.header.segment);
       const isProven = record.isKept || record.header.append <= tail.durable;
-      // What is not proven may yet move to another segment: it stays in memory.
-      if (isProven && builder.isFull) await builder.commitPart(start);
+      // What is not proven may yet move to another segment: it stays in memory, and what comes behind it.
+      if (unproven.length === 0 && builder.isFull) await builder.commitPart(start);
       apply(builder.replay, record, record.isKept);
       if (!isProven) unproven.push(record);
     }

@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { StoreError } from '../../src/base/errors.ts';
 import { Store } from '../../src/volume/store.ts';
+import { CHECKPOINT_KEY, decodeCheckpoint } from '../../src/index/rows.ts';
 import { ticks } from '../index/slow-database.ts';
 import { damageIn, write } from '../support/stores.ts';
 import { Aged, type Step } from './aged.ts';
@@ -232,6 +233,33 @@ describe('an index that is made anew while deletes are being finished', () => {
     expect(rig.store.versionCount).toBe(2);
     // Who reads by the tree as it is now.
     await aged.snapshot('v@2');
+    await aged.end();
+  });
+});
+
+describe('an index that is being made anew', () => {
+  it('states nothing before it is whole: without the last of its batches it is none', async () => {
+    const aged = await Aged.begin();
+    const { rig } = aged;
+    await aged.snapshot('v@1');
+    await aged.writeOver();
+    await rig.close();
+    rig.replayBytesMax = 2_000;
+    await rig.open();
+    await rig.store.checkpoint();
+    const states: number[] = [];
+    const { openDatabase } = rig.storage;
+    const making = aged.loseIndex();
+    while (!rig.messages.includes('the index is whole again')) {
+      await rig.rest(1);
+      if ((await rig.storage.list('index.new')).length === 0) continue;
+      const row = await (await openDatabase('index.new')).get(CHECKPOINT_KEY).catch(() => undefined);
+      if (row !== undefined) states.push(decodeCheckpoint(row)!.segment);
+    }
+    await making;
+    expect(states.length).toBeGreaterThan(3);
+    expect(states.indexOf(0)).toBe(0);
+    expect(states.slice(0, -2).every((segment) => segment === 0)).toBe(true);
     await aged.end();
   });
 });

@@ -201,6 +201,34 @@ describe('a process that ended before the catalog that states the moves was sync
   });
 });
 
+describe('an index that is made anew part by part, of a log whose tail is not proven', () => {
+  it('leads to nothing that goes with the tail, though moves come behind it that are', async () => {
+    const aged = await Aged.begin();
+    const { rig } = aged;
+    await aged.writeOver();
+    await rig.store.checkpoint();
+    const base = aged.stopAt(({ path }) => path === 'superblock');
+    void rig.store.compactOnce().catch(() => undefined);
+    await base.come();
+    const chain = new Set<string>();
+    rig.storage.beforeChange = ({ operation, path }) => {
+      if (operation === 'write' && path.startsWith('log/')) chain.add(path);
+    };
+    for (let chunk = 0; chunk < CHUNKS / 2; chunk++) await aged.write(chunk);
+    rig.storage.beforeChange = undefined;
+    const flush = aged.stopAt(({ operation, path }) => operation === 'datasync' && chain.has(path));
+    base.goOn();
+    await flush.come();
+    rig.kill();
+    const withoutIndex = aged.fork();
+    withoutIndex.rig.replayBytesMax = 10_000;
+    await withoutIndex.rig.open();
+    expect(withoutIndex.rig.messages).toContain('writing the unproven tail of the log again');
+    expect(withoutIndex.rig.messages).not.toContain(UNSTATED);
+    await withoutIndex.end();
+  });
+});
+
 describe('a round that had no room for its catalog', () => {
   it('leaves what it has moved if the catalog is in the log all the same: the next process goes by it', async () => {
     const aged = await Aged.begin();

@@ -11,6 +11,13 @@ const CHECK = inVolume('check');
 
 export const INDEX_FAULTS: readonly Fault[] = [
   {
+    name: 'an index that is being made anew states its checkpoint before it is whole',
+    file: 'src/volume/index-builder.ts',
+    text: 'await builder.commit(NOWHERE);',
+    replacement: 'await builder.commit(checkpoint);',
+    tests: [REPAIR],
+  },
+  {
     name: 'the checksum of an index row is not verified',
     file: 'src/index/rows.ts',
     text: 'if (crc32c(value.subarray(CHECKSUM_BYTES), crc32c(key)) !== checksum) {',

@@ -366,4 +366,11 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
     replacement: '',
     tests: [CLOSED_SEGMENTS],
   },
+  {
+    name: 'a part of a replay is written though it leads to what goes with the tail',
+    file: 'src/volume/recovery.ts',
+    text: 'if (unproven.length === 0 && builder.isFull)',
+    replacement: 'if (isProven && builder.isFull)',
+    tests: [inVolume('moves-replay')],
+  },
 ];
