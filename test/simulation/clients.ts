@@ -14,13 +14,11 @@ import { write } from '../support/stores.ts';
 import type { Faults } from './faults.ts';
 import type { Marks } from './marks.ts';
 import type { ClientWrite, Oracle } from './oracle.ts';
-import { type Action, mayFailToWrite, type Profile } from './profile.ts';
+import { type Action, mayFailToWrite, mayTearFooters, type Profile } from './profile.ts';
 import type { Scheduler } from './scheduler.ts';
 import { type Version, ZEROS } from './versions.ts';
 
 const WRITE_BYTES_MIN = 8;
-/** What a write that failed may have left in part. */
-const TORN_BY_FAULTS = ['FOOTER_DAMAGED', 'SUPERBLOCK_SLOT_DAMAGED'];
 
 export interface Surroundings {
   store: Store;
@@ -417,14 +415,21 @@ export class Clients {
   }
 
   async #compact(): Promise<void> {
-    const { store, marks, faults } = this.#of;
+    const { store, marks, faults, profile, random } = this.#of;
+    const all = { target: random.pick([0.5, 0.9, 1]), purge: random.chance(50), bytesPerSecond: undefined };
+    const compactAll = async (): Promise<void> => {
+      for await (const { movedBytes } of store.compact(all))
+        if (movedBytes > 0) marks.hit('compaction to the end');
+    };
+    const compactOnce = async (): Promise<void> => {
+      if ((await store.compactOnce()) !== undefined) marks.hit('compaction');
+    };
+    const compact = random.chance(profile.thoroughPercent) ? compactAll : compactOnce;
     await this.#try(async () => {
-      const result = await store.compactOnce().catch((error: unknown) => {
+      await compact().catch((error: unknown) => {
         // A delete that failed halfway comes first.
-        if (hasCode(error, 'IN_USE') && faults.injected > 0) return undefined;
-        throw error;
+        if (!hasCode(error, 'IN_USE') || faults.injected === 0) throw error;
       });
-      if (result !== undefined) marks.hit('compaction');
     });
   }
 
@@ -435,7 +440,8 @@ export class Clients {
       for await (const { severity, code, message } of store.check()) {
         const isExplained =
           (faults.injected > 0 && code === 'INDEX_DAMAGED') ||
-          (TORN_BY_FAULTS.includes(code) && mayFailToWrite(profile));
+          (code === 'SUPERBLOCK_SLOT_DAMAGED' && mayFailToWrite(profile)) ||
+          (code === 'FOOTER_DAMAGED' && mayTearFooters(profile));
         if (severity === 'damage' && !isExplained) oracle.fail(`check while in use: ${code}: ${message}`);
       }
     });

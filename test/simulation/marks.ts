@@ -89,6 +89,8 @@ export const MARKS = [
   'read verified while written',
   'checkpoint',
   'compaction',
+  'compaction by itself',
+  'compaction to the end',
   'emptied segments removed',
   'check while in use',
   'index made anew while in use',

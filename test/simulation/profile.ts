@@ -58,6 +58,12 @@ export interface Profile {
   /** Percent of lives that end by being closed. */
   closePercent: number;
   killPercent: number;
+  /** Rounds of compaction begin by themselves. */
+  compacts: boolean;
+  /** Percent of those that are asked for and go on to the end. */
+  thoroughPercent: number;
+  /** Bytes of changes that a replay of the whole log holds before it writes them. */
+  replayBytesMax: number | undefined;
 }
 
 /** Writes may fail, and be there in part: that of a footer too. */
@@ -65,6 +71,13 @@ export function mayFailToWrite({ rates, weights }: Profile): boolean {
   return (
     rates.write !== undefined || weights.some(([action, weight]) => action === 'fill disk' && weight > 0)
   );
+}
+
+/** What fails may be there in part; and compaction writes footers again that an earlier process has left. */
+export function mayTearFooters(profile: Profile): boolean {
+  const { compacts, weights } = profile;
+  const isAsked = weights.some(([action, weight]) => action === 'compact' && weight > 0);
+  return compacts || isAsked || mayFailToWrite(profile);
 }
 
 const FAULTY: readonly Operation[] = [
@@ -94,7 +107,54 @@ function drawRates(random: Random): FaultRates {
   return rates;
 }
 
+/** Percent of seeds in which compaction has much to do. */
+const CHURNED_PERCENT = 3;
+
 export function drawProfile(random: Random): Profile {
+  const usual = drawUsual(random);
+  return random.chance(CHURNED_PERCENT) ? churned(random, usual) : usual;
+}
+
+/** Rounds between all that makes chunks dead, hands them on, or has the index made anew: seldom together by chance. */
+function churned(random: Random, usual: Profile): Profile {
+  const some = (weight: number): number => random.pick([0, weight, weight]);
+  const segmentBytes = random.pick([64, 64, 128]) << 10;
+  return {
+    ...usual,
+    segmentBytes,
+    capacityBytes: random.chance(20) ? segmentBytes * random.between(8, 14) : 0,
+    lives: random.pick([2, 4]),
+    operations: random.pick([12, 30, 60]),
+    weights: [
+      ['write', random.pick([10, 20, 40])],
+      ['zero', some(5)],
+      ['read', some(2)],
+      ['flush', some(4)],
+      ['snapshot', random.pick([2, 5])],
+      ['clone', random.pick([1, 5])],
+      ['create', some(1)],
+      ['delete', random.pick([2, 6])],
+      ['rollback', some(2)],
+      ['resize', some(2)],
+      ['diff', some(1)],
+      ['checkpoint', some(2)],
+      ['compact', random.pick([3, 8])],
+      ['rest', some(2)],
+      ['check', random.pick([0, 0, 1])],
+      ['release', some(1)],
+      ['spoil index', random.pick([0, 1, 2])],
+      ['fill disk', Object.keys(usual.rates).length > 0 ? some(1) : 0],
+    ],
+    versionsMax: random.pick([6, 10, 16]),
+    hotChunks: random.pick([2, 6, 20]),
+    spoilPercent: random.pick([0, 30, 60]),
+    compacts: random.chance(50),
+    thoroughPercent: random.pick([0, 15, 50]),
+    replayBytesMax: random.pick([undefined, 1, 10_000]),
+  };
+}
+
+function drawUsual(random: Random): Profile {
   const segmentBytes = random.pick([64, 64, 128, 256]) << 10;
   const rates = drawRates(random);
   const isFaulty = Object.keys(rates).length > 0;
@@ -145,5 +205,8 @@ export function drawProfile(random: Random): Profile {
     crashInRecoveryPercent: random.pick([0, 30, 70]),
     closePercent: random.pick([5, 20, 40]),
     killPercent: random.pick([0, 30, 60]),
+    compacts: random.chance(5),
+    thoroughPercent: random.pick([0, 0, 30]),
+    replayBytesMax: random.pick([undefined, undefined, 1, 10_000]),
   };
 }

@@ -20,7 +20,7 @@ import { Faults } from './faults.ts';
 import { type End, Machine } from './machine.ts';
 import type { Marks } from './marks.ts';
 import { Oracle, Violation } from './oracle.ts';
-import { drawProfile, mayFailToWrite, type Profile } from './profile.ts';
+import { drawProfile, mayTearFooters, type Profile } from './profile.ts';
 import { type Found, ZEROS } from './versions.ts';
 import { hashOf, Scheduler } from './scheduler.ts';
 
@@ -201,7 +201,8 @@ class Run {
         logger: this.#logger(),
         acquireLock: () => ({ owner: { pid: 0, since: '' }, release: () => undefined }),
         makeScratch: makeScratch,
-        compacts: false,
+        compacts: this.#profile.compacts,
+        replayBytesMax: this.#profile.replayBytesMax,
       });
     } catch (error) {
       const code = error instanceof StoreError ? error.code : 'no code';
@@ -214,6 +215,8 @@ class Run {
   #logger(): Logger {
     const note = (what: object, message: string): void => {
       for (const [pattern, mark] of SAID) if (pattern.test(message)) this.#marks.hit(mark);
+      if (message === 'compaction' && (what as { urgency?: string }).urgency !== 'full')
+        this.#marks.hit('compaction by itself');
       if (message === 'the index is whole again') this.#marks.hit('index made anew while in use');
       if (NEVER_SAID.test(message))
         this.#oracle.fail(`nothing was damaged, and the store says: ${message} ${JSON.stringify(what)}`);
@@ -286,6 +289,7 @@ class Run {
       logger: silentLogger,
       clock: this.#machine.scheduler,
       makeScratch: makeScratch,
+      replayBytesMax: this.#profile.replayBytesMax,
     };
     const findings: Finding[] = [];
     const superblock = await readSuperblock(this.#disk.still);
@@ -297,7 +301,7 @@ class Run {
       if (isUnread && code === 'INDEX_DAMAGED') continue;
       // What a life or its end has spoiled stays spoiled until the next one opens it.
       if (!isOpen && !this.#isSound && SPOILED.includes(code)) continue;
-      if (code === 'FOOTER_DAMAGED' && mayFailToWrite(this.#profile)) continue;
+      if (code === 'FOOTER_DAMAGED' && mayTearFooters(this.#profile)) continue;
       if (severity === 'damage')
         this.#oracle.fail(`check ${isOpen ? 'after recovery' : 'at the end'}: ${code}: ${message}`);
     }
