@@ -1,6 +1,7 @@
 /** Rounds that something comes between, and recovery behind them: pointers follow again what catalogs have stated. */
 
 import { describe, expect, it } from 'vitest';
+import { REGION_CHUNKS } from '../../src/index/pointers.ts';
 import { segmentPath } from '../../src/log/format.ts';
 import { Aged, CHUNKS, DISK_BYTES, removal, Step } from './aged.ts';
 
@@ -25,6 +26,13 @@ async function isWhole(aged: Aged): Promise<void> {
 async function compact({ rig }: Aged): Promise<void> {
   await rig.store.checkpoint();
   for await (const _ of rig.store.compact({ target: 0.6, purge: false, bytesPerSecond: undefined }));
+}
+
+/** So much lives beside trims of before that they stay where they are. */
+async function addVolume(aged: Aged): Promise<void> {
+  await aged.rig.store.createVolume('u', DISK_BYTES);
+  aged.contents.set('u', Buffer.alloc(DISK_BYTES));
+  for (let chunk = 0; chunk < 500; chunk++) await aged.write(chunk, 'u');
 }
 
 /** What a closed store holds is read again from an index that is made anew of few changes at a time, of some, and of all. */
@@ -269,6 +277,26 @@ describe('an index that is made anew part by part', () => {
     await isSameInParts(aged);
   });
 
+  it('nor where all that there is of a region was moved', async () => {
+    const aged = await Aged.begin();
+    const { rig } = aged;
+    // Every segment that the first region has anything in, is dead, or for the most part.
+    const again = 460;
+    const dead = CHUNKS - again;
+    for (let chunk = 0; chunk < again; chunk++) {
+      await aged.write(chunk);
+      await aged.write(dead + chunk);
+    }
+    for (let chunk = dead; chunk < CHUNKS; chunk++) await aged.write(chunk);
+    await aged.snapshot('v@1');
+    await aged.trim(0, REGION_CHUNKS);
+    await addVolume(aged);
+    await compact(aged);
+    expect((await aged.moves()).length).toBeGreaterThan(0);
+    await rig.close();
+    await isSameInParts(aged);
+  });
+
   it('nor of what a version had that is gone now, and was moved for another one', async () => {
     const aged = await Aged.begin();
     const { rig } = aged;
@@ -277,10 +305,7 @@ describe('an index that is made anew part by part', () => {
     await rig.store.clone('v@1', 'w');
     await aged.delete('v@1');
     for (let chunk = 0; chunk < CHUNKS; chunk += 10) await aged.trim(chunk, 1);
-    // So much lives beside the trims that they stay where they are.
-    await rig.store.createVolume('u', DISK_BYTES);
-    aged.contents.set('u', Buffer.alloc(DISK_BYTES));
-    for (let chunk = 0; chunk < 500; chunk++) await aged.write(chunk, 'u');
+    await addVolume(aged);
     await compact(aged);
     const moves = await aged.moves();
     expect(moves.length).toBeGreaterThan(1);
