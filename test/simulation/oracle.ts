@@ -80,6 +80,8 @@ export class Oracle implements Witness {
   /** As of the last recovery; and with all that was handed over since and has not failed. */
   #base = new Versions();
   live = new Versions();
+  /** What may have been recovered just as well: a rollback that failed, of what had not changed, is only known by its label. */
+  #twins: Versions[] = [];
   #journal: LogRecord[] = [];
   /** Everything ever handed over, by sequence; what a cut has cut off is dead. */
   readonly #entries = new Map<number, WrittenEntry>();
@@ -223,6 +225,11 @@ export class Oracle implements Witness {
       }
       this.live.apply(entry);
       return;
+    }
+    const twin = this.#twins.find(({ byLabel }) => byLabel.get(entry.label)?.volume !== undefined);
+    if (!this.live.byLabel.has(entry.label) && twin !== undefined) {
+      this.#base = twin;
+      this.live = this.#replayed(() => false, Number.MAX_SAFE_INTEGER);
     }
     const version = this.live.byLabel.get(entry.label);
     if (version?.volume === undefined) {
@@ -441,6 +448,7 @@ export class Oracle implements Witness {
         if (difference === undefined) {
           if (count > 0) this.#marks.hit('a failed write did appear');
           else if (failed.length > 0) this.#marks.hit('a failed write did not appear');
+          this.#twins = failed.flatMap((record) => this.#possible((each) => each === record, cut) ?? []);
           return state;
         }
         differences.push(difference);
