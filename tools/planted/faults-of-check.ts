@@ -9,13 +9,6 @@ const INDEX = inCheck('index-damage');
 
 export const CHECK_FAULTS: readonly Fault[] = [
   {
-    name: 'what a round has moved is taken for damage while deletes wait for it',
-    file: 'src/check/index-comparison.ts',
-    text: 'this.#canonical.holderOf(holder.label) === label;',
-    replacement: 'holder.label === label;',
-    tests: [inVolume('compaction-following')],
-  },
-  {
     name: 'the checker does not verify the chunks of the log',
     file: 'src/check/segment-audit.ts',
     text: 'if (chunk.length < CHUNK_BYTES || crc32c(chunk) !== checksums[c]) return c;',

@@ -13,8 +13,8 @@ export const INDEX_FAULTS: readonly Fault[] = [
   {
     name: 'an index that is being made anew states its checkpoint before it is whole',
     file: 'src/volume/index-builder.ts',
-    text: 'await builder.commit(NOWHERE);',
-    replacement: 'await builder.commit(checkpoint);',
+    text: 'await builder.commitPart(NOWHERE);',
+    replacement: 'await builder.commitPart(checkpoint);',
     tests: [REPAIR],
   },
   {
