@@ -73,7 +73,7 @@ describe('a checkpoint', () => {
     await rig.close();
     await other.open();
     const device = other.device('disk');
-    await Promise.all(Array.from({ length: 10 }, (_, i) => device.zero((20 + i) * CHUNK, CHUNK, false)));
+    await Promise.all(Array.from({ length: 120 }, (_, i) => device.zero((20 + i) * CHUNK, CHUNK, false)));
     await other.close();
     const [theirs, mine] = [
       await rig.storage.openDatabase('index'),
