@@ -55,6 +55,12 @@ type Rows = [key: Buffer, value: Buffer][];
 /** A finding that a case expects: its code, and as much more as matters. */
 export type Expected = string | (Partial<Finding> & { code: string });
 
+/** Damages a store, and answers what the checker must say of it. */
+export type Plant = (store: DamagedStore) => Promise<readonly Expected[]>;
+
+/** Kinds of damage, each with what it is. */
+export type Damages = readonly (readonly [what: string, plant: Plant])[];
+
 export function knownChunk(name: string): Buffer {
   return Buffer.alloc(CHUNK, `known ${name} `);
 }
