@@ -16,6 +16,7 @@ const FLOORS: Record<string, number> = {
   volume: 3,
   nbd: 4,
   server: 4,
+  repair: 4,
   cli: 5,
   tools: 6,
 };
@@ -29,6 +30,7 @@ const PACKAGES: Record<string, string[]> = {
   volume: ['level'],
   nbd: [],
   server: ['fastify'],
+  repair: [],
   cli: ['commander', 'pino'],
   tools: ['commander'],
 };

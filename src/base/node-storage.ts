@@ -184,6 +184,10 @@ export class NodeStorage implements Storage {
     await this.#try(`renaming ${from}`, fs.promises.rename(this.nativePath(from), this.nativePath(to)));
   }
 
+  async link(from: string, to: string): Promise<void> {
+    await this.#try(`linking ${from}`, fs.promises.link(this.nativePath(from), this.nativePath(to)));
+  }
+
   async syncDirectory(name: string): Promise<void> {
     const handle = await this.#try(`opening ${name}`, fs.promises.open(this.nativePath(name), 'r'));
     try {

@@ -53,6 +53,8 @@ export interface Storage {
   /** Removes a file, or a directory with all that is in it; nothing there is no error. */
   remove(path: string): Promise<void>;
   rename(from: string, to: string): Promise<void>;
+  /** Gives a file a second name, `to`, which must not be there. @throws IO, also where the file system knows no such names */
+  link(from: string, to: string): Promise<void>;
   /** The names in `path` are on the disk when it resolves. */
   syncDirectory(path: string): Promise<void>;
   /** Bytes that may still be written to the file system. */

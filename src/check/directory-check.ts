@@ -4,10 +4,10 @@ import type { Storage } from '../base/storage.ts';
 import { segmentOfName } from '../log/format.ts';
 import { type Finding, finding } from './finding.ts';
 
-/** The sockets are there while the store is served, and where a server was killed; a file system has its own. */
-const KNOWN = /^(superblock|store\.lock|log|index|(nbd|control)\.sock|.*\.sock|lost\+found)$/;
+/** What a repair has replaced is for whoever wants to look at it. The sockets are there while the store is served, and where a server was killed; a file system has its own. */
+const KNOWN = /^(superblock|store\.lock|log|index|replaced-\d+|(nbd|control)\.sock|.*\.sock|lost\+found)$/;
 /** What an interrupted step leaves: the next one that opens the store clears it away. */
-const LEFT = /^(superblock|index)\.new$/;
+const LEFT = /^(superblock|index|repair)\.new$/;
 /** All that LevelDB makes. */
 const OF_LEVELDB = /^(CURRENT|LOCK|LOG|LOG\.old|MANIFEST-\d+|\d+\.(ldb|sst|log|dbtmp))$/;
 

@@ -24,6 +24,7 @@ import {
   TRAILER_ROOM_BYTES,
 } from '../log/format.ts';
 import { entriesOf, payloadOffset, recordEnd, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
+import { isGivenUp } from '../log/lost-chunk.ts';
 import { type HeaderState, isOfMoves, readSegmentStart } from '../log/segment-summary.ts';
 import { walkSegment } from '../log/segment-walk.ts';
 
@@ -54,6 +55,8 @@ export interface DamagedChunks {
   readonly first: number;
   readonly count: number;
   readonly sequence: number;
+  /** A repair has given them up. */
+  readonly givenUp: boolean;
 }
 
 export interface SegmentAudit {
@@ -234,11 +237,17 @@ class SegmentReader {
       if (entry.kind !== ENTRY_CHUNKS) continue;
       const bytes = await this.#scanner.payload(entry);
       for (let c = badChunk(bytes, entry, 0); c < entry.count; ) {
+        const givenUp = isGivenUp(chunkIn(bytes, c));
         let end = c + 1;
-        while (end < entry.count && badChunk(bytes, entry, end) === end) end += 1;
+        while (
+          end < entry.count &&
+          badChunk(bytes, entry, end) === end &&
+          isGivenUp(chunkIn(bytes, end)) === givenUp
+        )
+          end += 1;
         const at = entry.offset + c * CHUNK_BYTES;
         const { label, first, sequence } = entry;
-        this.#add({ kind: 'chunks', offset, at, label, first: first + c, count: end - c, sequence });
+        this.#add({ kind: 'chunks', offset, at, label, first: first + c, count: end - c, sequence, givenUp });
         c = badChunk(bytes, entry, end);
       }
     }
@@ -293,10 +302,14 @@ function isSame(found: ScannedRecord, stated: ScannedRecord): boolean {
   );
 }
 
+function chunkIn(bytes: Buffer, c: number): Buffer {
+  return bytes.subarray(c * CHUNK_BYTES, (c + 1) * CHUNK_BYTES);
+}
+
 /** The first chunk of the entry, from `from` on, that does not match; their count if all do. */
 function badChunk(bytes: Buffer, { checksums, count }: ChunksEntry, from: number): number {
   for (let c = from; c < count; c++) {
-    const chunk = bytes.subarray(c * CHUNK_BYTES, (c + 1) * CHUNK_BYTES);
+    const chunk = chunkIn(bytes, c);
     if (chunk.length < CHUNK_BYTES || crc32c(chunk) !== checksums[c]) return c;
   }
   return count;

@@ -31,17 +31,22 @@ export interface ChunkFault {
 /** Damaged chunks of a segment that are told one by one. */
 const CHUNK_FINDINGS_MAX = 1000;
 
-/** The rest of damaged chunks, each a place of one finding. */
+/** Damaged chunks of a segment. */
 export interface ChunkFaults {
   readonly single: readonly ChunkFault[];
+  /** Each a place of one finding. */
   readonly rest: readonly ChunkFault[];
+  /** Those that a repair has given up, each a place of one finding. */
+  readonly givenUp: readonly ChunkFault[];
 }
 
 export function chunkFaults({ segment, faults }: SegmentAudit, { end }: SegmentRole): ChunkFaults {
   const found: ChunkFault[] = [];
+  const givenUp: ChunkFault[] = [];
   for (const fault of faults)
-    if (fault.kind === 'chunks' && fault.offset < end) found.push({ segment, fault });
-  return { single: found.slice(0, CHUNK_FINDINGS_MAX), rest: found.slice(CHUNK_FINDINGS_MAX) };
+    if (fault.kind === 'chunks' && fault.offset < end)
+      (fault.givenUp ? givenUp : found).push({ segment, fault });
+  return { single: found.slice(0, CHUNK_FINDINGS_MAX), rest: found.slice(CHUNK_FINDINGS_MAX), givenUp };
 }
 
 /** Whether reading the log has told of damage at this place already: as it came across it, or one block before. */
@@ -170,6 +175,13 @@ export function toldAt(damage: readonly { segment: number; offset: number }[]): 
         each.segment === segment &&
         (each.offset === offset || roundUp(each.offset, SYNC_ALIGN_BYTES) === offset),
     );
+}
+
+/** What to say of chunks of one segment that a repair has given up. */
+export function describeGivenUp(faults: readonly ChunkFault[]): string {
+  const count = faults.reduce((sum, { fault }) => sum + fault.count, 0);
+  const chunks = count === 1 ? 'one chunk is' : `${count} chunks are`;
+  return `segment ${faults[0]!.segment}: ${chunks} lost, as a repair has found`;
 }
 
 /** What to say of damaged chunks; `of` is the version that they were written to. */

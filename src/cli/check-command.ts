@@ -83,17 +83,20 @@ async function report(
       const finding = next.value;
       if (finding.severity === 'damage') damaged++;
       progress.end();
-      output.raw(
-        output.json ? `${printed === 0 ? '' : ','}\n  ${JSON.stringify(finding)}` : draw(finding).join(''),
-      );
+      output.raw(output.json ? `${printed === 0 ? '' : ','}\n  ${JSON.stringify(finding)}` : draw(finding));
       printed++;
     }
   } finally {
     progress.end();
     if (output.json) output.raw(printed === 0 ? ']\n' : '\n]\n');
   }
-  if (!output.json) output.raw(damaged === 0 ? 'clean\n' : `${damaged} finding${damaged === 1 ? '' : 's'}\n`);
+  if (!output.json) output.raw(verdict(damaged));
   return damaged === 0 ? EXIT.ok : EXIT.findings;
+}
+
+/** The last line of a check. */
+export function verdict(damaged: number): string {
+  return damaged === 0 ? 'clean\n' : `${damaged} finding${damaged === 1 ? '' : 's'}\n`;
 }
 
 /** The next finding; a check that is far from its next one is left to end by itself. */
@@ -131,18 +134,20 @@ function* drawLines(finding: Finding): Generator<string> {
   if (severity === 'damage' && mend !== undefined) yield `  ${MENDED[mend]}`;
 }
 
-function draw(finding: Finding): string[] {
-  return [...drawLines(finding)].map((line) => `${line}\n`);
+/** As text, lines and all. */
+export function draw(finding: Finding): string {
+  return [...drawLines(finding)].map((line) => `${line}\n`).join('');
 }
 
-function drawAffected({ volume, snapshot, extents, moreExtents = 0 }: AffectedVersion): string {
+/** Which extents of a volume or snapshot, as text. */
+export function drawAffected({ volume, snapshot, extents, moreExtents = 0 }: AffectedVersion): string {
   const name = snapshot === undefined ? volume : `${volume}@${snapshot}`;
   const some = extents.map(({ offsetBytes, lengthBytes }) => `${formatSize(lengthBytes)} at ${offsetBytes}`);
   return `${name}: ${some.join(', ')}${moreExtents > 0 ? ` and ${moreExtents} more extents` : ''}`;
 }
 
 /** How far the reading of segments has come; who checks through a server is not told. */
-class CheckProgress {
+export class CheckProgress {
   #progress: Progress | undefined;
   #doneBytes = 0;
 

@@ -6,11 +6,26 @@ import { EXIT, type ExitCode } from './exit-codes.ts';
 import { catchInterruption } from './interruption.ts';
 
 const HELP = `
-Exit codes: 0 clean, 4 damage, 8 cannot check, 16 wrong usage, 32 stopped by Ctrl-C or SIGTERM.`;
+A repair puts everything in order that is still there. What is lost reads as errors until it is written over or trimmed, never as zeros
+or as what was there before. It works beside and switches at its end: killed at any moment it leaves the store as it was, or repaired.
+What it replaces is kept in a directory of the store, replaced-N.
+
+Exit codes: 0 clean, 1 damage was found and all of it mended, 4 damage, 8 cannot check or repair, 16 wrong usage, 32 stopped by Ctrl-C or
+SIGTERM.`;
 
 interface Options {
   readonly quick?: boolean;
   readonly readOnly?: boolean;
+  readonly repair?: boolean;
+  readonly acceptOldData?: boolean;
+}
+
+/** What cannot go together; undefined if all can. */
+function misuse({ quick, readOnly, repair, acceptOldData }: Options): string | undefined {
+  if (repair === true && quick === true) return 'a repair reads everything: leave out --quick';
+  if (repair === true && readOnly === true) return 'a repair writes: leave out --read-only';
+  if (acceptOldData === true && repair !== true) return '--accept-old-data is for --repair';
+  return undefined;
 }
 
 /** `globals` has --store and --json. */
@@ -21,17 +36,38 @@ function describe(
   complain: (sentence: string) => void,
 ): Command {
   return command
-    .description('check the store without changing it, and say what is damaged, and whom that reaches')
+    .description(
+      'check the store, and say what is damaged, and whom that reaches; changes nothing without --repair',
+    )
     .option('--quick', 'do not read what chunks hold')
     .option('--read-only', 'leave the lock alone: look at the files as they are, whoever has the store')
+    .option('--repair', 'then mend what can be mended, name what is lost, and check again')
+    .option(
+      '--accept-old-data',
+      'with --repair: where nobody knows what is lost, go on; disks may read as they were before',
+    )
     .addHelpText('after', HELP)
-    .action(async ({ quick, readOnly }: Options) => {
-      const { checkStore } = await import('./check-command.ts');
+    .action(async (options: Options) => {
+      const { quick, readOnly, repair, acceptOldData } = options;
+      const wrong = misuse(options);
+      if (wrong !== undefined) {
+        complain(wrong);
+        finish(EXIT.usage);
+        return;
+      }
+      const [{ checkStore }, { repairStore }] = await Promise.all([
+        import('./check-command.ts'),
+        import('./repair-command.ts'),
+      ]);
       const interruption = catchInterruption();
       const { signal } = interruption;
       try {
+        const locate = (): string => directoryOf(globals);
+        const output = outputOf(globals);
         const wishes = { quick, readOnly, signal };
-        finish(await checkStore(() => directoryOf(globals), outputOf(globals), complain, wishes));
+        if (repair === true)
+          finish(await repairStore(locate, output, complain, { acceptsOldData: acceptOldData, signal }));
+        else finish(await checkStore(locate, output, complain, wishes));
       } finally {
         interruption.release();
       }

@@ -13,9 +13,11 @@ export const EXIT = {
   failed: 1,
   /** Bad input: a wrong name, size, range, option or command. */
   badInput: 2,
-  /** `fsck` found damage, which is as it was. */
+  /** `fsck --repair` found damage, and has mended all of it. */
+  mended: 1,
+  /** `fsck` found damage, which is as it was, or of which something is left. */
   findings: 4,
-  /** `fsck` could not look. */
+  /** `fsck` could not look, or not repair. */
   cannotCheck: 8,
   /** `fsck`: a wrong option. Its codes are those of fsck(8). */
   usage: 16,

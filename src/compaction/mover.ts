@@ -2,16 +2,16 @@
  * Compaction's hands: reads what victims hold, and copies chunks from them into segments of moves. Where it runs (in a
  * thread of its own, or where a simulated disk is) is nobody's business but its maker's.
  *
- * Invariants: every chunk is verified when it is read, and once more from what has been written; when `move` answers,
- * all of it is on the disk, sealed, and its name too. Nothing of it counts before the log states it.
+ * Invariants: every chunk is verified when it is read, and once more from what has been written, but for those that are known to be
+ * lost (log/lost-chunk.ts), which stay lost; when `move` answers, all of it is on the disk, sealed, and its name too. Nothing of it counts before the log states it.
  */
 
-import { crc32c } from '../base/crc.ts';
 import { assert, StoreError } from '../base/errors.ts';
 import type { Storage, StorageFile } from '../base/storage.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import { ENTRY_CHANGE, ENTRY_CHUNKS, ENTRY_ZEROS } from '../log/entries.ts';
 import { FIRST_RECORD_OFFSET, RECORD_FOOTER, segmentPath } from '../log/format.ts';
+import { mayBeMoved } from '../log/lost-chunk.ts';
 import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
 import { type ChunkArrays, ChunkList } from './chunk-list.ts';
 import {
@@ -244,7 +244,7 @@ async function readRecord(sources: Sources, moved: ChunkArrays, { chunks }: Reco
   const results = await Promise.allSettled(reads);
   for (const result of results) if (result.status === 'rejected') throw result.reason;
   chunks.forEach((chunk, at) => {
-    if (crc32c(payload.subarray(at * CHUNK_BYTES, (at + 1) * CHUNK_BYTES)) === checksums[chunk]) return;
+    if (mayBeMoved(payload.subarray(at * CHUNK_BYTES, (at + 1) * CHUNK_BYTES), checksums[chunk]!)) return;
     const where = `segment ${segments[chunk]}, offset ${offsets[chunk]}`;
     throw new StoreError('CORRUPTION', `a chunk that is to be moved does not match its checksum (${where})`);
   });

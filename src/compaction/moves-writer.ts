@@ -5,7 +5,6 @@
  */
 
 import { ByteWriter } from '../base/bytes.ts';
-import { crc32c } from '../base/crc.ts';
 import { StoreError } from '../base/errors.ts';
 import type { Storage, StorageFile } from '../base/storage.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
@@ -26,6 +25,7 @@ import {
   segmentPath,
   TRAILER_ROOM_BYTES,
 } from '../log/format.ts';
+import { mayBeMoved } from '../log/lost-chunk.ts';
 import type { ChunkArrays } from './chunk-list.ts';
 import { payloadAt, type RecordLayout, runAt, type SegmentLayout } from './layout.ts';
 
@@ -153,7 +153,7 @@ export class MovesWriter {
     const length = await this.#file.read(bytes, 0, bytes.length, payloadAt(record));
     record.chunks.forEach((chunk, at) => {
       const written = bytes.subarray(at * CHUNK_BYTES, (at + 1) * CHUNK_BYTES);
-      if (length === bytes.length && crc32c(written) === checksums[chunk]) return;
+      if (length === bytes.length && mayBeMoved(written, checksums[chunk]!)) return;
       const { segment } = this.#identity;
       throw new StoreError('CORRUPTION', `segment ${segment} does not hold what was moved into it`);
     });

@@ -183,8 +183,21 @@ export async function replaceSuperblock(
   next: Superblock,
 ): Promise<void> {
   next.generation = newest.generation + 1;
+  await putInPlace(storage, [newest, next]);
+}
+
+/**
+ * Puts `next` in the place of whatever there is, both slots filled, by one rename: from then on nothing says any more what the old ones
+ * said. Its generation is that of the first slot.
+ */
+export async function switchSuperblock(storage: Storage, next: Superblock): Promise<void> {
+  await putInPlace(storage, [next, { ...next, generation: next.generation + 1 }]);
+}
+
+/** By one rename. */
+async function putInPlace(storage: Storage, blocks: readonly Superblock[]): Promise<void> {
   await storage.remove(NEW_SUPERBLOCK_PATH);
-  await writeFile(storage, NEW_SUPERBLOCK_PATH, [newest, next]);
+  await writeFile(storage, NEW_SUPERBLOCK_PATH, blocks);
   await storage.rename(NEW_SUPERBLOCK_PATH, SUPERBLOCK_PATH);
   await storage.syncDirectory('.');
 }

@@ -119,7 +119,8 @@ export function* auditCatalog(catalog: Catalog): Generator<Finding> {
   }
 }
 
-function* holdProblems(holds: readonly Hold[]): Generator<string> {
+/** What cannot be of the holds of a snapshot, as the rest of a sentence. */
+export function* holdProblems(holds: readonly Hold[]): Generator<string> {
   if (holds.length > HOLDS_MAX) yield `it has ${holds.length} holds`;
   const owners = new Set<string>();
   for (const { owner, reason, until, at } of holds) {

@@ -62,14 +62,7 @@ export async function* checkOffline(
       const what = `the store is in use by ${owner}: what is found may be the middle of a change`;
       yield finding('STORE_IN_USE', what);
     }
-    const slots = await slotsOf(storage);
-    const superblock = slots.find(({ counts }) => counts)?.block;
-    const uuid = superblock?.uuid ?? (await uuidOfSegments(storage, await segmentsOf(storage)));
-    if (uuid === undefined)
-      throw new StoreError(
-        'CORRUPTION',
-        'neither the superblock nor any segment says which store this is; no part of it can be checked',
-      );
+    const { superblock, uuid } = await identifyStore(storage);
     const environment = {
       storage,
       uuid,
@@ -87,19 +80,34 @@ export async function* checkOffline(
   }
 }
 
-async function segmentsOf(storage: Storage): Promise<number[]> {
+/** Which store this is; `superblock` undefined: it is lost. @throws UNSUPPORTED_FORMAT, CORRUPTION if nothing says it, IO */
+export async function identifyStore(
+  storage: Storage,
+): Promise<{ superblock: Superblock | undefined; uuid: Buffer }> {
+  const slots = await slotsOf(storage);
+  const superblock = slots.find(({ counts }) => counts)?.block;
+  const uuid = superblock?.uuid ?? (await uuidOfSegments(storage, await segmentsOf(storage)));
+  if (uuid !== undefined) return { superblock, uuid };
+  throw new StoreError(
+    'CORRUPTION',
+    'neither the superblock nor any segment says which store this is; no part of it can be checked',
+  );
+}
+
+export async function segmentsOf(storage: Storage): Promise<number[]> {
   const names = await storage.list('log');
   return names.map(segmentOfName).filter((segment) => segment !== undefined);
 }
 
-async function requireStore(storage: Storage, directory: string): Promise<void> {
+/** @throws NOT_A_STORE */
+export async function requireStore(storage: Storage, directory: string): Promise<void> {
   const names = await storage.list('.');
   if (names.includes('superblock') || (await segmentsOf(storage)).length > 0) return;
   throw new StoreError('NOT_A_STORE', `${directory} holds no store; make one with \`coppice init\``);
 }
 
 /** Where the log can be read from, if the superblock does not tell: its first segment, or the newest catalog. */
-async function likelyBase(environment: CheckEnvironment): Promise<LogBase | undefined> {
+export async function likelyBase(environment: LogPlace): Promise<LogBase | undefined> {
   const { storage, uuid } = environment;
   for (const segment of await segmentsOf(storage)) {
     const header = (await readSegmentStart(storage, uuid, segment))?.header;

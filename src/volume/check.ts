@@ -21,6 +21,7 @@ import {
   type ChunkFault,
   chunkFaults,
   describeChunks,
+  describeGivenUp,
   extentOf,
   segmentFindings,
   toldAt,
@@ -44,6 +45,8 @@ export interface CheckOptions {
   /** No payloads; records are believed where a whole footer has them. */
   readonly quick?: boolean | undefined;
   readonly onProgress?: CheckObserver | undefined;
+  /** Given what all segment files are. */
+  readonly onAudits?: ((audits: ReadonlyMap<number, SegmentAudit>) => void) | undefined;
   /** Ends the check with its reason. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -90,6 +93,7 @@ export async function* checkStore(
       await checked?.followed?.();
     }
     audit ??= await beginAudit();
+    options.onAudits?.(await audit.results());
     if (reading === undefined) yield* auditAlone(await audit.results(), subject, options);
     else yield* new StoreCheck(environment, subject, options, reading).run(audit);
   } finally {
@@ -121,7 +125,8 @@ async function* auditAlone(
   for (const audit of audits.values()) {
     signal?.throwIfAborted();
     yield* segmentFindings(audit, role, superblock, () => false);
-    for (const fault of chunkFaults(audit, role).single)
+    const { single, givenUp } = chunkFaults(audit, role);
+    for (const fault of [...single, ...givenUp])
       yield finding('CHUNK_DAMAGED', describeChunks(fault, `version ${fault.fault.label}`), {
         segment: audit.segment,
         offset: fault.fault.at,
@@ -139,6 +144,8 @@ class StoreCheck {
   readonly #places = new DamagedPlaces<Damage>();
   /** Damaged chunks, each with what is to be found out about it. */
   readonly #chunks: { fault: ChunkFault; more: number; damage: Damage }[] = [];
+  /** Those that a repair has given up, by segment. */
+  readonly #givenUp: { faults: readonly ChunkFault[]; damage: Damage }[] = [];
 
   constructor(
     environment: CheckEnvironment,
@@ -213,7 +220,7 @@ class StoreCheck {
   }
 
   #takeChunks(audit: SegmentAudit, role: { end: number; isSealed: boolean }): void {
-    const { single, rest } = chunkFaults(audit, role);
+    const { single, rest, givenUp } = chunkFaults(audit, role);
     const note = (fault: ChunkFault, damage: Damage): void => {
       const [from, to] = extentOf(fault);
       this.#places.add(fault.segment, from, to, damage);
@@ -222,6 +229,11 @@ class StoreCheck {
       const damage = new Damage(false);
       this.#chunks.push({ fault, more: 0, damage });
       note(fault, damage);
+    }
+    if (givenUp.length > 0) {
+      const damage = new Damage(false);
+      this.#givenUp.push({ faults: givenUp, damage });
+      for (const fault of givenUp) note(fault, damage);
     }
     const [first] = rest;
     if (first === undefined) return;
@@ -240,24 +252,30 @@ class StoreCheck {
         attribute(this.#environment, view, this.#names, this.#places, this.#options.signal);
       const isUnfit = checked === undefined || checked.unfit !== undefined;
       if (isUnfit || !(await walk(checked.view))) {
-        for (const { damage } of [...lost, ...this.#chunks]) damage.clear();
+        for (const { damage } of [...lost, ...this.#chunks, ...this.#givenUp]) damage.clear();
         await walk(made);
       }
     }
-    return [...lost.map((each) => each.told(this.#names)), ...this.#chunks.map((each) => this.#chunk(each))];
+    return [
+      ...lost.map((each) => each.told(this.#names)),
+      ...this.#chunks.map((each) => this.#chunk(each)),
+      ...this.#givenUp.map(({ faults, damage }) =>
+        this.#chunkFinding(faults[0]!, describeGivenUp(faults), damage),
+      ),
+    ];
   }
 
   #chunk({ fault, more, damage }: { fault: ChunkFault; more: number; damage: Damage }): Finding {
-    const {
-      segment,
-      fault: { at: offset, label },
-    } = fault;
-    const holder = this.#names.holderOf(label)?.label ?? label;
+    const holder = this.#names.holderOf(fault.fault.label)?.label ?? fault.fault.label;
     const message = describeChunks(fault, this.#names.describe(holder));
     const others = more > 0 ? `, and ${more} more places of this segment` : '';
+    return this.#chunkFinding(fault, `${message}${others}`, damage);
+  }
+
+  #chunkFinding({ segment, fault: { at: offset } }: ChunkFault, message: string, damage: Damage): Finding {
     if (damage.live === 0)
-      return finding('DEAD_CHUNK_DAMAGED', `${message}${others}; nobody reads it`, { segment, offset });
-    return finding('CHUNK_DAMAGED', `${message}${others}`, {
+      return finding('DEAD_CHUNK_DAMAGED', `${message}; nobody reads it`, { segment, offset });
+    return finding('CHUNK_DAMAGED', message, {
       segment,
       offset,
       ...damage.reach.details(this.#names),

@@ -15,15 +15,16 @@ import { hasCode, StoreError } from '../base/errors.ts';
 import type { Storage } from '../base/storage.ts';
 import { Overlay } from '../index/overlay.ts';
 import type { Overlays, PointerIndex } from '../index/pointer-index.ts';
-import { ENTRY_CHUNKS } from '../log/entries.ts';
+import { ENTRY_CATALOG, ENTRY_CHANGE, ENTRY_CHUNKS, type Entry } from '../log/entries.ts';
 import { SEGMENT_MOVES, segmentOfName } from '../log/format.ts';
 import { inferHeader } from '../log/headerless.ts';
 import { RESERVED_APPENDS_MIN } from '../log/numbers.ts';
-import { entriesOf, SegmentScanner } from '../log/scan.ts';
+import { entriesOf, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
 import { SegmentLedger } from '../log/segment-ledger.ts';
 import type { LogBase, Superblock } from '../log/superblock.ts';
 import { type LogDamage, type LogEnd, LogTail } from '../log/tail.ts';
-import type { Catalog } from './catalog.ts';
+import { type Catalog, parseJson } from './catalog.ts';
+import type { Change } from './change.ts';
 import { OVERLAY_BYTES_MAX } from './checkpoint-policy.ts';
 import { checkSuperblock } from './check.ts';
 import { finding } from '../check/finding.ts';
@@ -69,9 +70,20 @@ export interface Remains {
   findings: Finding[];
 }
 
+export interface RemainsOptions {
+  /** What is known of the end of the log already; default: it is looked for. */
+  readonly end?: EndOfLog | undefined;
+  /** The index is passed by, whatever it is. */
+  readonly withoutIndex?: boolean | undefined;
+}
+
 /** `environment` has a sheltered storage. @throws CORRUPTION if nobody can say which versions there were, IO, NO_SPACE */
-export async function readRemains(environment: IndexEnvironment, superblock: Superblock): Promise<Remains> {
-  const reader = new RemainsReader(environment, superblock);
+export async function readRemains(
+  environment: IndexEnvironment,
+  superblock: Pick<Superblock, 'base' | 'appends'>,
+  options: RemainsOptions = {},
+): Promise<Remains> {
+  const reader = new RemainsReader(environment, superblock, options);
   return await reader.read();
 }
 
@@ -96,13 +108,16 @@ async function buildFromRemains(
   const { clock, logger, onRebuild } = environment;
   const kept = await keptSegments(environment, base, end);
   const whole = WholeLog.ofRemains(environment, base, end, kept);
+  const { catalog } = end;
   const builder = await IndexBuilder.begin(environment, overlays, whole);
   const progress = new RebuildProgress(whole, clock, logger, onRebuild);
   const start = { segment: 0, offset: 0, append: 0, at: clock.now() };
   try {
     for await (const record of whole.records()) {
       progress.reached(record.header.segment);
-      builder.replay.apply(record.header.segment, entriesOf(record), true);
+      const entries = countedOf(record, catalog);
+      if (entries === undefined) whole.damage.push(unreadable(record));
+      else builder.replay.apply(record.header.segment, entries, true);
       if (builder.isFull) await builder.commitPart(start);
     }
     await builder.commit(start);
@@ -111,6 +126,35 @@ async function buildFromRemains(
     await builder.abandon().catch(() => undefined);
     throw isOfDatabase(error) ? ofIndex(error, 'making an index of what is left') : error;
   }
+}
+
+/**
+ * What of a record counts where it is known which versions there are: chunks, zeros, and what disks were cut off that shrank.
+ * undefined if it cannot be read.
+ */
+function countedOf(record: ScannedRecord, catalog: Catalog): Entry[] | undefined {
+  try {
+    return entriesOf(record).filter((entry) => {
+      if (entry.kind !== ENTRY_CHANGE) return entry.kind !== ENTRY_CATALOG;
+      return entry.sequence <= catalog.sequence && isResize(entry.text);
+    });
+  } catch (error) {
+    if (!hasCode(error, 'CORRUPTION')) throw error;
+    return undefined;
+  }
+}
+
+function isResize(text: string): boolean {
+  try {
+    return parseJson<Change | null>(text)?.op === 'resize';
+  } catch {
+    return false;
+  }
+}
+
+function unreadable({ header: { segment, offset } }: ScannedRecord): LogDamage {
+  const message = `segment ${segment}, offset ${offset}: what the record holds cannot be read`;
+  return { code: 'LOG_RECORD_DAMAGED', segment, offset, until: offset, message };
 }
 
 /** Segments of moves, and those before the base: all that there are, but those of no use. */
@@ -142,6 +186,7 @@ async function segmentFiles(storage: Storage): Promise<number[]> {
 class RemainsReader {
   readonly #environment: IndexEnvironment;
   readonly #base: LogBase | undefined;
+  readonly #options: RemainsOptions;
   /** Append numbers below this may have been used. */
   readonly #appends: number;
   readonly #overlays: Overlays = { active: new Overlay(), frozen: undefined };
@@ -149,8 +194,13 @@ class RemainsReader {
   /** Something was lost that nobody can say what it was. */
   #mayBeOld = false;
 
-  constructor(environment: IndexEnvironment, { base, appends }: Superblock) {
+  constructor(
+    environment: IndexEnvironment,
+    { base, appends }: Pick<Superblock, 'base' | 'appends'>,
+    options: RemainsOptions,
+  ) {
     this.#environment = environment;
+    this.#options = options;
     this.#base = base;
     this.#appends = appends;
   }
@@ -184,6 +234,7 @@ class RemainsReader {
   /** The index, if it is whole and of this log. */
   async #openIndex(): Promise<PointerIndex | undefined> {
     const { storage } = this.#environment;
+    if (this.#options.withoutIndex === true) return undefined;
     const hasIndex = (await storage.list(INDEX_PATH)).length > 0;
     const index = await openIndex(this.#environment, this.#overlays);
     const instead = 'one is made of the log, in a temporary directory';
@@ -226,8 +277,8 @@ class RemainsReader {
   async #fromIndex(index: PointerIndex): Promise<Read> {
     const { checkpoint } = index;
     try {
-      const near = await readEndOfLog(this.#environment, checkpoint, PAST_GAPS);
-      const isKnown = near.newest !== undefined;
+      const near = this.#options.end ?? (await readEndOfLog(this.#environment, checkpoint, PAST_GAPS));
+      const isKnown = (near.newest?.append ?? 0) >= checkpoint.append;
       const end = isKnown ? near : await this.#endFromBase();
       const tail = await this.#replayBehind(index, end.catalog);
       await this.#followMoves(index, end);
@@ -258,7 +309,9 @@ class RemainsReader {
       const { header } = record;
       first ??= header.append;
       if (header.append < append) continue; // the index has it
-      replay.apply(header.segment, entriesOf(record), true);
+      const entries = countedOf(record, catalog);
+      if (entries === undefined) tail.damage.push(unreadable(record));
+      else replay.apply(header.segment, entries, true);
       if (this.#overlays.active.usedBytes >= OVERLAY_BYTES_MAX) await this.#commit(index, catalog);
     }
     await this.#commit(index, catalog);
@@ -298,7 +351,7 @@ class RemainsReader {
     const kept = await keptSegments(this.#environment, this.#base, end);
     const written = new Set<number>();
     for await (const record of WholeLog.ofRemains(this.#environment, this.#base, end, kept).records()) {
-      for (const entry of entriesOf(record)) {
+      for (const entry of countedOf(record, catalog) ?? []) {
         const holder = entry.kind === ENTRY_CHUNKS ? catalog.holderOf(entry.label) : undefined;
         if (holder !== undefined) written.add(holder.label);
       }
@@ -335,6 +388,7 @@ class RemainsReader {
 
   /** @throws CORRUPTION if nobody can say which versions there were */
   async #endFromBase(): Promise<EndOfLog> {
+    if (this.#options.end !== undefined) return this.#options.end;
     const end = await readEndOfLog(this.#environment, this.#base, PAST_GAPS);
     if (end.newest !== undefined || this.#base === undefined) return end;
     // Before the base much is missing that compaction has removed: what that reading calls damage is none.

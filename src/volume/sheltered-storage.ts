@@ -58,6 +58,10 @@ export class ShelteredStorage implements Storage {
     await this.#toWrite(from).rename(from, to);
   }
 
+  async link(from: string, to: string): Promise<void> {
+    await this.#toWrite(to).link(from, to);
+  }
+
   async syncDirectory(path: string): Promise<void> {
     await this.#toWrite(path).syncDirectory(path);
   }

@@ -35,6 +35,7 @@ import { diffVersions } from './diff.ts';
 import { IndexKeeper } from './index-keeper.ts';
 import { makeMover, StoreCompaction } from './store-compaction.ts';
 import { type InitOptions, initStore, LOCK_PATH } from './init-store.ts';
+import { clearInterruptedRepair } from './interrupted-repair.ts';
 import { openLevel } from './level-database.ts';
 import { formatUuid, listVersions, listWithGhosts, summarize } from './listing.ts';
 import { OpenDisks } from './open-disks.ts';
@@ -148,6 +149,7 @@ export class Store {
     const lock = acquireLock(path.join(directory, LOCK_PATH), clock.now());
     try {
       const superblock = await readSuperblock(storage);
+      await clearInterruptedRepair(storage, superblock.base);
       const environment = environmentOf(storage, superblock.uuid, options);
       const recovered = await recover(environment, superblock);
       const store = new Store(path.resolve(directory), lock, environment, recovered);

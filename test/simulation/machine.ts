@@ -295,6 +295,13 @@ export class Machine implements Storage {
     });
   }
 
+  link(from: string, to: string): Promise<void> {
+    return this.#call('rename', `${from} ${to}`, () => {
+      this.#failing('rename', from);
+      this.disk.folders.get(folderOf(to))!.names.set(nameOf(to), this.disk.inode(from));
+    });
+  }
+
   syncDirectory(path: string): Promise<void> {
     const folder = this.disk.folders.get(path)!;
     // What was there when the call was made.

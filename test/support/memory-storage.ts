@@ -23,6 +23,7 @@ export type Operation =
   | 'create'
   | 'remove'
   | 'rename'
+  | 'link'
   | 'syncDirectory'
   | 'read';
 
@@ -364,6 +365,7 @@ export class MemoryStorage implements Storage {
       return;
     }
     await this.#pass('remove', path);
+    this.#folders.delete(path);
     this.#folders.get(folderOf(path))?.names.delete(nameOf(path));
   }
 
@@ -379,6 +381,13 @@ export class MemoryStorage implements Storage {
     const { names } = this.#folders.get(folderOf(from))!;
     names.delete(nameOf(from));
     names.set(nameOf(to), inode);
+  }
+
+  async link(from: string, to: string): Promise<void> {
+    await this.#pass('link', to);
+    const inode = this.#find(from);
+    if (this.has(to)) throw new StoreError('IO', `${to} is there already`);
+    this.#folders.get(folderOf(to))!.names.set(nameOf(to), inode);
   }
 
   async syncDirectory(path: string): Promise<void> {

@@ -43,8 +43,8 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
   {
     name: 'the checksum of a chunk that is moved is not compared',
     file: 'src/compaction/mover.ts',
-    text: '(at + 1) * CHUNK_BYTES)) === checksums[chunk]) return;',
-    replacement: '(at + 1) * CHUNK_BYTES)) >= 0) return;',
+    text: 'if (mayBeMoved(payload.subarray(at * CHUNK_BYTES, (at + 1) * CHUNK_BYTES), checksums[chunk]!)) return;',
+    replacement: 'if (checksums[chunk]! >= 0) return;',
     tests: [MOVER],
   },
   {

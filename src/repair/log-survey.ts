@@ -1,0 +1,95 @@
+/**
+ * What is in all segment files, whatever state they are in: the highest numbers that were ever used, and which records could
+ * be replayed as they stand. Reads tables only.
+ */
+
+import { hasCode } from '../base/errors.ts';
+import { ENTRY_CATALOG, ENTRY_CHUNKS, ENTRY_ZEROS, type Entry } from '../log/entries.ts';
+import { SEGMENT_MOVES } from '../log/format.ts';
+import { entriesOf, SegmentScanner } from '../log/scan.ts';
+import { parseJson } from '../volume/catalog.ts';
+import { type Change, labelsOf } from '../volume/change.ts';
+import type { LogPlace } from '../volume/whole-log.ts';
+
+/** The highest of each kind. */
+export interface HighestNumbers {
+  sequences: number;
+  appends: number;
+  labels: number;
+  segments: number;
+  epochs: number;
+}
+
+/** The higher of each kind. */
+export function highestOf(a: HighestNumbers, b: HighestNumbers): HighestNumbers {
+  return {
+    sequences: Math.max(a.sequences, b.sequences),
+    appends: Math.max(a.appends, b.appends),
+    labels: Math.max(a.labels, b.labels),
+    segments: Math.max(a.segments, b.segments),
+    epochs: Math.max(a.epochs, b.epochs),
+  };
+}
+
+export interface LogSurvey {
+  readonly highest: HighestNumbers;
+  /** Length of segments of the chain; undefined if no header says it. */
+  readonly segmentBytes: number | undefined;
+  /** Where segments end, as what follows them says. */
+  readonly ends: ReadonlyMap<number, number>;
+  /** Segments with entries that a replay would stop at. */
+  readonly unusable: ReadonlySet<number>;
+}
+
+/** @throws IO */
+export async function surveyLog(place: LogPlace, segments: readonly number[]): Promise<LogSurvey> {
+  const highest = { sequences: 0, appends: 0, labels: 0, segments: 0, epochs: 0 };
+  const ends = new Map<number, number>();
+  const unusable = new Set<number>();
+  let segmentBytes: number | undefined;
+  const raise = (kind: keyof HighestNumbers, number: number): void => {
+    if (number > highest[kind]) highest[kind] = number;
+  };
+  for (const segment of segments) {
+    raise('segments', segment);
+    const whole = await SegmentScanner.open(place.storage, place.uuid, segment);
+    const scanner = whole ?? (await SegmentScanner.openAnyway(place.storage, place.uuid, segment));
+    if (scanner === undefined) continue;
+    try {
+      if (whole !== undefined) {
+        const { epoch, firstAppend, flags, predecessor, predecessorEnd } = whole.header;
+        raise('epochs', epoch);
+        raise('appends', firstAppend);
+        if ((flags & SEGMENT_MOVES) === 0) {
+          ends.set(predecessor, predecessorEnd);
+          segmentBytes ??= whole.header.segmentBytes;
+        }
+      }
+      for await (const record of (await scanner.footer()) ?? scanner.allRecords()) {
+        raise('appends', record.header.append);
+        try {
+          for (const entry of entriesOf(record)) note(entry, raise);
+        } catch (error) {
+          if (!hasCode(error, 'CORRUPTION')) throw error;
+          unusable.add(segment);
+        }
+      }
+    } finally {
+      await scanner.close();
+    }
+  }
+  return { highest, segmentBytes, ends, unusable };
+}
+
+/** @throws CORRUPTION if it is a change that cannot be read */
+function note(entry: Entry, raise: (kind: 'sequences' | 'labels', number: number) => void): void {
+  raise('sequences', entry.sequence);
+  if (entry.kind === ENTRY_CHUNKS || entry.kind === ENTRY_ZEROS) return raise('labels', entry.label);
+  if (entry.kind === ENTRY_CATALOG) return;
+  const change = parseJson<Change | null>(entry.text);
+  try {
+    for (const label of labelsOf(change!)) raise('labels', label);
+  } catch {
+    parseJson(''); // no change at all: a replay stops there
+  }
+}

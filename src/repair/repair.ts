@@ -1,0 +1,286 @@
+/**
+ * Repairs a store that nobody has open: what is still there is put in order, what is lost stays lost, and is named.
+ *
+ * 1. All of it is checked. Where an opening mends what is wrong, or an index made anew from the log, that is done, and nothing else.
+ * 2. Otherwise it is read what is left: the catalog, and an index of everything (wanted-state.ts). Where something older might be read
+ *    in the place of what is lost, and nobody knows where, the repair goes no further unless it is told to accept that.
+ * 3. A log is made beside that gives just that index (new-log.ts). Whole segments stay where they are.
+ * 4. One rename of the superblock makes it the log of the store. What was replaced is kept in a directory of its own.
+ * 5. The store is opened, which makes the index from the log, and checked again.
+ *
+ * Killed before 4, the store is as it was; behind it, it is repaired, and the next opening does what is left of 5
+ * (volume/interrupted-repair.ts). No step of it takes anything away that the state before needs.
+ */
+
+import { randomUUID } from 'node:crypto';
+import { StoreError } from '../base/errors.ts';
+import type { AffectedVersion, Finding } from '../check/finding.ts';
+import type { CheckObserver } from '../check/audit-run.ts';
+import type { SegmentAudit } from '../check/segment-audit.ts';
+import { SEGMENT_BYTES_DEFAULT } from '../log/format.ts';
+import { type LogBase, type Superblock, switchSuperblock } from '../log/superblock.ts';
+import {
+  type ClosedStoreEnvironment,
+  checkClosedStore,
+  identifyStore,
+  likelyBase,
+  segmentsOf,
+} from '../volume/check-offline.ts';
+import { clearInterruptedRepair } from '../volume/interrupted-repair.ts';
+import { mendCatalog } from './catalog-mending.ts';
+import { keptSegments } from './kept-segments.ts';
+import { surveyIndex } from './index-survey.ts';
+import { highestOf, type HighestNumbers, type LogSurvey, surveyLog } from './log-survey.ts';
+import { makeNewLog, type NewLog } from './new-log.ts';
+import { ProposedStorage } from './proposed-storage.ts';
+import { keepReplaced, nameMade, withdraw } from './replaced.ts';
+import { readWantedState, type WantedState } from './wanted-state.ts';
+
+/** Mended by an index that is made anew from the log, if the log is whole; if it is not, the index is of no help. */
+const OF_INDEX = new Set(['INDEX_DAMAGED', 'INDEX_DIFFERS', 'ORPHAN_POINTERS', 'USAGE_DIFFERS']);
+/** The log is in order: only bytes are missing, which read as errors. */
+const IN_PLACE = new Set(['CHUNK_DAMAGED']);
+
+/** The store, and what is needed around it. */
+export interface RepairSurroundings {
+  /** Of the store, once it is known which one it is. */
+  environment(uuid: Buffer): ClosedStoreEnvironment;
+  readonly storage: ClosedStoreEnvironment['storage'];
+  /** The store's files, of which only an index may be written, which is a copy; to be removed. */
+  shelter(
+    environment: ClosedStoreEnvironment,
+  ): Promise<{ environment: ClosedStoreEnvironment; remove(): void }>;
+  /** Opens the store and closes it again: with an index made anew, if that is wanted. */
+  openOnce(options: { rebuildsIndex: boolean }): Promise<void>;
+}
+
+export interface RepairOptions {
+  /** Goes on where something older may be read in the place of what is lost. */
+  readonly acceptsOldData?: boolean | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** What is wrong before, and what is left behind. */
+  onFinding?(finding: Finding, when: 'before' | 'after'): void;
+  /** What is being done, a sentence. */
+  onStep?(sentence: string): void;
+  onProgress?: CheckObserver | undefined;
+}
+
+export interface RepairResult {
+  /** Nothing was wrong; all of it is mended; something is lost, and reads as errors. */
+  readonly state: 'clean' | 'mended' | 'left';
+  /** What was done, a sentence each. */
+  readonly done: readonly string[];
+  /** Where what was replaced is kept, in the store's directory. */
+  readonly replaced: string | undefined;
+  readonly lostChunks: number;
+  /** Who reads what is lost, as far as it was found by this repair. */
+  readonly lost: readonly AffectedVersion[];
+  readonly moreVersions: number;
+}
+
+/** Requires the lock of the store. @throws CORRUPTION if it cannot be repaired, IO, NO_SPACE: it is as it was then */
+export async function repairStore(
+  surroundings: RepairSurroundings,
+  options: RepairOptions = {},
+): Promise<RepairResult> {
+  return await new Repair(surroundings, options).run();
+}
+
+interface CheckedStore {
+  readonly superblock: Superblock | undefined;
+  readonly environment: ClosedStoreEnvironment;
+  readonly base: LogBase | undefined;
+  readonly findings: readonly Finding[];
+  readonly audits: ReadonlyMap<number, SegmentAudit>;
+}
+
+class Repair {
+  readonly #surroundings: RepairSurroundings;
+  readonly #options: RepairOptions;
+  readonly #done: string[] = [];
+  #replaced: string | undefined;
+  #made: NewLog | undefined;
+
+  constructor(surroundings: RepairSurroundings, options: RepairOptions) {
+    this.#surroundings = surroundings;
+    this.#options = options;
+  }
+
+  async run(): Promise<RepairResult> {
+    const { storage } = this.#surroundings;
+    const { superblock } = await identifyStore(storage);
+    await clearInterruptedRepair(storage, superblock?.base);
+    const checked = await this.#check('before');
+    const damage = checked.findings.filter(({ severity }) => severity === 'damage');
+    if (damage.length === 0) return this.#result('clean');
+    const isOfLog = ({ mend, code }: Finding): boolean =>
+      mend !== 'open' && !IN_PLACE.has(code) && !OF_INDEX.has(code);
+    if (damage.some(isOfLog)) await this.#rebase(checked);
+    else if (damage.some(({ code }) => OF_INDEX.has(code)))
+      await this.#open('the index is made anew from the log', true);
+    else if (damage.some(({ mend }) => mend === 'open'))
+      await this.#open('the store is opened and closed', false);
+    else {
+      for (const finding of checked.findings) this.#options.onFinding?.(finding, 'after');
+      return this.#result('left');
+    }
+    this.#say('the store is checked again');
+    const after = await this.#check('after');
+    const isLeft = after.findings.some(({ severity }) => severity === 'damage');
+    return this.#result(isLeft ? 'left' : 'mended');
+  }
+
+  #result(state: RepairResult['state']): RepairResult {
+    const { lostChunks = 0, lost = [], moreVersions = 0 } = this.#made ?? {};
+    return { state, done: this.#done, replaced: this.#replaced, lostChunks, lost, moreVersions };
+  }
+
+  #say(sentence: string): void {
+    this.#options.onStep?.(sentence);
+  }
+
+  async #check(when: 'before' | 'after'): Promise<CheckedStore> {
+    const { storage } = this.#surroundings;
+    const { superblock, uuid } = await identifyStore(storage);
+    const environment = this.#surroundings.environment(uuid);
+    const base = superblock === undefined ? await likelyBase(environment) : superblock.base;
+    const findings: Finding[] = [];
+    let audits: ReadonlyMap<number, SegmentAudit> = new Map();
+    const { signal, onProgress } = this.#options;
+    const options = {
+      onProgress,
+      signal: when === 'before' ? signal : undefined,
+      onAudits: (all: ReadonlyMap<number, SegmentAudit>): void => {
+        audits = all;
+      },
+    };
+    for await (const finding of checkClosedStore(environment, superblock, base, options)) {
+      findings.push(finding);
+      this.#options.onFinding?.(finding, when);
+    }
+    return { superblock, environment, base, findings, audits };
+  }
+
+  async #open(what: string, rebuildsIndex: boolean): Promise<void> {
+    this.#options.signal?.throwIfAborted();
+    this.#say(what);
+    await this.#surroundings.openOnce({ rebuildsIndex });
+    this.#done.push(what);
+  }
+
+  /** Makes another log, and switches to it. */
+  async #rebase(checked: CheckedStore): Promise<void> {
+    const { environment, findings, superblock } = checked;
+    const segments = await segmentsOf(environment.storage);
+    const survey = await surveyLog(environment, segments);
+    const trustsIndex = !findings.some(({ code }) => OF_INDEX.has(code));
+    const sheltered = await this.#surroundings.shelter(environment);
+    try {
+      this.#say('what is left is read');
+      const appends = superblock?.appends ?? survey.highest.appends + 1;
+      const { base } = checked;
+      const wanted = await readWantedState(sheltered.environment, { base, appends }, trustsIndex);
+      try {
+        this.#refuseUncertain(wanted, trustsIndex);
+        await this.#makeAndSwitch(checked, wanted, survey, segments);
+      } finally {
+        await wanted.remains.index.close();
+      }
+    } finally {
+      sheltered.remove();
+    }
+    await this.#surroundings.openOnce({ rebuildsIndex: false });
+  }
+
+  #refuseUncertain({ uncertain }: WantedState, trustsIndex: boolean): void {
+    if (uncertain.length === 0 || this.#options.acceptsOldData === true) return;
+    const why = trustsIndex ? '' : 'the index is not what the log says, and is of no help; ';
+    throw new StoreError(
+      'CORRUPTION',
+      `${why}${uncertain.join('; ')}; nothing was changed: repair it with --accept-old-data if that is what you want, and put back what you can from a backup`,
+    );
+  }
+
+  async #makeAndSwitch(
+    { superblock, environment, findings, audits }: CheckedStore,
+    { remains }: WantedState,
+    survey: LogSurvey,
+    segments: readonly number[],
+  ): Promise<void> {
+    const { storage, uuid, clock } = environment;
+    const { signal } = this.#options;
+    const wanted = { index: remains.index, overlay: undefined };
+    const seen = await surveyIndex(wanted, remains.catalog, signal);
+    const next = nextSuperblock(superblock, highestOf(survey.highest, seen.highest), uuid, clock.now());
+    next.segmentBytes = superblock?.segmentBytes ?? survey.segmentBytes ?? SEGMENT_BYTES_DEFAULT;
+    const sequence = next.sequences++;
+    const mended = mendCatalog(remains.catalog, sequence, {
+      extentOf: (label) => seen.extents.get(label) ?? 0,
+      freshLabel: () => next.labels++,
+      freshUuid: randomUUID,
+      now: clock.now(),
+    });
+    const kept = keptSegments(remains.ledger.segments, audits, survey, findings, next.segmentBytes);
+    const numbers = { segment: next.segments, append: next.appends };
+    const first = numbers.segment;
+    this.#say(`what lives outside of the ${kept.size} segments that are whole is moved`);
+    try {
+      const proposed = await ProposedStorage.over(storage);
+      const made = await makeNewLog(environment, {
+        storage: proposed,
+        wanted,
+        catalog: mended.catalog,
+        sequence,
+        kept,
+        segmentBytes: next.segmentBytes,
+        epoch: next.epoch,
+        numbers,
+        signal,
+      });
+      Object.assign(next, { segments: numbers.segment, appends: numbers.append, base: made.base });
+      const others = segments.filter((segment) => !kept.has(segment));
+      const replaced = await keepReplaced(storage, first, others);
+      await nameMade(storage, proposed.made);
+      signal?.throwIfAborted();
+      await switchSuperblock(storage, next);
+      await clearInterruptedRepair(storage, made.base);
+      this.#made = made;
+      this.#replaced = replaced;
+      this.#done.push(...mended.changes, describe(made, kept.size));
+    } catch (error) {
+      await withdraw(storage);
+      throw error;
+    }
+  }
+}
+
+function describe({ movedChunks, lostChunks }: NewLog, kept: number): string {
+  const lost =
+    lostChunks === 0
+      ? 'none is lost'
+      : `${lostChunks} are lost, and read as errors until they are written over`;
+  return `the log was made anew: ${kept} segments stay, ${movedChunks} chunks of others were moved, ${lost}`;
+}
+
+/** Above all that there is, or may have been used. */
+function nextSuperblock(
+  superblock: Superblock | undefined,
+  highest: HighestNumbers,
+  uuid: Buffer,
+  now: number,
+): Superblock {
+  const above = (reserved: number | undefined, seen: number): number => Math.max(reserved ?? 1, seen + 1);
+  return {
+    generation: (superblock?.generation ?? 0) + 1,
+    uuid,
+    segmentBytes: SEGMENT_BYTES_DEFAULT,
+    epoch: Math.max(superblock?.epoch ?? 0, highest.epochs) + 1,
+    capacityBytes: superblock?.capacityBytes ?? 0,
+    sequences: above(superblock?.sequences, highest.sequences),
+    appends: above(superblock?.appends, highest.appends),
+    labels: above(superblock?.labels, highest.labels),
+    segments: above(superblock?.segments, highest.segments),
+    created: superblock?.created ?? now,
+    base: undefined,
+  };
+}

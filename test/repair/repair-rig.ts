@@ -1,0 +1,203 @@
+/**
+ * A repair over a disk in memory, and what can be read of a store before and behind it: every chunk of every version, where it
+ * stood, and whether its bytes are still there.
+ */
+
+import fs from 'node:fs';
+import { expect } from 'vitest';
+import { hasCode } from '../../src/base/errors.ts';
+import { silentLogger } from '../../src/base/logger.ts';
+import type { Storage } from '../../src/base/storage.ts';
+import { Overlay } from '../../src/index/overlay.ts';
+import { PointerIndex } from '../../src/index/pointer-index.ts';
+import { HOLE, REGION_CHUNKS } from '../../src/index/pointers.ts';
+import { segmentPath } from '../../src/log/format.ts';
+import {
+  type RepairOptions,
+  type RepairResult,
+  type RepairSurroundings,
+  repairStore,
+} from '../../src/repair/repair.ts';
+import type { ClosedStoreEnvironment } from '../../src/volume/check-offline.ts';
+import { Store } from '../../src/volume/store.ts';
+import type { Finding } from '../../src/volume/summary.ts';
+import { CHUNK, type DamagedStore } from '../check/damaged-store.ts';
+import { UUID } from '../log/rig.ts';
+import { ManualClock } from '../support/manual-clock.ts';
+import { MemoryStorage } from '../support/memory-storage.ts';
+import { scratchDirectory } from '../support/stores.ts';
+import { CrashRig } from '../volume/crash-rig.ts';
+
+/** The store's files, but for an index, which stands beside it. */
+function shelterOf(store: Storage, beside: MemoryStorage): Storage {
+  const of = (path: string): Storage => (path.startsWith('index') ? beside : store);
+  return {
+    open: (path, mode) => of(path).open(path, mode),
+    list: (path) => of(path).list(path),
+    makeDirectory: (path) => of(path).makeDirectory(path),
+    remove: (path) => of(path).remove(path),
+    rename: (from, to) => of(from).rename(from, to),
+    link: (from, to) => of(from).link(from, to),
+    syncDirectory: (path) => of(path).syncDirectory(path),
+    freeBytes: () => store.freeBytes(),
+    nativePath: (path) => path,
+  };
+}
+
+export function surroundingsOf(storage: MemoryStorage): RepairSurroundings {
+  return {
+    storage,
+    environment(uuid) {
+      const scratch = new MemoryStorage();
+      return {
+        storage,
+        uuid,
+        cacheBytes: 1 << 20,
+        openDatabase: (path) => (path.endsWith('.new') ? scratch : storage).openDatabase(path),
+        logger: silentLogger,
+        clock: new ManualClock(),
+        makeScratch: () => ({ storage: scratch, remove: () => undefined }),
+      };
+    },
+    async shelter(environment: ClosedStoreEnvironment) {
+      const beside = new MemoryStorage();
+      if ((await storage.list('index')).length > 0) {
+        const [from, to] = [await storage.openDatabase('index'), await beside.openDatabase('index')];
+        for await (const [key, value] of from.iterator()) await to.put(key, value);
+        await from.close();
+        await to.close();
+      }
+      const { openDatabase } = beside;
+      return {
+        environment: { ...environment, storage: shelterOf(storage, beside), openDatabase },
+        remove: () => undefined,
+      };
+    },
+    async openOnce({ rebuildsIndex }) {
+      const directory = scratchDirectory();
+      try {
+        const onRebuild = rebuildsIndex ? () => undefined : undefined;
+        const { openDatabase } = storage;
+        const clock = new ManualClock();
+        const store = await Store.open(directory, {
+          storage,
+          openDatabase,
+          clock,
+          compacts: false,
+          onRebuild,
+        });
+        await store.close();
+      } finally {
+        fs.rmSync(directory, { recursive: true, force: true });
+      }
+    },
+  };
+}
+
+/** Puts the rows of a damaged store to where a process finds its index. */
+export async function placeIndex(store: DamagedStore): Promise<void> {
+  if (store.rows.length === 0) return;
+  await store.storage.remove('index');
+  const database = await store.storage.openDatabase('index');
+  for (const [key, value] of store.rows) await database.put(key, value);
+  await database.close();
+}
+
+export interface Repaired {
+  readonly result: RepairResult;
+  readonly before: Finding[];
+  readonly after: Finding[];
+}
+
+export async function repair(storage: MemoryStorage, options: RepairOptions = {}): Promise<Repaired> {
+  const before: Finding[] = [];
+  const after: Finding[] = [];
+  const onFinding = (finding: Finding, when: 'before' | 'after'): void =>
+    void (when === 'before' ? before : after).push(finding);
+  const result = await repairStore(surroundingsOf(storage), { ...options, onFinding });
+  return { result, before, after };
+}
+
+/** What a version reads: its bytes, and where each chunk stands; 0 where nothing does. */
+export interface Version {
+  readonly bytes: Buffer;
+  readonly segments: Uint32Array;
+  readonly offsets: Uint32Array;
+}
+
+/** All versions of a whole store, by name. */
+export async function contentOf(whole: DamagedStore): Promise<Map<string, Version>> {
+  const store = whole.copy();
+  await placeIndex(store);
+  const database = await store.storage.openDatabase('index');
+  const overlays = { active: new Overlay(), frozen: undefined };
+  const index = await PointerIndex.open(database, overlays, UUID, 1 << 20);
+  const { versions } = await store.newestCatalog();
+  const parents = new Map(versions.map(([label, parent]) => [label, parent]));
+  const rig = CrashRig.over(store.copy().storage);
+  const opened = await rig.open();
+  const contents = new Map<string, Version>();
+  for (const { name, size: sizeBytes } of opened.list()) {
+    const bytes = await rig.read(name, 0, sizeBytes);
+    const label = await store.labelOf(name);
+    const path = new Set<number>();
+    for (let at = label; at !== 0; at = parents.get(at)!) path.add(at);
+    const [segments, offsets] = [new Uint32Array(sizeBytes / CHUNK), new Uint32Array(sizeBytes / CHUNK)];
+    for (let region = 0; region * REGION_CHUNKS < segments.length; region++) {
+      const block = await index.resolve({ tree: Math.min(...path), label, path }, region);
+      for (let i = 0; i < REGION_CHUNKS; i++) {
+        if (block.segment(i) === HOLE) continue;
+        segments[region * REGION_CHUNKS + i] = block.segment(i);
+        offsets[region * REGION_CHUNKS + i] = block.offset(i);
+      }
+    }
+    contents.set(name, { bytes, segments, offsets });
+  }
+  await rig.close();
+  await index.close();
+  return contents;
+}
+
+/** Chunks of versions whose bytes are not where they stood, as `version/chunk`. */
+export function goneFrom(storage: MemoryStorage, contents: ReadonlyMap<string, Version>): string[] {
+  const gone: string[] = [];
+  for (const [name, { bytes, segments, offsets }] of contents) {
+    for (let chunk = 0; chunk < segments.length; chunk++) {
+      const segment = segments[chunk]!;
+      if (segment === 0) continue;
+      const path = segmentPath(segment);
+      const at = offsets[chunk]!;
+      const is = storage.has(path) ? storage.bytes(path).subarray(at, at + CHUNK) : undefined;
+      if (is?.equals(bytes.subarray(chunk * CHUNK, (chunk + 1) * CHUNK)) !== true)
+        gone.push(`${name}/${chunk}`);
+    }
+  }
+  return gone;
+}
+
+/** Chunks that read as errors; whoever reads as anything but what it was is named by `others`. */
+export async function readAll(
+  rig: CrashRig,
+  contents: ReadonlyMap<string, Version>,
+): Promise<{ errors: string[]; others: string[] }> {
+  const [errors, others]: [string[], string[]] = [[], []];
+  for (const [name, { bytes }] of contents) {
+    for (let at = 0; at < bytes.length; at += CHUNK) {
+      const where = `${name}/${at / CHUNK}`;
+      try {
+        const is = await rig.read(name, at, CHUNK);
+        if (!is.equals(bytes.subarray(at, at + CHUNK))) others.push(where);
+      } catch (error) {
+        if (!hasCode(error, 'CORRUPTION') && !hasCode(error, 'IO')) throw error;
+        errors.push(where);
+      }
+    }
+  }
+  return { errors, others };
+}
+
+/** Damage that nothing mends, and that is all that may be left. */
+export function expectNothingButLost(findings: readonly Finding[]): void {
+  for (const finding of findings.filter(({ severity }) => severity === 'damage'))
+    expect(finding).toMatchObject({ code: 'CHUNK_DAMAGED', mend: 'none' });
+}
