@@ -99,6 +99,7 @@ class TextReport implements Report {
     if (result === undefined) return;
     for (const each of result.done) this.#output.raw(`repaired: ${each}\n`);
     for (const each of result.lost) this.#output.raw(`lost: ${drawAffected(each)}\n`);
+    for (const each of result.unknown) this.#output.raw(`lost, and nobody can say what: ${each}\n`);
     if (result.moreVersions > 0) this.#output.raw(`lost: of ${result.moreVersions} more versions\n`);
     if (result.replaced !== undefined) {
       const what = 'what was replaced; remove it when nobody wants to look at it any more';

@@ -41,6 +41,8 @@ const OF_INDEX = new Set(['INDEX_DAMAGED', 'INDEX_DIFFERS', 'ORPHAN_POINTERS', '
 /** The log is in order: only bytes are missing, which read as errors. */
 const IN_PLACE = new Set(['CHUNK_DAMAGED']);
 
+const NOTHING_CHANGED = 'nothing was changed';
+
 /** The store, and what is needed around it. */
 export interface RepairSurroundings {
   /** Of the store, once it is known which one it is. */
@@ -66,7 +68,7 @@ export interface RepairOptions {
 }
 
 export interface RepairResult {
-  /** Nothing was wrong; all of it is mended; something is lost, and reads as errors. */
+  /** Nothing was wrong; all of it is mended; something is lost. */
   readonly state: 'clean' | 'mended' | 'left';
   /** What was done, a sentence each. */
   readonly done: readonly string[];
@@ -76,6 +78,8 @@ export interface RepairResult {
   /** Who reads what is lost, as far as it was found by this repair. */
   readonly lost: readonly AffectedVersion[];
   readonly moreVersions: number;
+  /** What is lost that nobody can name, a sentence each. */
+  readonly unknown: readonly string[];
 }
 
 /** Requires the lock of the store. @throws CORRUPTION if it cannot be repaired, IO, NO_SPACE: it is as it was then */
@@ -100,6 +104,7 @@ class Repair {
   readonly #done: string[] = [];
   #replaced: string | undefined;
   #made: NewLog | undefined;
+  #unknown: readonly string[] = [];
 
   constructor(surroundings: RepairSurroundings, options: RepairOptions) {
     this.#surroundings = surroundings;
@@ -126,13 +131,14 @@ class Repair {
     }
     this.#say('the store is checked again');
     const after = await this.#check('after');
-    const isLeft = after.findings.some(({ severity }) => severity === 'damage');
+    const isLeft = this.#unknown.length > 0 || after.findings.some(({ severity }) => severity === 'damage');
     return this.#result(isLeft ? 'left' : 'mended');
   }
 
   #result(state: RepairResult['state']): RepairResult {
     const { lostChunks = 0, lost = [], moreVersions = 0 } = this.#made ?? {};
-    return { state, done: this.#done, replaced: this.#replaced, lostChunks, lost, moreVersions };
+    const [done, replaced, unknown] = [this.#done, this.#replaced, this.#unknown];
+    return { state, done, replaced, lostChunks, lost, moreVersions, unknown };
   }
 
   #say(sentence: string): void {
@@ -183,13 +189,20 @@ class Repair {
       try {
         this.#refuseUncertain(wanted, trustsIndex);
         await this.#makeAndSwitch(checked, wanted, survey, segments);
+        this.#unknown = wanted.uncertain;
       } finally {
         await wanted.remains.index.close();
       }
     } finally {
       sheltered.remove();
     }
-    await this.#surroundings.openOnce({ rebuildsIndex: false });
+    try {
+      await this.#surroundings.openOnce({ rebuildsIndex: false });
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+      const what = `the log is repaired, and the store cannot be opened yet: ${error.message}`;
+      throw new StoreError(error.code, `${what}; repair it again once it can`, error);
+    }
   }
 
   #refuseUncertain({ uncertain }: WantedState, trustsIndex: boolean): void {
@@ -197,7 +210,7 @@ class Repair {
     const why = trustsIndex ? '' : 'the index is not what the log says, and is of no help; ';
     throw new StoreError(
       'CORRUPTION',
-      `${why}${uncertain.join('; ')}; nothing was changed: repair it with --accept-old-data if that is what you want, and put back what you can from a backup`,
+      `${why}${uncertain.join('; ')}; ${NOTHING_CHANGED}: repair it with --accept-old-data if that is what you want, and put back what you can from a backup`,
     );
   }
 
@@ -249,9 +262,16 @@ class Repair {
       this.#done.push(...mended.changes, describe(made, kept.size));
     } catch (error) {
       await withdraw(storage);
-      throw error;
+      throw asItWas(error);
     }
   }
+}
+
+/** What failed before the switch. */
+function asItWas(error: unknown): unknown {
+  if (!(error instanceof StoreError) || error.message.includes(NOTHING_CHANGED)) return error;
+  const advice = error.code === 'NO_SPACE' ? ': make room, then try again' : '';
+  return new StoreError(error.code, `${error.message}; ${NOTHING_CHANGED}${advice}`, error);
 }
 
 function describe({ movedChunks, lostChunks }: NewLog, kept: number): string {

@@ -75,9 +75,9 @@ export class DamagedStore {
   }
 
   /** `killed`: with records behind the last checkpoint, and no clean end. */
-  static async make(end: 'closed' | 'killed' = 'closed'): Promise<DamagedStore> {
+  static async make(end: 'closed' | 'killed' = 'closed', seed = 11): Promise<DamagedStore> {
     const rig = await CrashRig.begin();
-    const random = new Random(11);
+    const random = new Random(seed);
     const store = await rig.open();
     const some = async (name: string, count: number): Promise<void> => {
       for (let i = 0; i < count; i++) {
@@ -241,8 +241,11 @@ export class DamagedStore {
 
   async moves(): Promise<number[]> {
     const found: number[] = [];
-    for (const segment of this.segments)
-      if (((await this.header(segment)).flags & SEGMENT_MOVES) !== 0) found.push(segment);
+    for (const segment of this.segments) {
+      const scanner = await SegmentScanner.open(this.storage, UUID, segment);
+      await scanner?.close();
+      if (((scanner?.header.flags ?? 0) & SEGMENT_MOVES) !== 0) found.push(segment);
+    }
     return found;
   }
 

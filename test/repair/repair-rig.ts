@@ -201,3 +201,46 @@ export function expectNothingButLost(findings: readonly Finding[]): void {
   for (const finding of findings.filter(({ severity }) => severity === 'damage'))
     expect(finding).toMatchObject({ code: 'CHUNK_DAMAGED', mend: 'none' });
 }
+
+export interface Expectation {
+  /** Chunks that are lost besides those whose bytes are gone. */
+  readonly lost?: readonly string[] | undefined;
+  /** Chunks that the index does not have yet: where records are lost, nobody knows of them. */
+  readonly late?: readonly string[] | undefined;
+  /** Nothing that is left says that anything is lost. */
+  readonly isSilent?: boolean | undefined;
+}
+
+/**
+ * Repairs a store, and expects that all reads as it did that is still there, and all else as errors. Where the repair refuses,
+ * because nobody knows what is lost, it is told to go on: then what is lost may read as something older, and so may what was zeroed,
+ * and nothing else may.
+ */
+export async function expectNothingOld(
+  storage: MemoryStorage,
+  versions: ReadonlyMap<string, Version>,
+  { lost = [], late = [], isSilent = false }: Expectation = {},
+): Promise<{ isCertain: boolean; gone: readonly string[] }> {
+  const gone = [...goneFrom(storage, versions), ...lost].sort();
+  let isCertain = !isSilent;
+  const { after } = await repair(storage).catch(async (error: unknown) => {
+    if (!hasCode(error, 'CORRUPTION') || !(error as Error).message.includes('--accept-old-data')) throw error;
+    isCertain = false;
+    return await repair(storage, { acceptsOldData: true });
+  });
+  expectNothingButLost(after);
+  const rig = CrashRig.over(storage);
+  await rig.open();
+  const { errors, others } = await readAll(rig, versions);
+  await rig.close();
+  if (isCertain) expect({ errors: errors.sort(), others }).toEqual({ errors: gone, others: [] });
+  else {
+    const isHole = (where: string): boolean => {
+      const [name, chunk] = where.split('/') as [string, string];
+      return versions.get(name)!.segments[Number(chunk)] === 0;
+    };
+    const known = new Set([...gone, ...late]);
+    expect([...errors, ...others].filter((where) => !known.has(where) && !isHole(where))).toEqual([]);
+  }
+  return { isCertain, gone };
+}
