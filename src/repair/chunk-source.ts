@@ -1,12 +1,11 @@
 /** Reads single chunks out of segment files that may be damaged: a chunk is there as a whole, or it is lost. */
 
 import { crc32c } from '../base/crc.ts';
-import { hasCode, StoreError } from '../base/errors.ts';
+import { hasCode } from '../base/errors.ts';
 import type { Storage, StorageFile } from '../base/storage.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import { segmentPath } from '../log/format.ts';
 
-const EIO = -5;
 /** Files that are open at once. */
 const FILES_MAX = 64;
 
@@ -20,17 +19,12 @@ export class ChunkSource {
     this.#storage = storage;
   }
 
-  /** False if it is lost. @throws IO for whatever is no loss: descriptors or memory are short */
+  /** False if it is lost. @throws IO */
   async isWhole(segment: number, offset: number, checksum: number): Promise<boolean> {
     const file = await this.#file(segment);
     if (file === undefined) return false;
-    try {
-      const length = await file.read(this.#chunk, 0, CHUNK_BYTES, offset);
-      return length === CHUNK_BYTES && crc32c(this.#chunk) === checksum;
-    } catch (error) {
-      if (!isOfDisk(error)) throw error;
-      return false;
-    }
+    const length = await file.read(this.#chunk, 0, CHUNK_BYTES, offset);
+    return length === CHUNK_BYTES && crc32c(this.#chunk) === checksum;
   }
 
   async #file(segment: number): Promise<StorageFile | undefined> {
@@ -52,10 +46,4 @@ export class ChunkSource {
     for (const file of this.#files.values()) await file?.close();
     this.#files.clear();
   }
-}
-
-/** The disk does not give the bytes. */
-export function isOfDisk(error: unknown): boolean {
-  if (!(error instanceof StoreError) || error.code !== 'IO') return false;
-  return (error.cause as NodeJS.ErrnoException | undefined)?.errno === EIO;
 }

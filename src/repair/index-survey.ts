@@ -10,6 +10,8 @@ export interface IndexSurvey {
   readonly highest: HighestNumbers;
   /** By label, the highest chunk that it has a pointer for, and one. */
   readonly extents: ReadonlyMap<number, number>;
+  /** Versions that the catalog does not know, each with its tree. */
+  readonly strangers: ReadonlyMap<number, number>;
 }
 
 /** @throws INDEX_DAMAGED */
@@ -23,9 +25,11 @@ export async function surveyIndex(
   let [sequences, labels, segments] = [catalog.sequence, 0, 0];
   for (const { label } of catalog.tree.nodes()) labels = Math.max(labels, label);
   for (const [segment] of index.usage.entries()) segments = Math.max(segments, segment);
-  for await (const { region, blocks } of regionsOf(view, catalog.tree, signal)) {
+  const strangers = new Map<number, number>();
+  for await (const { tree, region, blocks } of regionsOf(view, catalog.tree, signal)) {
     for (const [label, block] of blocks) {
       labels = Math.max(labels, label);
+      if (catalog.tree.get(label) === undefined) strangers.set(label, tree);
       for (let at = 0; at < REGION_CHUNKS; at++) {
         if (block.segment(at) === 0) continue;
         sequences = Math.max(sequences, block.sequence(at));
@@ -33,5 +37,6 @@ export async function surveyIndex(
       }
     }
   }
-  return { highest: { sequences, appends: index.checkpoint.append, labels, segments, epochs: 0 }, extents };
+  const highest = { sequences, appends: index.checkpoint.append, labels, segments, epochs: 0 };
+  return { highest, extents, strangers };
 }

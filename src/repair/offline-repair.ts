@@ -35,7 +35,7 @@ export async function repairOffline(directory: string, options: RepairOptions): 
     async shelter(environment: ClosedStoreEnvironment) {
       const scratch = temporaryScratch();
       try {
-        const sheltered = await ShelteredStorage.over(storage, scratch.storage);
+        const sheltered = await ShelteredStorage.over(environment.storage, scratch.storage);
         return { environment: { ...environment, storage: sheltered }, remove: () => scratch.remove() };
       } catch (error) {
         scratch.remove();

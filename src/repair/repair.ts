@@ -13,8 +13,9 @@
  */
 
 import { randomUUID } from 'node:crypto';
-import { StoreError } from '../base/errors.ts';
-import type { AffectedVersion, Finding } from '../check/finding.ts';
+import { hasCode, StoreError } from '../base/errors.ts';
+import type { Storage } from '../base/storage.ts';
+import { type AffectedVersion, type Finding, finding } from '../check/finding.ts';
 import type { CheckObserver } from '../check/audit-run.ts';
 import type { SegmentAudit } from '../check/segment-audit.ts';
 import { SEGMENT_BYTES_DEFAULT } from '../log/format.ts';
@@ -29,10 +30,11 @@ import {
 import { clearInterruptedRepair } from '../volume/interrupted-repair.ts';
 import { mendCatalog } from './catalog-mending.ts';
 import { keptSegments } from './kept-segments.ts';
-import { surveyIndex } from './index-survey.ts';
+import { type IndexSurvey, surveyIndex } from './index-survey.ts';
 import { highestOf, type HighestNumbers, type LogSurvey, surveyLog } from './log-survey.ts';
 import { makeNewLog, type NewLog } from './new-log.ts';
 import { ProposedStorage } from './proposed-storage.ts';
+import { ReadableStorage } from './readable-storage.ts';
 import { keepReplaced, nameMade, withdraw } from './replaced.ts';
 import { readWantedState, type WantedState } from './wanted-state.ts';
 
@@ -47,8 +49,8 @@ const NOTHING_CHANGED = 'nothing was changed';
 export interface RepairSurroundings {
   /** Of the store, once it is known which one it is. */
   environment(uuid: Buffer): ClosedStoreEnvironment;
-  readonly storage: ClosedStoreEnvironment['storage'];
-  /** The store's files, of which only an index may be written, which is a copy; to be removed. */
+  readonly storage: Storage;
+  /** The files of an environment, of which only an index may be written, which is a copy; to be removed. */
   shelter(
     environment: ClosedStoreEnvironment,
   ): Promise<{ environment: ClosedStoreEnvironment; remove(): void }>;
@@ -101,6 +103,7 @@ interface CheckedStore {
 class Repair {
   readonly #surroundings: RepairSurroundings;
   readonly #options: RepairOptions;
+  readonly #storage: ReadableStorage;
   readonly #done: string[] = [];
   #replaced: string | undefined;
   #made: NewLog | undefined;
@@ -109,28 +112,29 @@ class Repair {
   constructor(surroundings: RepairSurroundings, options: RepairOptions) {
     this.#surroundings = surroundings;
     this.#options = options;
+    this.#storage = new ReadableStorage(surroundings.storage);
   }
 
   async run(): Promise<RepairResult> {
-    const { storage } = this.#surroundings;
-    const { superblock } = await identifyStore(storage);
-    await clearInterruptedRepair(storage, superblock?.base);
-    const checked = await this.#check('before');
+    const { superblock } = await identifyStore(this.#storage);
+    await clearInterruptedRepair(this.#storage, superblock?.base);
+    const checked = await this.#checkBefore();
     const damage = checked.findings.filter(({ severity }) => severity === 'damage');
     if (damage.length === 0) return this.#result('clean');
     const isOfLog = ({ mend, code }: Finding): boolean =>
       mend !== 'open' && !IN_PLACE.has(code) && !OF_INDEX.has(code);
-    if (damage.some(isOfLog)) await this.#rebase(checked);
+    // What the disk does not give has to be written somewhere else, or nobody could read around it.
+    if (damage.some(isOfLog) || this.#storage.unreadableBytes > 0) await this.#rebase(checked);
     else if (damage.some(({ code }) => OF_INDEX.has(code)))
       await this.#open('the index is made anew from the log', true);
     else if (damage.some(({ mend }) => mend === 'open'))
       await this.#open('the store is opened and closed', false);
     else {
-      for (const finding of checked.findings) this.#options.onFinding?.(finding, 'after');
+      for (const each of checked.findings) this.#options.onFinding?.(each, 'after');
       return this.#result('left');
     }
     this.#say('the store is checked again');
-    const after = await this.#check('after');
+    const after = await this.#checkAgain();
     const isLeft = this.#unknown.length > 0 || after.findings.some(({ severity }) => severity === 'damage');
     return this.#result(isLeft ? 'left' : 'mended');
   }
@@ -145,24 +149,54 @@ class Repair {
     this.#options.onStep?.(sentence);
   }
 
-  async #check(when: 'before' | 'after'): Promise<CheckedStore> {
-    const { storage } = this.#surroundings;
+  /** Where the disk does not give all of it, past that. */
+  async #checkBefore(): Promise<CheckedStore> {
+    const told = new Set<string>();
+    const tell = (finding: Finding): void => {
+      const text = JSON.stringify(finding);
+      if (!told.has(text)) this.#options.onFinding?.(finding, 'before');
+      told.add(text);
+    };
+    try {
+      return await this.#check(this.#surroundings.storage, tell, this.#options.signal);
+    } catch (error) {
+      if (!hasCode(error, 'IO')) throw error;
+      const checked = await this.#check(this.#storage, tell, this.#options.signal);
+      const bytes = this.#storage.unreadableBytes;
+      if (bytes === 0) throw error;
+      const unreadable = finding('UNREADABLE', `the disk does not give ${bytes} bytes of the log`, {
+        mend: 'none',
+      });
+      tell(unreadable);
+      return { ...checked, findings: [...checked.findings, unreadable] };
+    }
+  }
+
+  #checkAgain(): Promise<CheckedStore> {
+    const tell = (finding: Finding): void => this.#options.onFinding?.(finding, 'after');
+    return this.#check(this.#surroundings.storage, tell, undefined);
+  }
+
+  async #check(
+    storage: Storage,
+    tell: (finding: Finding) => void,
+    signal: AbortSignal | undefined,
+  ): Promise<CheckedStore> {
     const { superblock, uuid } = await identifyStore(storage);
-    const environment = this.#surroundings.environment(uuid);
+    const environment = { ...this.#surroundings.environment(uuid), storage };
     const base = superblock === undefined ? await likelyBase(environment) : superblock.base;
     const findings: Finding[] = [];
     let audits: ReadonlyMap<number, SegmentAudit> = new Map();
-    const { signal, onProgress } = this.#options;
     const options = {
-      onProgress,
-      signal: when === 'before' ? signal : undefined,
+      onProgress: this.#options.onProgress,
+      signal,
       onAudits: (all: ReadonlyMap<number, SegmentAudit>): void => {
         audits = all;
       },
     };
-    for await (const finding of checkClosedStore(environment, superblock, base, options)) {
-      findings.push(finding);
-      this.#options.onFinding?.(finding, when);
+    for await (const each of checkClosedStore(environment, superblock, base, options)) {
+      findings.push(each);
+      tell(each);
     }
     return { superblock, environment, base, findings, audits };
   }
@@ -176,25 +210,19 @@ class Repair {
 
   /** Makes another log, and switches to it. */
   async #rebase(checked: CheckedStore): Promise<void> {
-    const { environment, findings, superblock } = checked;
-    const segments = await segmentsOf(environment.storage);
-    const survey = await surveyLog(environment, segments);
-    const trustsIndex = !findings.some(({ code }) => OF_INDEX.has(code));
-    const sheltered = await this.#surroundings.shelter(environment);
+    const { findings } = checked;
+    const environment = { ...checked.environment, storage: this.#storage };
+    this.#say('what is left is read');
+    const survey = await surveyLog(environment, await segmentsOf(this.#storage));
+    const of = { ...checked, environment };
+    let trustsIndex = !findings.some(({ code }) => OF_INDEX.has(code));
     try {
-      this.#say('what is left is read');
-      const appends = superblock?.appends ?? survey.highest.appends + 1;
-      const { base } = checked;
-      const wanted = await readWantedState(sheltered.environment, { base, appends }, trustsIndex);
-      try {
-        this.#refuseUncertain(wanted, trustsIndex);
-        await this.#makeAndSwitch(checked, wanted, survey, segments);
-        this.#unknown = wanted.uncertain;
-      } finally {
-        await wanted.remains.index.close();
-      }
-    } finally {
-      sheltered.remove();
+      await this.#rebaseBy(of, survey, trustsIndex);
+    } catch (error) {
+      // Nobody has looked at its rows where the log was cut off.
+      if (!trustsIndex || !hasCode(error, 'INDEX_DAMAGED')) throw error;
+      trustsIndex = false;
+      await this.#rebaseBy(of, survey, trustsIndex);
     }
     try {
       await this.#surroundings.openOnce({ rebuildsIndex: false });
@@ -205,9 +233,37 @@ class Repair {
     }
   }
 
-  #refuseUncertain({ uncertain }: WantedState, trustsIndex: boolean): void {
+  /** @throws INDEX_DAMAGED, with nothing changed */
+  async #rebaseBy(checked: CheckedStore, survey: LogSurvey, trustsIndex: boolean): Promise<void> {
+    const { environment, superblock, base } = checked;
+    const sheltered = await this.#surroundings.shelter(environment);
+    try {
+      const appends = superblock?.appends ?? survey.highest.appends + 1;
+      const wanted = await readWantedState(sheltered.environment, { base, appends }, trustsIndex);
+      try {
+        const { index } = wanted.remains;
+        const seen = await surveyIndex(
+          { index, overlay: undefined },
+          wanted.remains.catalog,
+          this.#options.signal,
+        );
+        const uncertain = [...wanted.uncertain];
+        if (superblock === undefined && index.checkpoint.segment === 0)
+          uncertain.push('superblock and index are lost: nothing says whether the end of the log is there');
+        this.#refuseUncertain(uncertain, trustsIndex);
+        await this.#makeAndSwitch(checked, wanted, survey, seen);
+        this.#unknown = uncertain;
+      } finally {
+        await wanted.remains.index.close();
+      }
+    } finally {
+      sheltered.remove();
+    }
+  }
+
+  #refuseUncertain(uncertain: readonly string[], trustsIndex: boolean): void {
     if (uncertain.length === 0 || this.#options.acceptsOldData === true) return;
-    const why = trustsIndex ? '' : 'the index is not what the log says, and is of no help; ';
+    const why = trustsIndex ? '' : 'the index is damaged, and of no help; ';
     throw new StoreError(
       'CORRUPTION',
       `${why}${uncertain.join('; ')}; ${NOTHING_CHANGED}: repair it with --accept-old-data if that is what you want, and put back what you can from a backup`,
@@ -218,15 +274,16 @@ class Repair {
     { superblock, environment, findings, audits }: CheckedStore,
     { remains }: WantedState,
     survey: LogSurvey,
-    segments: readonly number[],
+    seen: IndexSurvey,
   ): Promise<void> {
     const { storage, uuid, clock } = environment;
     const { signal } = this.#options;
     const wanted = { index: remains.index, overlay: undefined };
-    const seen = await surveyIndex(wanted, remains.catalog, signal);
     const next = nextSuperblock(superblock, highestOf(survey.highest, seen.highest), uuid, clock.now());
     next.segmentBytes = superblock?.segmentBytes ?? survey.segmentBytes ?? SEGMENT_BYTES_DEFAULT;
     const sequence = next.sequences++;
+    // Of which nothing is left but what was written to them: nobody knows what they inherited from.
+    for (const [label, tree] of seen.strangers) remains.catalog.tree.add(label, 0, sequence, tree);
     const mended = mendCatalog(remains.catalog, sequence, {
       extentOf: (label) => seen.extents.get(label) ?? 0,
       freshLabel: () => next.labels++,
@@ -251,7 +308,7 @@ class Repair {
         signal,
       });
       Object.assign(next, { segments: numbers.segment, appends: numbers.append, base: made.base });
-      const others = segments.filter((segment) => !kept.has(segment));
+      const others = (await segmentsOf(storage)).filter((segment) => !kept.has(segment));
       const replaced = await keepReplaced(storage, first, others);
       await nameMade(storage, proposed.made);
       signal?.throwIfAborted();

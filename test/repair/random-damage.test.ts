@@ -18,10 +18,12 @@ const HARMS: readonly Harm[] = [
   (store, segment, random) => store.flip(segment, random.below(store.bytes(segment).length)),
   (store, segment, random) => {
     const from = random.below(store.bytes(segment).length);
-    store.fill(segment, from, from + random.between(1, 40_000), random.pick([0, 0x55]));
+    const to = Math.min(from + random.between(1, 40_000), store.bytes(segment).length);
+    store.fill(segment, from, to, random.pick([0, 0x55]));
   },
   (store, segment) => store.storage.remove(segmentPath(segment)),
-  (store, segment, random) => store.fill(segment, 0, random.pick([100, 4096, 9000])),
+  (store, segment, random) =>
+    store.fill(segment, 0, Math.min(random.pick([100, 4096, 9000]), store.bytes(segment).length)),
   (store, segment, random) =>
     store.replace(segmentPath(segment), Buffer.from(store.bytes(segment).subarray(0, random.below(1 << 19)))),
   (store, _, random) =>

@@ -1,0 +1,213 @@
+/** What a repair does beside mending: what it keeps, what it leaves alone, what it refuses, and what it does about disks that fail. */
+
+import { beforeAll, describe, expect, it, vi } from 'vitest';
+import { StoreError } from '../../src/base/errors.ts';
+import type { Storage } from '../../src/base/storage.ts';
+import { segmentPath } from '../../src/log/format.ts';
+import { readSuperblock, SLOT_BYTES } from '../../src/log/superblock.ts';
+import { CHUNK, DamagedStore } from '../check/damaged-store.ts';
+import type { MemoryStorage } from '../support/memory-storage.ts';
+import { CrashRig } from '../volume/crash-rig.ts';
+import { contentOf, expectNothingOld, placeIndex, readAll, repair, type Version } from './repair-rig.ts';
+
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
+
+let closed: DamagedStore;
+let contents: Map<string, Version>;
+beforeAll(async () => {
+  closed = await DamagedStore.make('closed');
+  contents = await contentOf(closed);
+});
+
+async function copy(): Promise<DamagedStore> {
+  const store = closed.copy();
+  await placeIndex(store);
+  return store;
+}
+
+/** Names and contents of all files. */
+function filesOf(storage: MemoryStorage): Map<string, Buffer> {
+  const files = new Map<string, Buffer>();
+  for (const folder of ['.', 'log', 'repair.new'])
+    for (const name of storage.names(folder))
+      files.set(`${folder}/${name}`, Buffer.from(storage.bytes(folder === '.' ? name : `${folder}/${name}`)));
+  return files;
+}
+
+const loseSuperblock = (storage: MemoryStorage): void =>
+  storage.edit('superblock', (bytes) => void bytes.fill(0x55, 0, 2 * SLOT_BYTES));
+
+describe('a repair', () => {
+  it('keeps what it replaces, as it was, in a directory of its own', async () => {
+    const { storage, chain, flip } = await copy().then((store) => ({
+      storage: store.storage,
+      chain: store.chain(),
+      flip: store.flip.bind(store),
+    }));
+    const [segment] = await chain;
+    flip(segment!, 50);
+    const before = Buffer.from(storage.bytes(segmentPath(segment!)));
+    const superblock = Buffer.from(storage.bytes('superblock'));
+    const { segments: next } = await readSuperblock(storage);
+    const { result } = await repair(storage);
+    expect(result.replaced).toBe(`replaced-${next}`);
+    expect(storage.has(segmentPath(segment!))).toBe(false);
+    const kept = segmentPath(segment!).replace('log', result.replaced!);
+    expect(storage.bytes(kept).equals(before)).toBe(true);
+    expect(storage.bytes(`${result.replaced}/superblock`).equals(superblock)).toBe(true);
+    // Whole segments stay where they are.
+    for (const each of closed.segments)
+      if (!storage.has(segmentPath(each).replace('log', result.replaced!)))
+        expect(storage.bytes(segmentPath(each)).equals(closed.bytes(each))).toBe(true);
+  });
+
+  it('changes nothing of a whole store', async () => {
+    const { storage } = await copy();
+    const before = filesOf(storage);
+    const changes = storage.changes;
+    expect((await repair(storage)).result).toMatchObject({ state: 'clean', done: [] });
+    expect(filesOf(storage)).toEqual(before);
+    expect(storage.changes).toBe(changes);
+  });
+
+  it.each([
+    ['a new segment cannot be written', 'write', /^repair\.new/],
+    ['a new segment cannot be synced', 'datasync', /^repair\.new/],
+    ['what is replaced cannot be kept', 'link', /^replaced-/],
+    ['a new segment cannot be named', 'link', /^log/],
+    ['the superblock cannot be written', 'write', /^superblock/],
+    ['the superblock cannot be switched', 'rename', /^superblock/],
+  ] as const)('changes nothing where %s', async (_, operation, path) => {
+    const store = await copy();
+    const [segment] = await store.chain();
+    store.flip(segment!, 50);
+    const before = filesOf(store.storage);
+    store.storage.fail(operation, { path, code: 'NO_SPACE' });
+    await expect(repair(store.storage)).rejects.toMatchObject({
+      code: 'NO_SPACE',
+      message: expect.stringMatching(/; nothing was changed: make room, then try again$/),
+    });
+    const after = filesOf(store.storage);
+    after.delete('./superblock.new');
+    expect(after).toEqual(before);
+    expect((await repair(store.storage)).result.state).toBe('mended');
+  });
+
+  it('that is stopped changes nothing', async () => {
+    const store = await copy();
+    const [segment] = await store.chain();
+    store.flip(segment!, 50);
+    const before = filesOf(store.storage);
+    const stop = new AbortController();
+    const onStep = (sentence: string): void => {
+      if (sentence.includes('is moved')) stop.abort(new Error('stopped'));
+    };
+    await expect(repair(store.storage, { signal: stop.signal, onStep })).rejects.toThrow('stopped');
+    expect(filesOf(store.storage)).toEqual(before);
+  });
+});
+
+describe('a superblock that is lost', () => {
+  it('is made anew from segments and index, and all reads as before', async () => {
+    const store = await copy();
+    loseSuperblock(store.storage);
+    expect(await expectNothingOld(store.storage, contents)).toMatchObject({ isCertain: true, gone: [] });
+    expect((await repair(store.storage)).result.state).toBe('clean');
+  });
+
+  it('of a store that was repaired before is so too, beside other damage', async () => {
+    const store = await copy();
+    store.flip((await store.chain())[0]!, 50);
+    await repair(store.storage);
+    loseSuperblock(store.storage);
+    const [segment] = await store.moves();
+    store.flip(segment!, 50);
+    expect(await expectNothingOld(store.storage, contents)).toMatchObject({ isCertain: true });
+  });
+
+  it('with the index is not known to be all: that is said, and all that is there is read', async () => {
+    const store = await copy();
+    loseSuperblock(store.storage);
+    await store.storage.remove('index');
+    await expect(repair(store.storage)).rejects.toThrow(/nothing says whether the end of the log is there/);
+    const { result } = await repair(store.storage, { acceptsOldData: true });
+    expect(result).toMatchObject({ state: 'left', lostChunks: 0 });
+    const rig = CrashRig.over(store.storage);
+    await rig.open();
+    expect(await readAll(rig, contents)).toEqual({ errors: [], others: [] });
+    await rig.close();
+  });
+
+  it('leaves no number to be used twice', async () => {
+    const store = await copy();
+    const before = await readSuperblock(store.storage);
+    loseSuperblock(store.storage);
+    await repair(store.storage);
+    const after = await readSuperblock(store.storage);
+    // Closing records, and what was reserved and not used, nobody can know.
+    for (const kind of ['sequences', 'labels', 'epoch'] as const)
+      expect(after[kind]).toBeGreaterThanOrEqual(before[kind]);
+    for (const kind of ['segments', 'appends'] as const) expect(after[kind]).toBeGreaterThan(before[kind]);
+    expect(after.segmentBytes).toBe(before.segmentBytes);
+  });
+});
+
+/** A disk that does not give some bytes of a file. */
+function failingDisk(storage: MemoryStorage, path: string, from: number, to: number): Storage {
+  return new Proxy(storage, {
+    get: (target, property) => {
+      if (property !== 'open') {
+        const value: unknown = Reflect.get(target, property, target);
+        return typeof value === 'function' ? (value.bind(target) as unknown) : value;
+      }
+      return async (name: string, mode: 'read' | 'write' | 'create') => {
+        const file = await target.open(name, mode);
+        if (name !== path) return file;
+        return {
+          ...file,
+          readCached: () => -1,
+          read: async (bytes: Buffer, start: number, length: number, position: number) => {
+            if (position < to && position + length > from) throw new StoreError('IO', 'the disk fails');
+            return await file.read(bytes, start, length, position);
+          },
+        };
+      };
+    },
+  });
+}
+
+describe('a disk that does not give some bytes', () => {
+  it('loses what lies there, and nothing else; behind the repair it is not asked for them any more', async () => {
+    const store = await copy();
+    const { segment, offset } = store.placeOf('own');
+    const at = Math.floor(offset / CHUNK) * CHUNK;
+    const disk = failingDisk(store.storage, segmentPath(segment), at, at + 512);
+    const { result, before } = await repair(store.storage, {}, disk);
+    expect(before).toContainEqual(expect.objectContaining({ code: 'UNREADABLE', mend: 'none' }));
+    expect(result.state).toBe('left');
+    const rig = CrashRig.over(store.storage);
+    await rig.open();
+    const { errors, others } = await readAll(rig, contents);
+    expect(errors).toContain('a/5');
+    expect({ count: errors.length < 8, others }).toEqual({ count: true, others: [] });
+    await rig.close();
+    expect((await repair(store.storage, {}, disk)).before.map(({ code }) => code)).toEqual(['CHUNK_DAMAGED']);
+  });
+});
+
+describe('versions of which the catalog is lost', () => {
+  it('are found with what was written to them, where somebody accepts that', async () => {
+    const store = await copy();
+    const own = await store.labelOf('a');
+    // All that is known of catalogs is what stands before the snapshot that a's head was made by.
+    const chain = await store.chain();
+    for (const segment of chain.slice(1)) await store.storage.remove(segmentPath(segment));
+    await expect(repair(store.storage)).rejects.toThrow(/versions that no catalog knows/);
+    const { result } = await repair(store.storage, { acceptsOldData: true });
+    expect(result.done.join()).toContain(`version ${own}, which had no name, is the volume found-${own} now`);
+    const rig = CrashRig.over(store.storage);
+    const opened = await rig.open();
+    expect(opened.list().map(({ name }) => name)).toContain(`found-${own}`);
+    await rig.close();
+  });
+});
