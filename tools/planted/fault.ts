@@ -46,6 +46,7 @@ export const inIndex = inRoom('index');
 export const inCompaction = inRoom('compaction');
 export const inCheck = inRoom('check');
 export const inVolume = inRoom('volume');
+export const inRepair = inRoom('repair');
 export const inNbd = inRoom('nbd');
 export const inCli = inRoom('cli');
 export const inServer = inRoom('server');

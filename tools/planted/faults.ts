@@ -7,6 +7,7 @@ import { DOOR_FAULTS } from './faults-of-doors.ts';
 import { INDEX_FAULTS } from './faults-of-index.ts';
 import { LOG_FAULTS } from './faults-of-log.ts';
 import { RECOVERY_FAULTS } from './faults-of-recovery.ts';
+import { REPAIR_FAULTS } from './faults-of-repair.ts';
 import { VERSION_FAULTS } from './faults-of-versions.ts';
 import { VOLUME_FAULTS } from './faults-of-volume.ts';
 
@@ -18,5 +19,6 @@ export const FAULTS: readonly Fault[] = [
   ...VOLUME_FAULTS,
   ...COMPACTION_FAULTS,
   ...CHECK_FAULTS,
+  ...REPAIR_FAULTS,
   ...DOOR_FAULTS,
 ];
