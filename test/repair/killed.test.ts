@@ -30,11 +30,14 @@ beforeAll(async () => {
 
 type Damage = (store: DamagedStore) => Promise<void>;
 
-/** One that no opening gets past, and one that each does; with the chunk in whose segment something is damaged. */
-const DAMAGES: [name: string, what: string, damage: Damage][] = [
+/**
+ * One that no opening gets past, and one that each does; with the chunk in whose segment something is damaged, and how
+ * many steps around the switch are tried: every one, or every third. */
+const DAMAGES: [name: string, what: string, stride: number, damage: Damage][] = [
   [
     'a store that lacks a segment, and whose chunks have rotten',
     'moved',
+    1,
     async (store) => {
       const [, , third] = await store.chain();
       const { segment, offset } = store.placeOf('moved');
@@ -46,6 +49,7 @@ const DAMAGES: [name: string, what: string, damage: Damage][] = [
   [
     'a store with a damaged header and a chunk that has rotten',
     'shared',
+    3,
     async (store) => {
       const { segment, offset } = store.placeOf('shared');
       store.flip(segment, 50, offset);
@@ -87,14 +91,14 @@ async function expectRead(storage: MemoryStorage, gone: readonly string[]): Prom
   expect({ errors: errors.sort(), others }).toEqual({ errors: gone, others: [] });
 }
 
-describe.each(DAMAGES)('%s', (_, what, damage) => {
+describe.each(DAMAGES)('%s', (_, what, stride, damage) => {
   it.each(seeds(1))('is as it was, or repaired, wherever the repair ends (seed %i)', async (seed) => {
     const random = new Random(seed);
     const { count, naming } = await changesOf(damage);
     expect(naming).toBeGreaterThan(10);
     const damagedSegment = closed.placeOf(what).segment;
     const original = (await damaged(damage)).storage.bytes(segmentPath(damagedSegment));
-    for (let at = 1 + random.below(3); at <= count; at += at < naming ? random.between(1, 4) : 1) {
+    for (let at = 1 + random.below(3); at <= count; at += at < naming ? random.between(2, 8) : stride) {
       const { storage, gone } = await damaged(damage);
       storage.turnOffAt(at);
       const hasFailed = await repair(storage).then(

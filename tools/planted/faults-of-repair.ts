@@ -51,6 +51,13 @@ export const REPAIR_FAULTS: readonly Fault[] = [
     tests: [DAMAGES],
   },
   {
+    name: 'what a trim hid that is lost comes back with a repair',
+    file: 'src/repair/index-proof.ts',
+    text: 'await corrections.zeros({ label, first: chunk, count: 1, sequence });',
+    replacement: '',
+    tests: [DAMAGES],
+  },
+  {
     name: 'chunks that are to be moved are not looked at first',
     file: 'src/repair/chunk-source.ts',
     text: 'return length === CHUNK_BYTES && crc32c(this.#chunk) === checksum;',
