@@ -31,8 +31,9 @@ beforeAll(async () => {
 type Damage = (store: DamagedStore) => Promise<void>;
 
 /**
- * One that no opening gets past, and one that each does; with the chunk in whose segment something is damaged, and how
- * many steps around the switch are tried: every one, or every third. */
+ * One that no opening gets past, and one that each does; with the chunk in whose segment something is damaged, and which
+ * steps around the switch are tried: each, or every third.
+ */
 const DAMAGES: [name: string, what: string, stride: number, damage: Damage][] = [
   [
     'a store that lacks a segment, and whose chunks have rotten',
