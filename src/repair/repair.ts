@@ -19,7 +19,7 @@ import { type AffectedVersion, type Finding, finding } from '../check/finding.ts
 import type { CheckObserver } from '../check/audit-run.ts';
 import type { SegmentAudit } from '../check/segment-audit.ts';
 import { SEGMENT_BYTES_DEFAULT } from '../log/format.ts';
-import { type LogBase, type Superblock, switchSuperblock } from '../log/superblock.ts';
+import { type LogBase, type Superblock, SUPERBLOCK_REVISION, switchSuperblock } from '../log/superblock.ts';
 import {
   type ClosedStoreEnvironment,
   checkClosedStore,
@@ -348,6 +348,7 @@ function nextSuperblock(
 ): Superblock {
   const above = (reserved: number | undefined, seen: number): number => Math.max(reserved ?? 1, seen + 1);
   return {
+    revision: SUPERBLOCK_REVISION,
     generation: (superblock?.generation ?? 0) + 1,
     uuid,
     segmentBytes: SEGMENT_BYTES_DEFAULT,
