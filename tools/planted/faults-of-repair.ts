@@ -65,7 +65,7 @@ export const REPAIR_FAULTS: readonly Fault[] = [
     tests: [DAMAGES],
   },
   {
-    name: 'what stands in the place of a lost chunk is none of the checksums of lost chunks that compaction knows',
+    name: 'compaction does not know a chunk that a repair has given up',
     file: 'src/log/lost-chunk.ts',
     text: 'return crc32c(chunk) === checksum || isGivenUp(chunk);',
     replacement: 'return crc32c(chunk) === checksum;',
