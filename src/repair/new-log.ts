@@ -181,7 +181,7 @@ class NewLogMaker {
         for await (const record of whole.records()) {
           signal?.throwIfAborted();
           builder.replay.apply(record.header.segment, entriesOf(record), record.isKept);
-          if (builder.isFull) await builder.commit(START);
+          if (builder.isFull) await builder.commitPart(START);
         }
         await builder.commit(START);
         return await use({ index: builder.index, overlay: undefined });
