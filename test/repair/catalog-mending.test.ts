@@ -115,7 +115,7 @@ describe('a catalog', () => {
       result.catalog
         .volumes()
         .map(({ label }) => label)
-        .sort(),
+        .sort((a, b) => a - b),
     ).toEqual([1, 2, 3]);
     expect(new Set(namesOf(result)).size).toBe(3);
   });
