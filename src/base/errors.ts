@@ -27,6 +27,8 @@ export type ErrorCode =
 
 export class StoreError extends Error {
   readonly code: ErrorCode;
+  /** The byte of the disk that could not be read, where that is known. */
+  diskOffset: number | undefined;
 
   constructor(code: ErrorCode, message: string, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });

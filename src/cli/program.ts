@@ -135,6 +135,7 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
               readOnly,
               cacheBytes,
               compactionRate,
+              limits: {},
               logger,
             },
             (serving) => printUris(output, serving.volumes(), logger),

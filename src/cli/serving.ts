@@ -8,13 +8,16 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { hasCode, StoreError } from '../base/errors.ts';
+import type { NbdLimits } from '../nbd/limits.ts';
 import { NbdServer } from '../nbd/server.ts';
 import { ControlServer } from '../server/control-server.ts';
 import { type OpenStore, StoreDoor } from '../server/store-door.ts';
 import { ReadOnlyStore } from '../volume/read-only-store.ts';
 import { Store } from '../volume/store.ts';
+import type { VersionSummary } from '../volume/summary.ts';
 import { type NbdListener, nbdUri, type TcpAddress } from './nbd-address.ts';
 import { controlSocketOf, retryWhileOwned } from './reach-store.ts';
+import { formatSize } from './size.ts';
 
 /** Of the five seconds that a stop may take, those that clients get to finish; the rest is the store's. */
 const CLIENTS_MS_MAX = 2_500;
@@ -31,6 +34,8 @@ export interface ServingOptions {
   readonly cacheBytes: number | undefined;
   /** Bytes a second that compaction copies at most. */
   readonly compactionRate: number | undefined;
+  /** What clients may take, where it is not the default. */
+  readonly limits: Partial<NbdLimits>;
   readonly logger: Logger;
 }
 
@@ -51,9 +56,14 @@ export class Serving {
     this.store = store;
     this.#control = new ControlServer({ door: new StoreDoor(store), logger });
     this.#nbd = new NbdServer({
-      exports: { list: () => store.list().map(({ name }) => name), open: (name) => store.device(name) },
+      exports: {
+        list: () => store.names(),
+        open: (name) => store.device(name),
+        describe: (name) => describe(store.show(name)),
+      },
       logger,
       readOnly: options.readOnly,
+      limits: options.limits,
     });
   }
 
@@ -98,6 +108,12 @@ export class Serving {
     await Promise.all([this.#nbd.close(CLIENTS_MS_MAX), this.#control.close(CLIENTS_MS_MAX)]);
     await this.store.close();
   }
+}
+
+/** What clients are told of an export beside its name. */
+function describe({ kind, size, created }: VersionSummary): string {
+  const made = created.slice(0, 19).replace('T', ' ');
+  return `${kind} of ${formatSize(size)}, made ${made} UTC`;
 }
 
 async function listen(nbd: NbdServer, { host, port }: TcpAddress, otherPort: string): Promise<TcpAddress> {

@@ -34,6 +34,7 @@ async function start(): Promise<ExitCode> {
       readOnly: false,
       cacheBytes: undefined,
       compactionRate: undefined,
+      limits: {},
       logger: createLogger(),
     },
     async (serving) => {

@@ -136,6 +136,11 @@ export class Overlay {
     return this.#changes.nextRegion(tree, from, end);
   }
 
+  /** True if one of the versions changed anything in the region. */
+  hasAny(tree: number, region: number, versions: ReadonlySet<number>): boolean {
+    return this.labels(tree, region).some((label) => versions.has(label));
+  }
+
   /** Puts what one version changed in the region into `block`. */
   mergeVersionInto(block: PointerBlock, tree: number, region: number, label: number): void {
     this.#mergeInto(block, tree, region, (each) => each === label);

@@ -1,6 +1,6 @@
 /**
  * The index as it is between two of its batches, for who reads more than one row and goes on meanwhile: what commits and
- * prunes move or take away stays where it was. It has what is in rows, not what stands in overlays.
+ * prunes move or take away stays where it was. It has what is in rows; what stood in overlays then it can add.
  *
  * Held by a snapshot of LevelDB, which costs nothing but the room of what is replaced until it is closed.
  */
@@ -8,6 +8,7 @@
 import { Directory, type IndexDatabase, type RowSource } from './directory.ts';
 import type { ExtentTable } from './extent-table.ts';
 import type { ExtentRow } from './extents.ts';
+import type { Overlay } from './overlay.ts';
 import { PointerBlock } from './pointers.ts';
 import type { ExtentSource } from './prune-batches.ts';
 import { type Lineage, mergeRows, readBlocks } from './region-read.ts';
@@ -24,6 +25,8 @@ export class PinnedIndex implements ExtentSource {
   readonly moment: symbol;
   /** Live chunks by segment. */
   readonly usage: ReadonlyMap<number, number>;
+  /** What is not in these rows; they go on taking changes. */
+  readonly overlays: readonly Overlay[];
 
   /** Requires: no batch is being written, and none begins before this returns. */
   constructor(
@@ -32,7 +35,9 @@ export class PinnedIndex implements ExtentSource {
     extents: ExtentTable,
     moment: symbol,
     usage: ReadonlyMap<number, number>,
+    overlays: readonly Overlay[],
   ) {
+    this.overlays = overlays;
     this.moment = moment;
     this.usage = usage;
     const snapshot = database.snapshot();
@@ -61,6 +66,18 @@ export class PinnedIndex implements ExtentSource {
     const block = new PointerBlock();
     await mergeRows(this.#source, this.#directory, block, lineage, region);
     return block;
+  }
+
+  /** What a version reads in a region, with all that it wrote until now or a little before. @throws INDEX_DAMAGED */
+  async resolveLive(lineage: Lineage, region: number): Promise<PointerBlock> {
+    const block = await this.resolve(lineage, region);
+    for (const overlay of this.overlays) overlay.mergeInto(block, lineage.tree, region, lineage.path);
+    return block;
+  }
+
+  /** The first region at or behind `from`, below `end`, with rows; -1 if there is none. @throws INDEX_DAMAGED */
+  nextRegion(tree: number, from: number, end: number): Promise<number> {
+    return this.#directory.nextRegion(tree, from, end);
   }
 
   /** Pointers of their own of versions in a region, in the order of `labels`. @throws INDEX_DAMAGED */

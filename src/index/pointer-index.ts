@@ -199,7 +199,10 @@ export class PointerIndex {
   /** The index as it is between two batches. Close what this answers. */
   async pin(): Promise<PinnedIndex> {
     while (this.#writing !== undefined) await this.#writing.catch(() => undefined);
-    return new PinnedIndex(this.#database, this.directory, this.extents, this.#moment, this.usage.copy());
+    const { frozen, active } = this.#overlays;
+    const overlays = frozen === undefined ? [active] : [frozen, active];
+    const usage = this.usage.copy();
+    return new PinnedIndex(this.#database, this.directory, this.extents, this.#moment, usage, overlays);
   }
 
   /** What rows say is what they said at a moment, for as long as it is the same. */

@@ -42,6 +42,18 @@ export class ZeroedRegions {
       for (const extent of extents) yield { label, ...extent };
   }
 
+  /** The first region at or behind `from` that an extent of one of the versions covers; -1 if there is none. */
+  next(tree: number, labels: ReadonlySet<number>, from: number): number {
+    let first = -1;
+    for (const [label, extents] of this.#trees.get(tree) ?? []) {
+      const extent = labels.has(label) ? extents[firstEndingBehind(extents, from)] : undefined;
+      if (extent === undefined) continue;
+      const region = Math.max(from, extent.first);
+      if (first < 0 || region < first) first = region;
+    }
+    return first;
+  }
+
   put(tree: number, label: number, first: number, end: number, sequence: number): void {
     let labels = this.#trees.get(tree);
     if (labels === undefined) {

@@ -1,58 +1,50 @@
 /**
- * Counts the bytes that requests hold in memory, against a limit: one budget for the server, one below it for each
- * connection. Payloads on their way to the store, reads that run, and replies nobody has taken yet all count.
- * No I/O.
+ * Counts the bytes that requests hold in memory, against limits: one for the server, one for each connection. Payloads on
+ * their way to the store, reads that run, and replies nobody has taken yet all count. No I/O.
+ *
+ * Each connection has a share that nobody else can take: however much others hold, requests that fit into it go on. The
+ * rest is shared, and who wants some of that may have to wait.
  *
  * Invariant: every byte taken is given back exactly once; `takenBytes` never falls below zero.
  */
 
 import { assert } from '../base/errors.ts';
 
-export class Budget {
+/** A connection's own share, unless the server's limit is a small one. */
+const OWN_BYTES_MAX = 256 << 10;
+
+export class ServerBudget {
+  /** Bytes that all connections hold. */
   takenBytes = 0;
-  readonly #bytesMax: number;
-  readonly #parent: Budget | undefined;
+  /** What of it is more than their own shares. */
+  sharedBytes = 0;
+  /** A connection's own share. */
+  readonly ownBytes: number;
+  readonly #sharedBytesMax: number;
   readonly #waiting = new Set<() => void>();
-
   /** Called when the first listener begins to wait. */
-  readonly #onContention: (() => void) | undefined;
+  readonly #onContention: () => void;
 
-  constructor(bytesMax: number, parent?: Budget, onContention?: () => void) {
-    this.#bytesMax = bytesMax;
-    this.#parent = parent;
+  constructor(bytesMax: number, connectionsMax: number, onContention: () => void) {
+    this.ownBytes = Math.min(OWN_BYTES_MAX, Math.floor(bytesMax / 2 / connectionsMax));
+    this.#sharedBytesMax = bytesMax - connectionsMax * this.ownBytes;
     this.#onContention = onContention;
   }
 
+  /** Room for a request of any size comes when nobody holds anything of what is shared. */
   fits(bytes: number): boolean {
-    return (
-      this.takenBytes + bytes <= this.#bytesMax && (this.#parent === undefined || this.#parent.fits(bytes))
-    );
+    return this.sharedBytes + bytes <= this.#sharedBytesMax || this.sharedBytes === 0;
   }
 
-  take(bytes: number): void {
-    this.takenBytes += bytes;
-    this.#parent?.take(bytes);
-  }
-
-  give(bytes: number): void {
-    this.takenBytes -= bytes;
-    assert(this.takenBytes >= 0, 'a budget gets back what was taken');
-    this.#parent?.give(bytes);
-    if (this.#waiting.size > 0) this.#wake();
-  }
-
-  /** Calls `listener` when bytes were given back, here or above; asked twice, it is still called once. */
+  /** Calls `listener` when bytes of what is shared were given back; asked twice, it is still called once. */
   wait(listener: () => void): void {
     const isFirst = this.#waiting.size === 0;
     this.#waiting.add(listener);
-    this.#parent?.wait(listener);
-    if (isFirst) this.#onContention?.();
+    if (isFirst) this.#onContention();
   }
 
-  /** Takes back `wait`. */
   forget(listener: () => void): void {
     this.#waiting.delete(listener);
-    this.#parent?.forget(listener);
   }
 
   /** True if someone waits for bytes. */
@@ -60,9 +52,70 @@ export class Budget {
     return this.#waiting.size > 0;
   }
 
-  #wake(): void {
+  wake(): void {
+    if (this.#waiting.size === 0) return;
     const listeners = [...this.#waiting];
     this.#waiting.clear();
     for (const listener of listeners) listener();
+  }
+}
+
+/** The budget of one connection. */
+export class Budget {
+  takenBytes = 0;
+  readonly #bytesMax: number;
+  readonly #server: ServerBudget;
+  #listener: (() => void) | undefined;
+
+  constructor(bytesMax: number, server: ServerBudget) {
+    this.#bytesMax = bytesMax;
+    this.#server = server;
+  }
+
+  /** Bytes that others could have if this connection did not hold them. */
+  get sharedBytes(): number {
+    return Math.max(0, this.takenBytes - this.#server.ownBytes);
+  }
+
+  fits(bytes: number): boolean {
+    const taken = this.takenBytes + bytes;
+    if (taken > this.#bytesMax) return false;
+    const shared = taken - this.#server.ownBytes;
+    return shared <= 0 || this.#server.fits(shared - this.sharedBytes);
+  }
+
+  take(bytes: number): void {
+    this.#count(bytes);
+  }
+
+  give(bytes: number): void {
+    const before = this.#server.sharedBytes;
+    this.#count(-bytes);
+    assert(this.takenBytes >= 0, 'a budget gets back what was taken');
+    if (this.#listener !== undefined) {
+      const listener = this.#listener;
+      this.#listener = undefined;
+      listener();
+    }
+    if (this.#server.sharedBytes < before) this.#server.wake();
+  }
+
+  /** Calls `listener`, once or twice, when `bytes`, which do not fit now, may fit: it has to look again. */
+  wait(bytes: number, listener: () => void): void {
+    this.#listener = listener;
+    if (this.takenBytes + bytes <= this.#bytesMax) this.#server.wait(listener);
+  }
+
+  /** Takes back `wait`. */
+  forget(listener: () => void): void {
+    this.#listener = undefined;
+    this.#server.forget(listener);
+  }
+
+  #count(bytes: number): void {
+    const before = this.sharedBytes;
+    this.takenBytes += bytes;
+    this.#server.takenBytes += bytes;
+    this.#server.sharedBytes += this.sharedBytes - before;
   }
 }

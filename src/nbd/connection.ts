@@ -3,16 +3,17 @@
  *
  * Invariants:
  * - The first thing done with a socket is to listen for its errors: a reset ends this connection and nothing else.
- * - A handshake is over within its time, whatever the client does, and stops while its answers are not read.
+ * - A handshake is over within its time, whatever the client does, and stops while its answers are not read. It has a
+ *   few options in a turn of the event loop, so that others get theirs.
  * - A device that the handshake opened belongs to the transmission, which releases it.
  */
 
 import type { Socket } from 'node:net';
 import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
-import { Budget } from './budget.ts';
-import type { ExportSource } from './export-source.ts';
-import { type Agreement, Handshake } from './handshake.ts';
+import { Budget, type ServerBudget } from './budget.ts';
+import { type Agreement, Handshake, type HandshakeTerms } from './handshake.ts';
+import type { NbdLimits } from './limits.ts';
 import { type Slab, type SlabPool, SlabReader } from './receive-slabs.ts';
 import type { ReplyBufferPool } from './reply-buffer.ts';
 import { readIntoSlabs } from './slab-socket.ts';
@@ -20,15 +21,14 @@ import { Transmission } from './transmission.ts';
 
 /** How long a client has to take notice of our goodbye. */
 const GOODBYE_MS = 200;
+/** Options of one connection that are answered in a turn of the event loop. */
+const TURN_OPTIONS_MAX = 8;
 
 /** What all connections of a server have in common. */
 export interface ConnectionContext {
-  readonly exports: ExportSource;
-  readonly readOnly: boolean;
-  readonly handshakeMsMax: number;
-  /** In-flight bytes of one connection. */
-  readonly connectionBytesMax: number;
-  readonly budget: Budget;
+  readonly terms: HandshakeTerms;
+  readonly limits: NbdLimits;
+  readonly budget: ServerBudget;
   readonly pool: ReplyBufferPool;
   readonly slabs: SlabPool;
   readonly clock: Clock;
@@ -52,8 +52,9 @@ export class Connection {
 
   #handshake: Handshake | undefined;
   #transmission: Transmission | undefined;
-  /** Bytes of the client that came while it had not read our answers. */
+  /** Bytes of the client that came while it had not read our answers, or behind its options of this turn. */
   #held: Buffer | undefined;
+  #turnOptions = 0;
 
   constructor(accepted: Socket, context: ConnectionContext, number: number, events: ConnectionEvents) {
     accepted.on('error', (error) => this.#failed(error));
@@ -65,10 +66,10 @@ export class Connection {
     this.#context = context;
     this.#events = events;
     this.#logger = context.logger.child({ connection: number });
-    this.#cancelTimeout = context.clock.after(context.handshakeMsMax, () => this.#timedOut());
-    this.#handshake = new Handshake(context.exports, context.readOnly, (bytes) => socket.write(bytes));
+    this.#cancelTimeout = context.clock.after(context.limits.handshakeMsMax, () => this.#timedOut());
+    this.#handshake = new Handshake(context.terms, (bytes) => socket.write(bytes));
     socket.on('end', () => this.#ended());
-    socket.on('drain', () => this.#drained());
+    socket.on('drain', this.#goOn);
     this.#handshake.begin();
   }
 
@@ -87,37 +88,39 @@ export class Connection {
     this.#socket.destroy();
   }
 
-  /** Changes whenever the client sends something or takes something. */
-  get progress(): number {
-    return this.#transmission?.progress ?? 0;
+  /** Bytes that the client has sent or taken in the transmission. */
+  get progressBytes(): number {
+    return this.#transmission?.progressBytes ?? 0;
   }
 
-  /** True if this connection holds memory and only its client could free it. */
+  /** True if this connection holds memory that others could have, and only its client could free it. */
   get holdsMemory(): boolean {
     return this.#transmission?.holdsMemory ?? false;
   }
 
   #received(chunk: Buffer, slab: Slab | undefined): void {
     if (this.#transmission !== undefined) this.#transmission.receive(chunk, slab);
-    else this.#haggle(slab === undefined ? chunk : Buffer.from(chunk)); // it may be held for longer than the slab
+    else this.#haggle(chunk);
   }
 
+  /** The bytes hold until this returns. */
   #haggle(chunk: Buffer): void {
     const handshake = this.#handshake;
     let at = 0;
     while (handshake !== undefined && handshake.outcome === undefined && at < chunk.length) {
-      if (this.#socket.writableNeedDrain) {
-        // Answers pile up: not another option before the client has read them.
-        this.#held = chunk.subarray(at);
-        this.#socket.pause();
-        return;
+      // Answers pile up: not another option before the client has read them, nor before others had their turn.
+      if (this.#socket.writableNeedDrain) return this.#hold(chunk.subarray(at));
+      if (this.#turnOptions === TURN_OPTIONS_MAX) {
+        setImmediate(this.#goOn);
+        return this.#hold(chunk.subarray(at));
       }
+      this.#turnOptions += 1;
       at = handshake.receive(chunk, at);
     }
     const outcome = handshake?.outcome;
     if (outcome === undefined) return;
     if (outcome.kind === 'transmission') {
-      this.#transmit(outcome.agreement, chunk.subarray(at));
+      this.#transmit(outcome.agreement, Buffer.from(chunk.subarray(at)));
     } else if (outcome.kind === 'abort') {
       this.#socket.destroySoon();
     } else {
@@ -126,22 +129,30 @@ export class Connection {
     }
   }
 
-  #drained(): void {
+  #hold(rest: Buffer): void {
+    this.#held = Buffer.from(rest);
+    this.#socket.pause();
+  }
+
+  /** What was held may go on. */
+  readonly #goOn = (): void => {
+    this.#turnOptions = 0;
     const held = this.#held;
-    if (held === undefined) return;
+    if (held === undefined || this.#socket.writableNeedDrain) return;
     this.#held = undefined;
     this.#socket.resume();
     this.#haggle(held);
-  }
+  };
 
   #transmit(agreement: Agreement, rest: Buffer): void {
     this.#handshake = undefined;
     this.#cancelTimeout();
     this.#events.negotiated(this);
-    const { structured, readOnly, device } = agreement;
-    this.#logger.debug({ export: device.name, structured, readOnly }, 'transmission begins');
-    const { pool, budget, connectionBytesMax } = this.#context;
-    const own = new Budget(connectionBytesMax, budget);
+    this.#reader.useSlabs();
+    const { style, readOnly, device } = agreement;
+    this.#logger.debug({ export: device.name, style, readOnly }, 'transmission begins');
+    const { pool, budget, limits } = this.#context;
+    const own = new Budget(limits.connectionBytesMax, budget);
     const logger = this.#logger.child({ export: device.name });
     this.#transmission = new Transmission(this.#socket, agreement, own, pool, logger);
     if (rest.length > 0) this.#transmission.receive(rest, undefined);

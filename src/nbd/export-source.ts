@@ -10,6 +10,8 @@ export interface ExportSource {
   list(): string[];
   /** Opens an export; whoever asked releases it. @throws NOT_FOUND */
   open(name: string): BlockDevice;
+  /** What is to be said of an export, for people; undefined if nothing is. */
+  describe?(name: string): string | undefined;
 }
 
 /**

@@ -6,34 +6,58 @@
  *
  * Invariants:
  * - Memory does not depend on what a client claims: the input buffer is of a fixed size, a longer option is skipped
- *   unread, a much longer one ends the connection, and so does the 1,025th option.
+ *   unread, a much longer one ends the connection, and so does one option too many.
  * - One call of `receive` handles at most one option, so that the caller can stop when answers pile up.
  * - No device is open between two options. Only a handshake that ended in transmission hands one over.
  * - A metadata context counts only for the export it was selected for, and the last selection replaces all before.
+ * - All that was negotiated is in `#agreed`, so that what has to be forgotten is forgotten at once.
  */
 
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { hasCode, StoreError } from '../base/errors.ts';
 import type { BlockDevice } from '../volume/device.ts';
+import { BlockStatus } from './block-status.ts';
 import { type ExportSource, openExport } from './export-source.ts';
 import { decodeExportQuery, decodeInfoQuery, decodeName } from './option-codec.ts';
+import { OptionReplies } from './option-replies.ts';
 import * as nbd from './protocol.ts';
+import { type ContextName, listContexts, selectContexts } from './status-contexts.ts';
 
 /** The longest option that is looked at: a name of 4,096 bytes and as much again. */
 const OPTION_BYTES_MAX = 8192;
 /** Up to here an option is skipped and answered; whoever sends a longer one is shown the door. */
 const OPTION_SKIP_BYTES_MAX = 65536;
-/** `nbdinfo --list` sends one for each export. */
-const OPTIONS_MAX = 1024;
 
 /** What the two sides agreed on. */
 export interface Agreement {
   readonly device: BlockDevice;
-  /** Structured replies were negotiated. */
-  readonly structured: boolean;
-  /** The client selected `base:allocation` for this export. */
-  readonly allocationContext: boolean;
+  readonly style: nbd.ReplyStyle;
+  /** Those that the client selected for this export. */
+  readonly contexts: BlockStatus;
   readonly readOnly: boolean;
+  /** The longest payload, of a request or of a read. */
+  readonly payloadBytesMax: number;
+}
+
+/** What a server offers, and how much of it one handshake may ask for. */
+export interface HandshakeTerms {
+  readonly exports: ExportSource;
+  /** Every export is read-only. */
+  readonly readOnly: boolean;
+  readonly optionsMax: number;
+  readonly payloadBytesMax: number;
+}
+
+/** What was negotiated so far. */
+class Agreed {
+  style: nbd.ReplyStyle = nbd.SIMPLE;
+  /** The export that contexts were selected for, and which. */
+  contextExport: string | undefined;
+  contexts: readonly ContextName[] = [];
+
+  contextsOf(exportName: string): readonly ContextName[] {
+    return this.style !== nbd.SIMPLE && this.contextExport === exportName ? this.contexts : [];
+  }
 }
 
 export type Outcome =
@@ -49,9 +73,9 @@ export class Handshake {
   /** Set once: then no more bytes are taken. */
   outcome: Outcome | undefined;
 
-  readonly #exports: ExportSource;
-  readonly #readOnly: boolean;
+  readonly #terms: HandshakeTerms;
   readonly #send: (bytes: Buffer) => void;
+  readonly #replies: OptionReplies;
 
   // Where in the stream we are. `#wanted` bytes are collected, then the phase's step runs.
   readonly #input = Buffer.alloc(OPTION_BYTES_MAX);
@@ -61,15 +85,13 @@ export class Handshake {
   #option = 0;
   #options = 0;
 
-  // What was negotiated so far.
   #noZeroes = false;
-  #structured = false;
-  #contextExport: string | undefined;
+  #agreed = new Agreed();
 
-  constructor(exports: ExportSource, readOnly: boolean, send: (bytes: Buffer) => void) {
-    this.#exports = exports;
-    this.#readOnly = readOnly;
+  constructor(terms: HandshakeTerms, send: (bytes: Buffer) => void) {
+    this.#terms = terms;
     this.#send = send;
+    this.#replies = new OptionReplies(send);
   }
 
   /** Sends the server's first words. */
@@ -111,7 +133,7 @@ export class Handshake {
         return true;
       case 'skip':
         this.#expect('option header', nbd.OPTION_HEADER_BYTES);
-        this.#refuse(nbd.NBD_REP_ERR_TOO_BIG, 'the option is too long');
+        this.#replies.refuse(nbd.NBD_REP_ERR_TOO_BIG, 'the option is too long');
         return true;
     }
   }
@@ -136,8 +158,9 @@ export class Handshake {
     if (header.u32() !== nbd.IHAVEOPT[0] || header.u32() !== nbd.IHAVEOPT[1])
       return this.#drop('bad option magic');
     this.#option = header.u32();
+    this.#replies.option = this.#option;
     const bytes = header.u32();
-    if (++this.#options > OPTIONS_MAX) return this.#drop('too many options');
+    if (++this.#options > this.#terms.optionsMax) return this.#drop('too many options');
     if (bytes > OPTION_SKIP_BYTES_MAX) return this.#drop('an option of absurd length');
     // To this option there is no error reply, so what is too long for a name ends the connection.
     if (this.#option === nbd.NBD_OPT_EXPORT_NAME && bytes > nbd.NAME_BYTES_MAX)
@@ -151,30 +174,36 @@ export class Handshake {
       this.#answerOption(body);
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
-      if (hasCode(error, 'NOT_FOUND')) this.#refuse(nbd.NBD_REP_ERR_UNKNOWN, 'there is no such export');
-      else if (hasCode(error, 'CORRUPTION'))
-        this.#refuse(nbd.NBD_REP_ERR_INVALID, 'a length exceeds the option');
-      else if (hasCode(error, 'INVALID_ARGUMENT')) this.#refuse(nbd.NBD_REP_ERR_INVALID, error.message);
-      else if (hasCode(error, 'CLOSED')) this.#refuse(nbd.NBD_REP_ERR_SHUTDOWN, 'the server is stopping');
-      else this.#refuse(nbd.NBD_REP_ERR_PLATFORM, 'the export cannot be opened now');
+      this.#refuse(error);
     }
   }
 
-  /** @throws NOT_FOUND, CORRUPTION (a length that lies), INVALID_ARGUMENT, and whatever opening an export throws */
+  #refuse(error: StoreError): void {
+    const replies = this.#replies;
+    if (hasCode(error, 'NOT_FOUND')) replies.refuse(nbd.NBD_REP_ERR_UNKNOWN, 'there is no such export');
+    else if (hasCode(error, 'CORRUPTION'))
+      replies.refuse(nbd.NBD_REP_ERR_INVALID, 'a length exceeds the option');
+    else if (hasCode(error, 'INVALID_ARGUMENT')) replies.refuse(nbd.NBD_REP_ERR_INVALID, error.message);
+    else if (hasCode(error, 'NO_SPACE')) replies.refuse(nbd.NBD_REP_ERR_TOO_BIG, error.message);
+    else if (hasCode(error, 'CLOSED')) replies.refuse(nbd.NBD_REP_ERR_SHUTDOWN, 'the server is stopping');
+    else replies.refuse(nbd.NBD_REP_ERR_PLATFORM, 'the export cannot be opened now');
+  }
+
+  /**
+   * @throws NOT_FOUND, CORRUPTION (a length that lies), INVALID_ARGUMENT, NO_SPACE (too much asked for), and whatever
+   * opening an export throws
+   */
   #answerOption(body: ByteReader): void {
     switch (this.#option) {
       case nbd.NBD_OPT_ABORT:
-        this.#reply(nbd.NBD_REP_ACK);
+        this.#replies.acknowledge();
         this.outcome = { kind: 'abort' };
         return;
       case nbd.NBD_OPT_LIST:
-        requireEmpty(body);
-        for (const name of this.#exports.list()) this.#replyName(nbd.NBD_REP_SERVER, Buffer.from(name));
-        return this.#reply(nbd.NBD_REP_ACK);
+        return this.#list(body);
       case nbd.NBD_OPT_STRUCTURED_REPLY:
-        requireEmpty(body);
-        this.#structured = true;
-        return this.#reply(nbd.NBD_REP_ACK);
+      case nbd.NBD_OPT_EXTENDED_HEADERS:
+        return this.#chooseStyle(body);
       case nbd.NBD_OPT_INFO:
       case nbd.NBD_OPT_GO:
         return this.#export(body);
@@ -183,115 +212,121 @@ export class Handshake {
       case nbd.NBD_OPT_SET_META_CONTEXT:
         return this.#setContexts(body);
       default:
-        return this.#refuse(nbd.NBD_REP_ERR_UNSUP, 'unknown option');
+        return this.#replies.refuse(nbd.NBD_REP_ERR_UNSUP, 'unknown option');
     }
   }
 
+  #list(body: ByteReader): void {
+    requireEmpty(body);
+    const { exports } = this.#terms;
+    for (const name of exports.list()) this.#replies.server(name, '');
+    this.#replies.acknowledge();
+  }
+
+  #chooseStyle(body: ByteReader): void {
+    requireEmpty(body);
+    const agreed = this.#agreed;
+    if (this.#option === nbd.NBD_OPT_EXTENDED_HEADERS) agreed.style = nbd.EXTENDED;
+    else if (agreed.style === nbd.EXTENDED)
+      return this.#replies.refuse(nbd.NBD_REP_ERR_EXT_HEADER_REQD, 'headers are extended already');
+    else agreed.style = nbd.STRUCTURED;
+    this.#replies.acknowledge();
+  }
+
   #exportName(body: ByteReader): void {
-    let device: BlockDevice;
+    const { exports } = this.#terms;
+    if (this.#agreed.style === nbd.EXTENDED)
+      return this.#drop('NBD_OPT_EXPORT_NAME after headers were extended');
+    let agreement: Agreement;
     try {
-      device = openExport(this.#exports, decodeName(body.bytes(body.remaining)));
+      agreement = this.#agree(openExport(exports, decodeName(body.bytes(body.remaining))));
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
       return this.#drop(`the export asked for cannot be opened: ${error.code}`);
     }
-    const agreement = this.#agree(device);
     const zeroesBytes = this.#noZeroes ? 0 : nbd.EXPORT_NAME_ZEROES_BYTES;
     const answer = new ByteWriter(Buffer.alloc(10 + zeroesBytes));
-    answer.u64(device.sizeBytes).u16(nbd.transmissionFlags(agreement.readOnly, agreement.structured));
+    answer.u64(agreement.device.sizeBytes).u16(this.#flagsOf(agreement.device));
     this.#send(answer.buffer);
     this.outcome = { kind: 'transmission', agreement };
   }
 
   #export(body: ByteReader): void {
+    const { exports, payloadBytesMax } = this.#terms;
     const query = decodeInfoQuery(body);
-    const device = openExport(this.#exports, query.name);
-    const agreement = this.#agree(device);
-
-    const facts = new ByteWriter(Buffer.alloc(12)).u16(nbd.NBD_INFO_EXPORT).u64(device.sizeBytes);
-    facts.u16(nbd.transmissionFlags(agreement.readOnly, agreement.structured));
-    this.#reply(nbd.NBD_REP_INFO, facts.buffer);
-
-    if (query.wants(nbd.NBD_INFO_BLOCK_SIZE)) {
-      const sizes = new ByteWriter(Buffer.alloc(14)).u16(nbd.NBD_INFO_BLOCK_SIZE);
-      sizes.u32(nbd.BLOCK_BYTES_MIN).u32(nbd.BLOCK_BYTES_PREFERRED).u32(nbd.PAYLOAD_BYTES_MAX);
-      this.#reply(nbd.NBD_REP_INFO, sizes.buffer);
+    const device = openExport(exports, query.name);
+    // Before the first reply: what it opens may be gone, and then the export is refused as a whole.
+    const agreement = this.#option === nbd.NBD_OPT_GO ? this.#agree(device) : undefined;
+    const replies = this.#replies;
+    replies.exportFacts(device.sizeBytes, this.#flagsOf(device));
+    if (query.wants(nbd.NBD_INFO_BLOCK_SIZE)) replies.blockSizes(payloadBytesMax);
+    if (query.wants(nbd.NBD_INFO_NAME)) replies.text(nbd.NBD_INFO_NAME, device.name);
+    if (query.wants(nbd.NBD_INFO_DESCRIPTION)) {
+      const description = exports.describe?.(device.name);
+      if (description !== undefined) replies.text(nbd.NBD_INFO_DESCRIPTION, description);
     }
-    if (query.wants(nbd.NBD_INFO_NAME)) {
-      const name = Buffer.from(device.name);
-      this.#reply(
-        nbd.NBD_REP_INFO,
-        new ByteWriter(Buffer.alloc(2 + name.length)).u16(nbd.NBD_INFO_NAME).bytes(name).buffer,
-      );
-    }
-    this.#reply(nbd.NBD_REP_ACK);
-    if (this.#option === nbd.NBD_OPT_GO) this.outcome = { kind: 'transmission', agreement };
-    else device.release();
+    replies.acknowledge();
+    if (agreement === undefined) device.release();
+    else this.outcome = { kind: 'transmission', agreement };
   }
 
+  #flagsOf(device: BlockDevice): number {
+    const { style } = this.#agreed;
+    const hasContexts = this.#agreed.contextsOf(device.name).length > 0;
+    return nbd.transmissionFlags(this.#terms.readOnly || device.readOnly, style, hasContexts);
+  }
+
+  /** Takes the device over; it is released where this throws. @throws NOT_FOUND (a snapshot that a context is of) */
   #agree(device: BlockDevice): Agreement {
-    return {
-      device,
-      structured: this.#structured,
-      allocationContext: this.#structured && this.#contextExport === device.name,
-      readOnly: this.#readOnly || device.readOnly,
-    };
+    const { exports, readOnly, payloadBytesMax } = this.#terms;
+    try {
+      return {
+        device,
+        style: this.#agreed.style,
+        contexts: BlockStatus.open(this.#agreed.contextsOf(device.name), exports),
+        readOnly: readOnly || device.readOnly,
+        payloadBytesMax,
+      };
+    } catch (error) {
+      device.release();
+      throw error;
+    }
   }
 
   /** The true name of the export a client speaks of. @throws NOT_FOUND */
   #resolve(name: string): string {
-    const device = openExport(this.#exports, name);
+    const device = openExport(this.#terms.exports, name);
     device.release();
     return device.name;
   }
 
+  #requireChunks(): void {
+    if (this.#agreed.style === nbd.SIMPLE)
+      throw new StoreError('INVALID_ARGUMENT', 'structured replies or extended headers first');
+  }
+
   #listContexts(body: ByteReader): void {
-    if (!this.#structured) throw new StoreError('INVALID_ARGUMENT', 'structured replies first');
+    this.#requireChunks();
     const query = decodeExportQuery(body);
-    this.#resolve(query.name);
-    const wanted =
-      query.contexts.length === 0 ||
-      query.contexts.some((name) => name === 'base:' || name === nbd.BASE_ALLOCATION);
+    const name = this.#resolve(query.name);
     // The number means nothing in this answer.
-    if (wanted) this.#replyContext(0);
-    this.#reply(nbd.NBD_REP_ACK);
+    for (const context of listContexts(query.contexts, name, this.#terms.exports.list()))
+      this.#replies.context(0, context);
+    this.#replies.acknowledge();
   }
 
   #setContexts(body: ByteReader): void {
+    const agreed = this.#agreed;
     // Whatever was selected before is forgotten, also when this option fails.
-    this.#contextExport = undefined;
-    if (!this.#structured) throw new StoreError('INVALID_ARGUMENT', 'structured replies first');
+    agreed.contextExport = undefined;
+    this.#requireChunks();
     const query = decodeExportQuery(body);
     const name = this.#resolve(query.name);
-    if (query.contexts.includes(nbd.BASE_ALLOCATION)) {
-      this.#contextExport = name;
-      this.#replyContext(nbd.BASE_ALLOCATION_ID);
-    }
-    this.#reply(nbd.NBD_REP_ACK);
-  }
-
-  #replyContext(id: number): void {
-    const name = Buffer.from(nbd.BASE_ALLOCATION);
-    this.#reply(
-      nbd.NBD_REP_META_CONTEXT,
-      new ByteWriter(Buffer.alloc(4 + name.length)).u32(id).bytes(name).buffer,
-    );
-  }
-
-  #replyName(type: number, name: Buffer): void {
-    this.#reply(type, new ByteWriter(Buffer.alloc(4 + name.length)).u32(name.length).bytes(name).buffer);
-  }
-
-  /** An error reply; `message` is for people and names nothing of this machine. */
-  #refuse(type: number, message: string): void {
-    this.#reply(type, Buffer.from(message));
-  }
-
-  #reply(type: number, payload: Uint8Array = new Uint8Array(0)): void {
-    const reply = new ByteWriter(Buffer.alloc(nbd.OPTION_REPLY_HEADER_BYTES + payload.length));
-    reply.u32(nbd.NBD_REP_MAGIC[0]).u32(nbd.NBD_REP_MAGIC[1]).u32(this.#option).u32(type);
-    reply.u32(payload.length).bytes(payload);
-    this.#send(reply.buffer);
+    const names = new Set(this.#terms.exports.list());
+    agreed.contexts = selectContexts(query.contexts, name, (since) => names.has(since));
+    agreed.contextExport = name;
+    agreed.contexts.forEach((context, i) => this.#replies.context(i + 1, context.name));
+    this.#replies.acknowledge();
   }
 }
 

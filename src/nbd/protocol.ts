@@ -1,6 +1,6 @@
 /**
- * The NBD wire: every constant under the name it has in the specification (doc/proto.md of NetworkBlockDevice/nbd),
- * the byte layouts, and the one table from `StoreError` codes to NBD error values. All numbers are big-endian. No I/O.
+ * The NBD wire: every constant under the name it has in the specification (doc/proto.md of NetworkBlockDevice/nbd, and its
+ * branch extension-ext-header), the byte layouts, and what errors become there. All numbers are big-endian. No I/O.
  *
  * Layouts, as bytes:
  *
@@ -10,6 +10,11 @@
  *     request           4 magic | 2 flags | 2 type | 8 cookie | 8 offset | 4 length | payload of a WRITE
  *     simple reply      4 magic | 4 error | 8 cookie | data of a READ
  *     structured reply  4 magic | 2 flags | 2 type | 8 cookie | 4 length | payload
+ *
+ * and once extended headers were agreed on, in the place of the last three:
+ *
+ *     request           4 magic | 2 flags | 2 type | 8 cookie | 8 offset | 8 length | payload, if the flags say so
+ *     reply             4 magic | 2 flags | 2 type | 8 cookie | 8 offset of the request | 8 length | payload
  *
  * A 64-bit number is two 32-bit words here, never a BigInt: a cookie is only echoed, and an offset of 2^53 or more
  * lies outside every disk.
@@ -24,6 +29,8 @@ export const NBD_REP_MAGIC = [0x0003e889, 0x045565a9] as const;
 export const NBD_REQUEST_MAGIC = 0x25609513;
 export const NBD_SIMPLE_REPLY_MAGIC = 0x67446698;
 export const NBD_STRUCTURED_REPLY_MAGIC = 0x668e33ef;
+export const NBD_EXTENDED_REQUEST_MAGIC = 0x21e41c71;
+export const NBD_EXTENDED_REPLY_MAGIC = 0x6e8a278c;
 
 export const GREETING_BYTES = 18;
 export const CLIENT_FLAGS_BYTES = 4;
@@ -32,6 +39,8 @@ export const OPTION_REPLY_HEADER_BYTES = 20;
 export const REQUEST_BYTES = 28;
 export const SIMPLE_REPLY_BYTES = 16;
 export const STRUCTURED_REPLY_BYTES = 20;
+export const EXTENDED_REQUEST_BYTES = 32;
+export const EXTENDED_REPLY_BYTES = 32;
 /** The answer to NBD_OPT_EXPORT_NAME is followed by this many zeros, unless the client asked for none. */
 export const EXPORT_NAME_ZEROES_BYTES = 124;
 
@@ -41,6 +50,7 @@ export const NAME_BYTES_MAX = 4096;
 // Size constraints, which NBD_INFO_BLOCK_SIZE announces.
 export const BLOCK_BYTES_MIN = 1;
 export const BLOCK_BYTES_PREFERRED = 4096;
+/** Unless a server is told otherwise. */
 export const PAYLOAD_BYTES_MAX = 32 * 2 ** 20;
 
 export const NBD_FLAG_FIXED_NEWSTYLE = 1 << 0;
@@ -58,6 +68,8 @@ export const NBD_FLAG_SEND_WRITE_ZEROES = 1 << 6;
 export const NBD_FLAG_SEND_DF = 1 << 7;
 export const NBD_FLAG_CAN_MULTI_CONN = 1 << 8;
 export const NBD_FLAG_SEND_CACHE = 1 << 10;
+export const NBD_FLAG_SEND_FAST_ZERO = 1 << 11;
+export const NBD_FLAG_BLOCK_STATUS_PAYLOAD = 1 << 12;
 
 export const NBD_OPT_EXPORT_NAME = 1;
 export const NBD_OPT_ABORT = 2;
@@ -68,6 +80,7 @@ export const NBD_OPT_GO = 7;
 export const NBD_OPT_STRUCTURED_REPLY = 8;
 export const NBD_OPT_LIST_META_CONTEXT = 9;
 export const NBD_OPT_SET_META_CONTEXT = 10;
+export const NBD_OPT_EXTENDED_HEADERS = 11;
 
 export const NBD_REP_ACK = 1;
 export const NBD_REP_SERVER = 2;
@@ -79,9 +92,11 @@ export const NBD_REP_ERR_PLATFORM = 2 ** 31 + 4;
 export const NBD_REP_ERR_UNKNOWN = 2 ** 31 + 6;
 export const NBD_REP_ERR_SHUTDOWN = 2 ** 31 + 7;
 export const NBD_REP_ERR_TOO_BIG = 2 ** 31 + 9;
+export const NBD_REP_ERR_EXT_HEADER_REQD = 2 ** 31 + 10;
 
 export const NBD_INFO_EXPORT = 0;
 export const NBD_INFO_NAME = 1;
+export const NBD_INFO_DESCRIPTION = 2;
 export const NBD_INFO_BLOCK_SIZE = 3;
 
 export const NBD_CMD_READ = 0;
@@ -110,19 +125,22 @@ export const NBD_CMD_FLAG_NO_HOLE = 1 << 1;
 export const NBD_CMD_FLAG_DF = 1 << 2;
 export const NBD_CMD_FLAG_REQ_ONE = 1 << 3;
 export const NBD_CMD_FLAG_FAST_ZERO = 1 << 4;
+export const NBD_CMD_FLAG_PAYLOAD_LEN = 1 << 5;
 
 export const NBD_REPLY_FLAG_DONE = 1 << 0;
 export const NBD_REPLY_TYPE_NONE = 0;
 export const NBD_REPLY_TYPE_OFFSET_DATA = 1;
+export const NBD_REPLY_TYPE_OFFSET_HOLE = 2;
 export const NBD_REPLY_TYPE_BLOCK_STATUS = 5;
+export const NBD_REPLY_TYPE_BLOCK_STATUS_EXT = 6;
 export const NBD_REPLY_TYPE_ERROR = 2 ** 15 + 1;
+export const NBD_REPLY_TYPE_ERROR_OFFSET = 2 ** 15 + 2;
 
 export const NBD_STATE_HOLE = 1 << 0;
 export const NBD_STATE_ZERO = 1 << 1;
 
-/** The one metadata context of this server, and the number it is given when a client selects it. */
-export const BASE_ALLOCATION = 'base:allocation';
-export const BASE_ALLOCATION_ID = 1;
+/** Of qemu:dirty-bitmap contexts, and of coppice:changed-since. */
+export const NBD_STATE_DIRTY = 1 << 0;
 
 export const NBD_SUCCESS = 0;
 export const NBD_EPERM = 1;
@@ -130,6 +148,7 @@ export const NBD_EIO = 5;
 export const NBD_EINVAL = 22;
 export const NBD_ENOSPC = 28;
 export const NBD_EOVERFLOW = 75;
+export const NBD_ENOTSUP = 95;
 export const NBD_ESHUTDOWN = 108;
 
 /** What a request fails with on the wire. What has no better name there is an EIO: to a disk, EINVAL would be a lie. */
@@ -153,15 +172,24 @@ export const NBD_ERROR: Readonly<Record<ErrorCode, number>> = {
   CLOSED: NBD_ESHUTDOWN,
 };
 
+/** How replies look: what the client has asked for in the handshake, the last of these that it did. */
+export const SIMPLE = 0;
+export const STRUCTURED = 1;
+export const EXTENDED = 2;
+export type ReplyStyle = typeof SIMPLE | typeof STRUCTURED | typeof EXTENDED;
+
+const FLAGS_ALWAYS =
+  NBD_FLAG_HAS_FLAGS |
+  NBD_FLAG_SEND_FLUSH |
+  NBD_FLAG_SEND_FUA |
+  NBD_FLAG_CAN_MULTI_CONN |
+  NBD_FLAG_SEND_CACHE;
+const FLAGS_OF_WRITERS = NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
+
 /** The flags that tell a client what this export can do. A read-only one offers nothing that writes. */
-export function transmissionFlags(readOnly: boolean, structured: boolean): number {
-  return (
-    NBD_FLAG_HAS_FLAGS |
-    NBD_FLAG_SEND_FLUSH |
-    NBD_FLAG_SEND_FUA |
-    NBD_FLAG_CAN_MULTI_CONN |
-    NBD_FLAG_SEND_CACHE |
-    (structured ? NBD_FLAG_SEND_DF : 0) |
-    (readOnly ? NBD_FLAG_READ_ONLY : NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_WRITE_ZEROES)
-  );
+export function transmissionFlags(readOnly: boolean, style: ReplyStyle, hasContexts: boolean): number {
+  let flags = FLAGS_ALWAYS | (readOnly ? NBD_FLAG_READ_ONLY : FLAGS_OF_WRITERS);
+  if (style !== SIMPLE) flags |= NBD_FLAG_SEND_DF;
+  if (style === EXTENDED && hasContexts) flags |= NBD_FLAG_BLOCK_STATUS_PAYLOAD;
+  return flags;
 }

@@ -53,9 +53,13 @@ export class SlabPool {
   }
 }
 
-/** What one connection reads into. */
+/** What a connection reads into before it has an export: most that only knock send less. */
+const SMALL_BYTES = 2048;
+
+/** What one connection reads into: at first a small buffer of its own, slabs once it has an export. */
 export class SlabReader {
   readonly #pool: SlabPool;
+  #small: Buffer | undefined = Buffer.allocUnsafeSlow(SMALL_BYTES);
   #slab: Slab | undefined;
   #position = 0;
 
@@ -63,13 +67,19 @@ export class SlabReader {
     this.#pool = pool;
   }
 
-  /** The slab that `taken` last answered a piece of. */
+  /** From the next read on slabs are used. */
+  useSlabs(): void {
+    this.#small = undefined;
+  }
+
+  /** The slab that `taken` last answered a piece of; undefined before slabs are used. */
   get slab(): Slab | undefined {
     return this.#slab;
   }
 
   /** Where the next bytes go. */
   room(): Buffer {
+    if (this.#small !== undefined) return this.#small;
     if (this.#slab === undefined || SLAB_BYTES - this.#position < ROOM_BYTES_MIN) {
       this.#slab?.release();
       this.#slab = this.#pool.take();
@@ -80,6 +90,7 @@ export class SlabReader {
 
   /** The bytes that have come. They hold as long as the slab is retained, or until the next call of `room`. */
   taken(bytes: number): Buffer {
+    if (this.#small !== undefined) return this.#small.subarray(0, bytes);
     const start = this.#position;
     this.#position += bytes;
     return this.#slab!.bytes.subarray(start, this.#position);

@@ -6,11 +6,13 @@
  * point and go on later. After HEADER the fields describe the request until the next HEADER; the caller then says by
  * `collect` or `skip` what becomes of a payload, and is told PAYLOAD when it has passed.
  *
+ * Under extended headers a flag says whether a payload follows, without them only a WRITE has one.
+ *
  * Invariant: a new chunk is pushed only when `step` has answered MORE.
  */
 
 import { assert } from '../base/errors.ts';
-import { NBD_REQUEST_MAGIC, REQUEST_BYTES } from './protocol.ts';
+import * as nbd from './protocol.ts';
 import type { Slab } from './receive-slabs.ts';
 
 /** The chunk is used up. */
@@ -33,9 +35,13 @@ export class RequestParser {
   type = 0;
   cookieHigh = 0;
   cookieLow = 0;
-  /** Exact below 2^53. What is larger is rounded, and lies outside every disk all the same. */
+  offsetHigh = 0;
+  offsetLow = 0;
+  /** Exact below 2^53. What is larger is rounded, and lies outside every disk all the same; so is the length. */
   offset = 0;
   lengthBytes = 0;
+  /** Bytes that follow the header. */
+  payloadBytes = 0;
   /** The payload collected for it: the list is new for each request, and the caller may keep it. */
   payload: Buffer[] = [];
   /** The slabs that it lies in, each retained once for the caller. */
@@ -45,10 +51,19 @@ export class RequestParser {
   /** Where the chunk lies, retained while it is parsed. */
   #slab: Slab | undefined;
   #position = 0;
-  readonly #header = Buffer.alloc(REQUEST_BYTES);
+  readonly #isExtended: boolean;
+  readonly #magic: number;
+  readonly #headerBytesMax: number;
+  readonly #header = Buffer.alloc(nbd.EXTENDED_REQUEST_BYTES);
   #headerBytes = 0;
   #payloadBytesLeft = -1;
   #collecting = false;
+
+  constructor(isExtended: boolean) {
+    this.#isExtended = isExtended;
+    this.#magic = isExtended ? nbd.NBD_EXTENDED_REQUEST_MAGIC : nbd.NBD_REQUEST_MAGIC;
+    this.#headerBytesMax = isExtended ? nbd.EXTENDED_REQUEST_BYTES : nbd.REQUEST_BYTES;
+  }
 
   push(chunk: Buffer, slab: Slab | undefined): void {
     assert(this.#position === this.#chunk.length, 'a chunk is parsed to its end before the next');
@@ -68,16 +83,17 @@ export class RequestParser {
     if (this.#payloadBytesLeft >= 0) return this.#stepPayload();
     const chunk = this.#chunk;
     const at = this.#position;
-    if (this.#headerBytes === 0 && chunk.length - at >= REQUEST_BYTES) {
-      this.#position = at + REQUEST_BYTES;
+    const headerBytesMax = this.#headerBytesMax;
+    if (this.#headerBytes === 0 && chunk.length - at >= headerBytesMax) {
+      this.#position = at + headerBytesMax;
       return this.#decode(chunk, at);
     }
     // A header in pieces is put together in a place of its own.
-    const bytes = Math.min(REQUEST_BYTES - this.#headerBytes, chunk.length - at);
+    const bytes = Math.min(headerBytesMax - this.#headerBytes, chunk.length - at);
     chunk.copy(this.#header, this.#headerBytes, at, at + bytes);
     this.#position += bytes;
     this.#headerBytes += bytes;
-    if (this.#headerBytes < REQUEST_BYTES) return this.#usedUp();
+    if (this.#headerBytes < headerBytesMax) return this.#usedUp();
     this.#headerBytes = 0;
     return this.#decode(this.#header, 0);
   }
@@ -86,13 +102,13 @@ export class RequestParser {
   collect(): void {
     this.payload = [];
     this.payloadSlabs = [];
-    this.#payloadBytesLeft = this.lengthBytes;
+    this.#payloadBytesLeft = this.payloadBytes;
     this.#collecting = true;
   }
 
   /** The payload of the request that just began is to be passed over. */
   skip(): void {
-    this.#payloadBytesLeft = this.lengthBytes;
+    this.#payloadBytesLeft = this.payloadBytes;
     this.#collecting = false;
   }
 
@@ -134,13 +150,21 @@ export class RequestParser {
   }
 
   #decode(bytes: Buffer, at: number): Found {
-    if (bytes.readUInt32BE(at) !== NBD_REQUEST_MAGIC) return BAD_MAGIC;
+    if (bytes.readUInt32BE(at) !== this.#magic) return BAD_MAGIC;
     this.flags = bytes.readUInt16BE(at + 4);
     this.type = bytes.readUInt16BE(at + 6);
     this.cookieHigh = bytes.readUInt32BE(at + 8);
     this.cookieLow = bytes.readUInt32BE(at + 12);
-    this.offset = bytes.readUInt32BE(at + 16) * TWO_32 + bytes.readUInt32BE(at + 20);
+    this.offsetHigh = bytes.readUInt32BE(at + 16);
+    this.offsetLow = bytes.readUInt32BE(at + 20);
+    this.offset = this.offsetHigh * TWO_32 + this.offsetLow;
     this.lengthBytes = bytes.readUInt32BE(at + 24);
+    if (this.#isExtended) {
+      this.lengthBytes = this.lengthBytes * TWO_32 + bytes.readUInt32BE(at + 28);
+      this.payloadBytes = (this.flags & nbd.NBD_CMD_FLAG_PAYLOAD_LEN) !== 0 ? this.lengthBytes : 0;
+    } else {
+      this.payloadBytes = this.type === nbd.NBD_CMD_WRITE ? this.lengthBytes : 0;
+    }
     return HEADER;
   }
 }

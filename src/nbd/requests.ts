@@ -5,28 +5,51 @@
  */
 
 import { assert, StoreError } from '../base/errors.ts';
-import type { AllocationRun, WriteRequest } from '../volume/device.ts';
+import type { StatusRun, WriteRequest } from '../volume/device.ts';
+import type { HoleList } from './hole-list.ts';
 import type { Slab } from './receive-slabs.ts';
 import type { ReplyBuffer } from './reply-buffer.ts';
+import type { Answered } from './reply-codec.ts';
+
+const TWO_32 = 2 ** 32;
 
 /** Where finished requests report; the transmission implements it. */
 export interface RequestOwner {
   finishWrite(request: WriteCommand, error: StoreError | undefined): void;
   finishRead(request: ReadCommand, error: StoreError | undefined): void;
   finishOther(request: OtherCommand, error: StoreError | undefined): void;
-  finishBlockStatus(request: OtherCommand, runs: readonly AllocationRun[]): void;
+  finishStatus(request: StatusCommand, error: StoreError | undefined): void;
+}
+
+/** What all have in common. */
+class Command implements Answered {
+  readonly offset: number;
+  readonly lengthBytes: number;
+  readonly cookieHigh: number;
+  readonly cookieLow: number;
+
+  constructor(offset: number, lengthBytes: number, cookieHigh: number, cookieLow: number) {
+    this.offset = offset;
+    this.lengthBytes = lengthBytes;
+    this.cookieHigh = cookieHigh;
+    this.cookieLow = cookieLow;
+  }
+
+  get offsetHigh(): number {
+    return Math.floor(this.offset / TWO_32);
+  }
+
+  get offsetLow(): number {
+    return this.offset % TWO_32;
+  }
 }
 
 /** A write. Created at 100,000 a second: plain fields, no closure, no promise. */
-export class WriteCommand implements WriteRequest {
-  readonly offset: number;
-  readonly lengthBytes: number;
+export class WriteCommand extends Command implements WriteRequest {
   readonly slices: readonly Buffer[];
   /** Where the slices lie; retained until it completes. */
   readonly slabs: readonly Slab[];
   readonly forceUnitAccess: boolean;
-  readonly cookieHigh: number;
-  readonly cookieLow: number;
   private owner: RequestOwner | undefined;
 
   constructor(
@@ -39,14 +62,11 @@ export class WriteCommand implements WriteRequest {
     cookieHigh: number,
     cookieLow: number,
   ) {
+    super(offset, lengthBytes, cookieHigh, cookieLow);
     this.owner = owner;
-    this.offset = offset;
-    this.lengthBytes = lengthBytes;
     this.slices = slices;
     this.slabs = slabs;
     this.forceUnitAccess = forceUnitAccess;
-    this.cookieHigh = cookieHigh;
-    this.cookieLow = cookieLow;
   }
 
   complete(error: StoreError | undefined): void {
@@ -59,12 +79,10 @@ export class WriteCommand implements WriteRequest {
 }
 
 /** A read that could not be served at once. It holds a buffer until the device is done with it. */
-export class ReadCommand {
-  readonly offset: number;
-  readonly lengthBytes: number;
-  readonly cookieHigh: number;
-  readonly cookieLow: number;
+export class ReadCommand extends Command {
   readonly buffer: ReplyBuffer;
+  /** Undefined if the reply is to be of one piece. */
+  readonly holes: HoleList | undefined;
   readonly #owner: RequestOwner;
 
   constructor(
@@ -74,50 +92,63 @@ export class ReadCommand {
     cookieHigh: number,
     cookieLow: number,
     buffer: ReplyBuffer,
+    holes: HoleList | undefined,
   ) {
+    super(offset, lengthBytes, cookieHigh, cookieLow);
     this.#owner = owner;
-    this.offset = offset;
-    this.lengthBytes = lengthBytes;
-    this.cookieHigh = cookieHigh;
-    this.cookieLow = cookieLow;
     this.buffer = buffer;
+    this.holes = holes;
   }
 
   readonly succeed = (): void => this.#owner.finishRead(this, undefined);
   readonly fail = (error: unknown): void => this.#owner.finishRead(this, expected(error));
 }
 
-/** A flush, a zeroing or a question: rare enough for a promise. */
-export class OtherCommand {
+/** A flush or a zeroing: rare enough for a promise. */
+export class OtherCommand extends Command {
   readonly type: number;
-  readonly flags: number;
-  readonly offset: number;
-  readonly lengthBytes: number;
-  readonly cookieHigh: number;
-  readonly cookieLow: number;
   readonly #owner: RequestOwner;
 
   constructor(
     owner: RequestOwner,
     type: number,
-    flags: number,
     offset: number,
     lengthBytes: number,
     cookieHigh: number,
     cookieLow: number,
   ) {
+    super(offset, lengthBytes, cookieHigh, cookieLow);
     this.#owner = owner;
     this.type = type;
-    this.flags = flags;
-    this.offset = offset;
-    this.lengthBytes = lengthBytes;
-    this.cookieHigh = cookieHigh;
-    this.cookieLow = cookieLow;
   }
 
   readonly succeed = (): void => this.#owner.finishOther(this, undefined);
-  readonly describe = (runs: readonly AllocationRun[]): void => this.#owner.finishBlockStatus(this, runs);
   readonly fail = (error: unknown): void => this.#owner.finishOther(this, expected(error));
+}
+
+/** A question to some of the contexts, which are asked one after the other. */
+export class StatusCommand extends Command {
+  /** Answers so far, by the number of the context. */
+  readonly answers: { readonly context: number; readonly runs: readonly StatusRun[] }[] = [];
+  /** Bytes that are counted for it. */
+  readonly budgetBytes: number;
+  readonly #owner: RequestOwner;
+
+  constructor(
+    owner: RequestOwner,
+    offset: number,
+    lengthBytes: number,
+    cookieHigh: number,
+    cookieLow: number,
+    budgetBytes: number,
+  ) {
+    super(offset, lengthBytes, cookieHigh, cookieLow);
+    this.#owner = owner;
+    this.budgetBytes = budgetBytes;
+  }
+
+  readonly succeed = (): void => this.#owner.finishStatus(this, undefined);
+  readonly fail = (error: unknown): void => this.#owner.finishStatus(this, expected(error));
 }
 
 /** An error the client may be told of. Any other is a programmer's mistake: it is thrown on, and ends the process. */

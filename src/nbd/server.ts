@@ -14,36 +14,17 @@ import { type Clock, systemClock } from '../base/clock.ts';
 import { fromSystemError, StoreError } from '../base/errors.ts';
 import { listenOnFile } from '../base/unix-listener.ts';
 import type { SocketPath } from '../base/socket-path.ts';
-import { Budget } from './budget.ts';
+import { ServerBudget } from './budget.ts';
 import { Connection, type ConnectionContext, type ConnectionEvents } from './connection.ts';
 import type { ExportSource } from './export-source.ts';
+import { DEFAULT_LIMITS, type NbdLimits } from './limits.ts';
 import { SlabPool } from './receive-slabs.ts';
 import { ReplyBufferPool } from './reply-buffer.ts';
 
 export type { ExportSource } from './export-source.ts';
 
-/** Limits of a server; each may be set. */
-export interface NbdLimits {
-  readonly connectionsMax: number;
-  /** Connections whose handshake is not over. */
-  readonly handshakesMax: number;
-  readonly handshakeMsMax: number;
-  /** Bytes of requests in memory, for one connection: at least one request of 32 MiB. */
-  readonly connectionBytesMax: number;
-  readonly serverBytesMax: number;
-  /** While others wait for memory, a client that holds some must move on within this time. */
-  readonly stallMsMax: number;
-}
-
-const DEFAULT_LIMITS: NbdLimits = {
-  connectionsMax: 1024,
-  handshakesMax: 128,
-  handshakeMsMax: 10_000,
-  connectionBytesMax: 64 * 2 ** 20,
-  serverBytesMax: 512 * 2 ** 20,
-  stallMsMax: 30_000,
-};
-
+/** A client that sends or takes less than this while others wait for what it holds does not move. */
+const PROGRESS_BYTES_MIN = 2 ** 20;
 /** Reply buffers that are kept for reuse when nobody needs them. */
 const POOL_KEPT_BYTES_MAX = 32 * 2 ** 20;
 
@@ -72,15 +53,15 @@ export class NbdServer implements ConnectionEvents {
   #onIdle: () => void = () => undefined;
 
   constructor(options: NbdServerOptions) {
-    this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+    const limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.#limits = limits;
     this.#logger = options.logger;
     this.#clock = options.clock ?? systemClock;
+    const { optionsMax, requestBytesMax: payloadBytesMax, serverBytesMax, connectionsMax } = limits;
     this.#context = {
-      exports: options.exports,
-      readOnly: options.readOnly ?? false,
-      handshakeMsMax: this.#limits.handshakeMsMax,
-      connectionBytesMax: this.#limits.connectionBytesMax,
-      budget: new Budget(this.#limits.serverBytesMax, undefined, () => this.#watchStalls()),
+      terms: { exports: options.exports, readOnly: options.readOnly ?? false, optionsMax, payloadBytesMax },
+      limits,
+      budget: new ServerBudget(serverBytesMax, connectionsMax, () => this.#watchStalls()),
       pool: new ReplyBufferPool(POOL_KEPT_BYTES_MAX),
       slabs: new SlabPool(POOL_KEPT_BYTES_MAX),
       clock: this.#clock,
@@ -96,6 +77,11 @@ export class NbdServer implements ConnectionEvents {
   /** Bytes that requests of all connections hold in memory. */
   get inFlightBytes(): number {
     return this.#context.budget.takenBytes;
+  }
+
+  /** Bytes that each connection may hold whatever others do. */
+  get ownBytes(): number {
+    return this.#context.budget.ownBytes;
   }
 
   /** Paths of Unix sockets by which other processes reach this server; those with a long path go through /proc. */
@@ -169,7 +155,13 @@ export class NbdServer implements ConnectionEvents {
 
   #newListener(): net.Server {
     return net.createServer(
-      { allowHalfOpen: true, noDelay: true, keepAlive: true, pauseOnConnect: true },
+      {
+        allowHalfOpen: true,
+        noDelay: true,
+        keepAlive: true,
+        keepAliveInitialDelay: this.#limits.keepAliveMs,
+        pauseOnConnect: true,
+      },
       (socket) => this.#accept(socket),
     );
   }
@@ -199,13 +191,14 @@ export class NbdServer implements ConnectionEvents {
   #watchStalls(): void {
     if (this.#isWatchingStalls) return;
     this.#isWatchingStalls = true;
-    const before = new Map([...this.#connections].map((connection) => [connection, connection.progress]));
+    const before = new Map([...this.#connections].map((each) => [each, each.progressBytes]));
     this.#clock.after(this.#limits.stallMsMax, () => {
       this.#isWatchingStalls = false;
       if (!this.#context.budget.isContended) return;
       for (const connection of this.#connections) {
-        if (!connection.holdsMemory || before.get(connection) !== connection.progress) continue;
-        this.#logger.warn('a client that does not take its replies is cut off: others wait for the memory');
+        const moved = connection.progressBytes - (before.get(connection) ?? 0);
+        if (!connection.holdsMemory || !before.has(connection) || moved >= PROGRESS_BYTES_MIN) continue;
+        this.#logger.warn('a client that holds memory and does not move is cut off: others wait for it');
         connection.destroy();
       }
       if (this.#context.budget.isContended) this.#watchStalls();

@@ -14,26 +14,26 @@
 
 import type { Socket } from 'node:net';
 import type { Logger } from 'pino';
-import { assert, type StoreError } from '../base/errors.ts';
-import type { AllocationRun, BlockDevice } from '../volume/device.ts';
+import type { StoreError } from '../base/errors.ts';
+import type { BlockDevice } from '../volume/device.ts';
+import { STATUS_BYTES, type StatusQuestion } from './block-status.ts';
 import type { Budget } from './budget.ts';
 import type { Agreement } from './handshake.ts';
+import { HoleList } from './hole-list.ts';
 import * as nbd from './protocol.ts';
 import type { Slab } from './receive-slabs.ts';
+import { ARENA_READ_BYTES_MAX, Replies } from './replies.ts';
 import { HEADROOM_BYTES, type ReplyBufferPool } from './reply-buffer.ts';
-import { readHeaderBytes, ReplyWriter, writeReadHeader, writeStructured } from './reply-writer.ts';
+import { ReplyWriter } from './reply-writer.ts';
 import { BAD_MAGIC, HEADER, MORE, RequestParser } from './request-parser.ts';
 import { verdict } from './request-rules.ts';
-import { OtherCommand, ReadCommand, type RequestOwner, WriteCommand } from './requests.ts';
+import { OtherCommand, ReadCommand, type RequestOwner, StatusCommand, WriteCommand } from './requests.ts';
 
-/** Requests of one connection that the device may be working on. */
+/** Requests of one connection that the device may be working on, and questions about its extents among them. */
 const REQUESTS_MAX = 4096;
+const QUESTIONS_MAX = 16;
 /** Replies the socket has not taken: beyond this the client gets no further before it reads. */
 const UNSENT_BYTES_MAX = 4 * 2 ** 20;
-/** Reads up to this size are collected in the arena, larger ones have a buffer of their own. */
-const ARENA_READ_BYTES_MAX = 64 * 1024;
-/** Extents in one reply to BLOCK_STATUS: 16 KiB of them. */
-const EXTENTS_MAX = 2048;
 /** What one connection may do in a turn of the event loop, so that others get theirs. */
 const TURN_REQUESTS_MAX = 128;
 const TURN_BYTES_MAX = 2 ** 20;
@@ -45,9 +45,9 @@ export class Transmission implements RequestOwner {
   readonly #agreement: Agreement;
   readonly #budget: Budget;
   readonly #logger: Pick<Logger, 'warn' | 'debug'>;
-  readonly #replies: ReplyWriter;
-  readonly #parser = new RequestParser();
-  readonly #readHeaderBytes: number;
+  readonly #writer: ReplyWriter;
+  readonly #replies: Replies;
+  readonly #parser: RequestParser;
 
   // The request at the front.
   /** Its header is parsed, but it was not admitted. */
@@ -56,9 +56,12 @@ export class Transmission implements RequestOwner {
   #refusal = nbd.NBD_SUCCESS;
   /** Bytes of its payload that are counted in the budget. */
   #payloadBytes = 0;
+  /** Holes of the read that is tried at once; given away where that fails. */
+  #holes = new HoleList();
 
   // The connection.
   #requestsInFlight = 0;
+  #questionsInFlight = 0;
   #isHeld = false;
   /** Replies are flushed when what is being done is done. */
   #isServing = false;
@@ -73,7 +76,7 @@ export class Transmission implements RequestOwner {
   #isClosed = false;
   #isReleased = false;
   #failures = 0;
-  #progress = 0;
+  #progressBytes = 0;
 
   constructor(
     socket: Socket,
@@ -87,24 +90,26 @@ export class Transmission implements RequestOwner {
     this.#agreement = agreement;
     this.#budget = budget;
     this.#logger = logger;
-    this.#replies = new ReplyWriter(socket, pool, budget, this.#sent);
-    this.#readHeaderBytes = readHeaderBytes(agreement.structured);
+    this.#writer = new ReplyWriter(socket, pool, budget, this.#sent);
+    this.#replies = new Replies(this.#writer, agreement.style);
+    this.#parser = new RequestParser(agreement.style === nbd.EXTENDED);
     this.#device.attach(() => this.#drop('the export was deleted or rolled back'));
+    agreement.contexts.attach(() => this.#drop('a snapshot that changes are counted from was deleted'));
   }
 
-  /** Changes whenever the client sends something or takes something. */
-  get progress(): number {
-    return this.#progress;
+  /** Bytes that the client has sent or taken. */
+  get progressBytes(): number {
+    return this.#progressBytes;
   }
 
-  /** True if this connection holds memory and only its client could free it. */
+  /** True if this connection holds memory that others could have, and only its client could free it. */
   get holdsMemory(): boolean {
-    return this.#requestsInFlight === 0 && this.#budget.takenBytes > 0;
+    return this.#requestsInFlight === 0 && this.#budget.sharedBytes > 0;
   }
 
   /** Bytes from the socket. */
   receive(chunk: Buffer, slab: Slab | undefined): void {
-    this.#progress += 1;
+    this.#progressBytes += chunk.length;
     if (this.#isEnding || this.#isClosed) return;
     this.#parser.push(chunk, slab);
     this.#serve();
@@ -131,7 +136,7 @@ export class Transmission implements RequestOwner {
     this.#parser.clear();
     this.#budget.give(this.#payloadBytes);
     this.#payloadBytes = 0;
-    this.#replies.close();
+    this.#writer.close();
     if (this.#failures > 0)
       this.#logger.debug({ failures: this.#failures }, 'requests failed on this connection');
     this.#releaseIfIdle();
@@ -142,7 +147,7 @@ export class Transmission implements RequestOwner {
     this.#isServing = true;
     this.#parse();
     this.#isServing = false;
-    this.#replies.flush();
+    this.#writer.flush();
     if (this.#turnRequests >= TURN_REQUESTS_MAX / 2 || this.#turnBytes >= TURN_BYTES_MAX / 2)
       this.#scheduleTurn();
   }
@@ -170,18 +175,16 @@ export class Transmission implements RequestOwner {
 
   /** True if there is memory and a turn for the request at the front; if not, someone will call `#wake`. */
   #isAdmitted(): boolean {
-    const { type, lengthBytes } = this.#parser;
-    const carriesBytes = type === nbd.NBD_CMD_READ || type === nbd.NBD_CMD_WRITE;
-    // What is going to be refused needs no memory.
-    const isRefused = this.#isStopping || lengthBytes > nbd.PAYLOAD_BYTES_MAX;
-    const bytes = carriesBytes && !isRefused ? lengthBytes : 0;
-    if (this.#requestsInFlight >= REQUESTS_MAX || this.#replies.unsentBytes >= UNSENT_BYTES_MAX) return false;
+    const bytes = this.#memoryBytes();
+    if (this.#requestsInFlight >= REQUESTS_MAX || this.#writer.unsentBytes >= UNSENT_BYTES_MAX) return false;
+    if (this.#questionsInFlight >= QUESTIONS_MAX && this.#parser.type === nbd.NBD_CMD_BLOCK_STATUS)
+      return false;
     if (this.#turnRequests >= TURN_REQUESTS_MAX || this.#turnBytes >= TURN_BYTES_MAX) {
       this.#scheduleTurn();
       return false;
     }
     if (!this.#budget.fits(bytes)) {
-      this.#budget.wait(this.#wake);
+      this.#budget.wait(bytes, this.#wake);
       return false;
     }
     this.#turnRequests += 1;
@@ -189,92 +192,131 @@ export class Transmission implements RequestOwner {
     return true;
   }
 
+  /** What the request at the front will take. What is going to be refused takes none. */
+  #memoryBytes(): number {
+    const { type, lengthBytes } = this.#parser;
+    const { payloadBytesMax, contexts } = this.#agreement;
+    if (this.#isStopping) return 0;
+    if (type === nbd.NBD_CMD_READ || type === nbd.NBD_CMD_WRITE)
+      return lengthBytes > payloadBytesMax ? 0 : lengthBytes;
+    return type === nbd.NBD_CMD_BLOCK_STATUS ? STATUS_BYTES * contexts.count : 0;
+  }
+
   #start(): void {
     const parser = this.#parser;
-    const { type, cookieHigh, cookieLow } = parser;
+    const { type, payloadBytes } = parser;
     if (type === nbd.NBD_CMD_DISC) return this.end();
+    if (payloadBytes > 0 || type === nbd.NBD_CMD_WRITE) return this.#startPayload();
     const error = this.#isStopping ? nbd.NBD_ESHUTDOWN : verdict(parser, this.#agreement);
-    if (type === nbd.NBD_CMD_WRITE) {
-      this.#refusal = error;
-      if (error !== nbd.NBD_SUCCESS) return parser.skip();
-      this.#payloadBytes = parser.lengthBytes;
-      this.#budget.take(parser.lengthBytes);
-      return parser.collect();
-    }
-    if (error !== nbd.NBD_SUCCESS) this.#reply(error, type, cookieHigh, cookieLow);
+    if (error !== nbd.NBD_SUCCESS) this.#refuse(error);
     else if (type === nbd.NBD_CMD_READ) this.#read();
+    else if (type === nbd.NBD_CMD_BLOCK_STATUS) this.#ask(this.#agreement.contexts.ofAll(parser.lengthBytes));
     else this.#startOther();
+  }
+
+  /** Decides what becomes of the payload that follows the request at the front. */
+  #startPayload(): void {
+    const parser = this.#parser;
+    const { type, payloadBytes } = parser;
+    const { contexts, payloadBytesMax, style } = this.#agreement;
+    if (style === nbd.EXTENDED && payloadBytes > payloadBytesMax)
+      return this.#drop('a payload of absurd length');
+    const isQuestion = type === nbd.NBD_CMD_BLOCK_STATUS && payloadBytes <= contexts.payloadBytesMax;
+    if (this.#isStopping) this.#refusal = nbd.NBD_ESHUTDOWN;
+    // What a question is about is in its payload; it is judged behind that.
+    else this.#refusal = isQuestion ? nbd.NBD_SUCCESS : verdict(parser, this.#agreement);
+    if (this.#refusal === nbd.NBD_SUCCESS && !isQuestion && type !== nbd.NBD_CMD_WRITE)
+      this.#refusal = nbd.NBD_EINVAL;
+    if (this.#refusal !== nbd.NBD_SUCCESS) return parser.skip();
+    this.#payloadBytes = payloadBytes;
+    this.#budget.take(payloadBytes);
+    parser.collect();
   }
 
   #payloadPassed(): void {
     const parser = this.#parser;
-    const { cookieHigh, cookieLow, lengthBytes } = parser;
-    if (this.#refusal !== nbd.NBD_SUCCESS || lengthBytes === 0) {
-      return this.#reply(this.#refusal, nbd.NBD_CMD_WRITE, cookieHigh, cookieLow);
-    }
+    const { offset, lengthBytes, payload, payloadSlabs, cookieHigh, cookieLow } = parser;
+    if (this.#refusal !== nbd.NBD_SUCCESS) return this.#refuse(this.#refusal);
+    if (parser.type === nbd.NBD_CMD_BLOCK_STATUS) return this.#questionPassed();
+    if (lengthBytes === 0) return this.#done(false);
     this.#payloadBytes = 0;
     this.#requestsInFlight += 1;
-    const forceUnitAccess = (parser.flags & nbd.NBD_CMD_FLAG_FUA) !== 0;
+    const isForced = (parser.flags & nbd.NBD_CMD_FLAG_FUA) !== 0;
     this.#device.write(
-      new WriteCommand(
-        this,
-        parser.offset,
-        lengthBytes,
-        parser.payload,
-        parser.payloadSlabs,
-        forceUnitAccess,
-        cookieHigh,
-        cookieLow,
-      ),
+      new WriteCommand(this, offset, lengthBytes, payload, payloadSlabs, isForced, cookieHigh, cookieLow),
     );
   }
 
+  #questionPassed(): void {
+    const { type, flags, offset, payload, payloadSlabs, payloadBytes } = this.#parser;
+    const question = this.#agreement.contexts.decode(payload, payloadBytes);
+    for (const slab of payloadSlabs) slab.release();
+    this.#budget.give(this.#payloadBytes);
+    this.#payloadBytes = 0;
+    const lengthBytes = question?.lengthBytes ?? 0;
+    const error = verdict({ type, flags, offset, lengthBytes }, this.#agreement);
+    if (question === undefined || error !== nbd.NBD_SUCCESS) return this.#refuse(error || nbd.NBD_EINVAL);
+    this.#ask(question);
+  }
+
   #read(): void {
-    const { offset, lengthBytes, cookieHigh, cookieLow } = this.#parser;
-    const { structured } = this.#agreement;
-    if (lengthBytes === 0) return this.#reply(nbd.NBD_SUCCESS, nbd.NBD_CMD_READ, cookieHigh, cookieLow);
-    const headerBytes = this.#readHeaderBytes;
+    const parser = this.#parser;
+    const { offset, lengthBytes, flags, cookieHigh, cookieLow } = parser;
+    if (lengthBytes === 0) return this.#done(true);
+    const replies = this.#replies;
+    // Without structured replies, and for who wants one piece, zeros are sent as bytes.
+    const mayHaveHoles = replies.style !== nbd.SIMPLE && (flags & nbd.NBD_CMD_FLAG_DF) === 0;
+    const holes = mayHaveHoles ? this.#holes : undefined;
     if (lengthBytes <= ARENA_READ_BYTES_MAX) {
-      const arena = this.#replies.reserve(headerBytes + lengthBytes);
-      const at = arena.filled;
-      if (this.#device.tryRead(arena.bytes, at + headerBytes, offset, lengthBytes)) {
-        writeReadHeader(arena.bytes, at, structured, cookieHigh, cookieLow, offset, lengthBytes);
-        this.#replies.commit(arena, headerBytes + lengthBytes);
-        return;
+      const arena = replies.arenaForRead(lengthBytes);
+      const start = arena.filled + replies.readHeaderBytes;
+      holes?.clear();
+      if (this.#device.tryRead(arena.bytes, start, offset, lengthBytes, holes)) {
+        holes?.settle();
+        return replies.readInArena(arena, parser, offset, lengthBytes, holes);
       }
     }
-    const own = this.#replies.takeOwn(lengthBytes);
-    const request = new ReadCommand(this, offset, lengthBytes, cookieHigh, cookieLow, own);
+    if (holes !== undefined) this.#holes = new HoleList();
+    holes?.clear();
+    const own = this.#writer.takeOwn(lengthBytes);
+    const request = new ReadCommand(this, offset, lengthBytes, cookieHigh, cookieLow, own, holes);
     this.#requestsInFlight += 1;
     this.#budget.take(lengthBytes);
-    if (
-      lengthBytes > ARENA_READ_BYTES_MAX &&
-      this.#device.tryRead(own.bytes, HEADROOM_BYTES, offset, lengthBytes)
-    ) {
-      return this.finishRead(request, undefined);
+    if (lengthBytes > ARENA_READ_BYTES_MAX) {
+      if (this.#device.tryRead(own.bytes, HEADROOM_BYTES, offset, lengthBytes, holes))
+        return this.finishRead(request, undefined);
+      holes?.clear();
     }
     void this.#device
-      .read(own.bytes, HEADROOM_BYTES, offset, lengthBytes)
+      .read(own.bytes, HEADROOM_BYTES, offset, lengthBytes, holes)
       .then(request.succeed, request.fail);
   }
 
   #startOther(): void {
     const { type, flags, offset, lengthBytes, cookieHigh, cookieLow } = this.#parser;
     // A hint that needs no work, and nothing to do for an empty range.
-    if (type === nbd.NBD_CMD_CACHE || (lengthBytes === 0 && type !== nbd.NBD_CMD_FLUSH)) {
-      return this.#reply(nbd.NBD_SUCCESS, type, cookieHigh, cookieLow);
-    }
-    const request = new OtherCommand(this, type, flags, offset, lengthBytes, cookieHigh, cookieLow);
+    if (type === nbd.NBD_CMD_CACHE || (lengthBytes === 0 && type !== nbd.NBD_CMD_FLUSH))
+      return this.#done(false);
+    const request = new OtherCommand(this, type, offset, lengthBytes, cookieHigh, cookieLow);
     this.#requestsInFlight += 1;
     if (type === nbd.NBD_CMD_FLUSH) {
       void this.#device.flush().then(request.succeed, request.fail);
-    } else if (type === nbd.NBD_CMD_BLOCK_STATUS) {
-      const runsMax = (flags & nbd.NBD_CMD_FLAG_REQ_ONE) !== 0 ? 1 : EXTENTS_MAX;
-      void this.#device.allocation(offset, lengthBytes, runsMax).then(request.describe, request.fail);
     } else {
       const forceUnitAccess = (flags & nbd.NBD_CMD_FLAG_FUA) !== 0;
       void this.#device.zero(offset, lengthBytes, forceUnitAccess).then(request.succeed, request.fail);
     }
+  }
+
+  #ask({ lengthBytes, ids }: StatusQuestion): void {
+    const { flags, offset, cookieHigh, cookieLow } = this.#parser;
+    const bytes = STATUS_BYTES * ids.length;
+    const request = new StatusCommand(this, offset, lengthBytes, cookieHigh, cookieLow, bytes);
+    this.#requestsInFlight += 1;
+    this.#questionsInFlight += 1;
+    this.#budget.take(bytes);
+    const one = (flags & nbd.NBD_CMD_FLAG_REQ_ONE) !== 0;
+    const { contexts } = this.#agreement;
+    void contexts.answer(request, this.#device, ids, one).then(request.succeed, request.fail);
   }
 
   finishWrite(request: WriteCommand, error: StoreError | undefined): void {
@@ -284,27 +326,14 @@ export class Transmission implements RequestOwner {
   }
 
   finishRead(request: ReadCommand, error: StoreError | undefined): void {
-    const { buffer, lengthBytes, cookieHigh, cookieLow, offset } = request;
-    const { structured } = this.#agreement;
-    const headerBytes = this.#readHeaderBytes;
+    const { buffer, offset, lengthBytes, holes } = request;
     this.#budget.give(lengthBytes);
     if (error !== undefined || this.#isClosed) {
-      this.#replies.drop(buffer);
+      this.#writer.drop(buffer);
       return this.#finish(nbd.NBD_CMD_READ, request, error);
     }
-    if (lengthBytes <= ARENA_READ_BYTES_MAX) {
-      // Copied once more: a system call with many small pieces costs more than that.
-      const arena = this.#replies.reserve(headerBytes + lengthBytes);
-      const at = arena.filled;
-      writeReadHeader(arena.bytes, at, structured, cookieHigh, cookieLow, offset, lengthBytes);
-      buffer.bytes.copy(arena.bytes, at + headerBytes, HEADROOM_BYTES, HEADROOM_BYTES + lengthBytes);
-      this.#replies.commit(arena, headerBytes + lengthBytes);
-      this.#replies.drop(buffer);
-    } else {
-      const at = HEADROOM_BYTES - headerBytes;
-      writeReadHeader(buffer.bytes, at, structured, cookieHigh, cookieLow, offset, lengthBytes);
-      this.#replies.sendOwn(buffer, at, HEADROOM_BYTES + lengthBytes);
-    }
+    holes?.settle();
+    this.#replies.readInOwn(buffer, request, offset, lengthBytes, holes);
     this.#finished();
   }
 
@@ -312,45 +341,23 @@ export class Transmission implements RequestOwner {
     this.#finish(request.type, request, error);
   }
 
-  finishBlockStatus(request: OtherCommand, runs: readonly AllocationRun[]): void {
-    assert(runs.length > 0 && runs.length <= EXTENTS_MAX, 'a device describes at least one extent');
-    if (!this.#isClosed) {
-      const payloadBytes = 4 + 8 * runs.length;
-      const arena = this.#replies.reserve(nbd.STRUCTURED_REPLY_BYTES + payloadBytes);
-      const { bytes, filled } = arena;
-      writeStructured(
-        bytes,
-        filled,
-        nbd.NBD_REPLY_TYPE_BLOCK_STATUS,
-        request.cookieHigh,
-        request.cookieLow,
-        payloadBytes,
-      );
-      let at = bytes.writeUInt32BE(nbd.BASE_ALLOCATION_ID, filled + nbd.STRUCTURED_REPLY_BYTES);
-      let left = request.lengthBytes;
-      for (const run of runs) {
-        assert(
-          run.lengthBytes > 0 && run.lengthBytes <= left,
-          'extents lie inside the range that was asked for',
-        );
-        left -= run.lengthBytes;
-        at = bytes.writeUInt32BE(run.lengthBytes, at);
-        at = bytes.writeUInt32BE(run.allocated ? 0 : nbd.NBD_STATE_HOLE | nbd.NBD_STATE_ZERO, at);
-      }
-      this.#replies.commit(arena, nbd.STRUCTURED_REPLY_BYTES + payloadBytes);
-    }
+  finishStatus(request: StatusCommand, error: StoreError | undefined): void {
+    this.#questionsInFlight -= 1;
+    this.#budget.give(request.budgetBytes);
+    if (error !== undefined || this.#isClosed) return this.#finish(nbd.NBD_CMD_BLOCK_STATUS, request, error);
+    const { answers } = request;
+    answers.forEach(({ context, runs }, i) => {
+      this.#replies.status(request, context, runs, i === answers.length - 1);
+    });
     this.#finished();
   }
 
-  #finish(
-    type: number,
-    request: WriteCommand | ReadCommand | OtherCommand,
-    error: StoreError | undefined,
-  ): void {
+  /** Ends a request that has no data to show, and gives its answer. */
+  #finish(type: number, request: Finished, error: StoreError | undefined): void {
     if (error !== undefined) this.#logFailure(type, request, error);
     if (!this.#isClosed) {
-      const value = error === undefined ? nbd.NBD_SUCCESS : nbd.NBD_ERROR[error.code];
-      this.#reply(value, type, request.cookieHigh, request.cookieLow);
+      if (error === undefined) this.#replies.done(request, type === nbd.NBD_CMD_READ);
+      else this.#replies.failed(request, error, offsetIn(request, error));
     }
     this.#finished();
   }
@@ -362,17 +369,19 @@ export class Transmission implements RequestOwner {
     if (this.#isEnding || this.#isStopping) this.#endIfIdle();
   }
 
-  /** A reply without data. Errors and empty reads need a structured one where that was negotiated. */
-  #reply(error: number, type: number, cookieHigh: number, cookieLow: number): void {
-    const { structured } = this.#agreement;
-    if (structured && error !== nbd.NBD_SUCCESS) this.#replies.structuredError(error, cookieHigh, cookieLow);
-    else if (structured && type === nbd.NBD_CMD_READ) this.#replies.structuredNone(cookieHigh, cookieLow);
-    else this.#replies.simple(error, cookieHigh, cookieLow);
+  /** Success of the request at the front, which needed no work. */
+  #done(isRead: boolean): void {
+    this.#replies.done(this.#parser, isRead);
+    this.#scheduleFlush();
+  }
+
+  #refuse(error: number): void {
+    this.#replies.refused(this.#parser, error);
     this.#scheduleFlush();
   }
 
   /** An errno says little: the error itself is kept here. The 1st, 2nd, 4th, 8th ...: a full disk fails thousands. */
-  #logFailure(type: number, request: { offset: number; lengthBytes: number }, error: StoreError): void {
+  #logFailure(type: number, request: Finished, error: StoreError): void {
     const count = ++this.#failures;
     if ((count & (count - 1)) !== 0) return;
     const { offset, lengthBytes } = request;
@@ -388,8 +397,8 @@ export class Transmission implements RequestOwner {
     if (this.#isHeld && !this.#isClosed) this.#scheduleTurn();
   };
 
-  readonly #sent = (): void => {
-    this.#progress += 1;
+  readonly #sent = (bytes: number): void => {
+    this.#progressBytes += bytes;
     this.#wake();
   };
 
@@ -408,7 +417,7 @@ export class Transmission implements RequestOwner {
   readonly #flushStep = (): void => {
     this.#isFlushScheduled = false;
     if (this.#isClosed) return;
-    this.#replies.flush();
+    this.#writer.flush();
     if (this.#isHeld) this.#scheduleTurn();
   };
 
@@ -424,7 +433,7 @@ export class Transmission implements RequestOwner {
     this.#turnRequests = 0;
     this.#turnBytes = 0;
     if (this.#isClosed) return;
-    this.#replies.flush();
+    this.#writer.flush();
     if (!this.#isHeld) return;
     this.#serve();
     this.#endIfIdle();
@@ -450,12 +459,12 @@ export class Transmission implements RequestOwner {
   #endIfIdle(): void {
     if (this.#isClosed || this.#requestsInFlight > 0) return;
     if (this.#isEnding) {
-      this.#replies.flush();
+      this.#writer.flush();
       this.#socket.destroySoon();
     } else if (this.#isStopping && !this.#isHeld) {
       // Not destroyed: what the client has sent meanwhile is read and dropped, or its replies would be lost with it.
       this.#isEnding = true;
-      this.#replies.flush();
+      this.#writer.flush();
       this.#socket.end();
     }
   }
@@ -464,5 +473,14 @@ export class Transmission implements RequestOwner {
     if (this.#isReleased || this.#requestsInFlight > 0) return;
     this.#isReleased = true;
     this.#device.release();
+    this.#agreement.contexts.release();
   }
+}
+
+type Finished = WriteCommand | ReadCommand | OtherCommand | StatusCommand;
+
+/** Where in the request an error is, if it is known to be in there; or -1. */
+function offsetIn({ offset, lengthBytes }: Finished, { diskOffset }: StoreError): number {
+  if (diskOffset === undefined || diskOffset >= offset + lengthBytes) return -1;
+  return Math.max(offset, diskOffset);
 }

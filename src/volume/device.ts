@@ -24,6 +24,28 @@ export interface AllocationRun {
   allocated: boolean;
 }
 
+/** What a context of block status says of a run of bytes. */
+export interface StatusRun {
+  lengthBytes: number;
+  status: number;
+}
+
+/** How deep what is stored lies: nowhere, in the version itself, or in one that it inherits from. */
+export const DEPTH_NONE = 0;
+export const DEPTH_OWN = 1;
+export const DEPTH_INHERITED = 2;
+
+/** What is different from another version: nothing, it differs, it differs and reads as zeros now. */
+export const SAME = 0;
+export const CHANGED = 1;
+export const CHANGED_TO_ZEROS = 3;
+
+/** Told which parts of a read are not stored; they were filled with zeros all the same. In any order, none twice. */
+export interface HoleListener {
+  /** `start` is a position in the buffer that is read into. */
+  hole(start: number, lengthBytes: number): void;
+}
+
 export interface BlockDevice {
   /** `volume` or `volume@snapshot`. */
   readonly name: string;
@@ -32,12 +54,18 @@ export interface BlockDevice {
 
   /**
    * Reads if that is possible at once, from memory, checksums verified; false if it is not: then call `read`.
-   * Fills target[start .. start + lengthBytes); on false its contents are undefined.
+   * Fills target[start .. start + lengthBytes); on false its contents are undefined, and what `holes` was told.
    */
-  tryRead(target: Buffer, start: number, offset: number, lengthBytes: number): boolean;
+  tryRead(target: Buffer, start: number, offset: number, lengthBytes: number, holes?: HoleListener): boolean;
 
   /** @throws IO, CORRUPTION (a checksum did not match: never wrong bytes), CLOSED */
-  read(target: Buffer, start: number, offset: number, lengthBytes: number): Promise<void>;
+  read(
+    target: Buffer,
+    start: number,
+    offset: number,
+    lengthBytes: number,
+    holes?: HoleListener,
+  ): Promise<void>;
 
   /** Takes a write; `complete` gets NO_SPACE, IO, POISONED, CLOSED. Requires !readOnly. */
   write(request: WriteRequest): void;
@@ -53,6 +81,12 @@ export interface BlockDevice {
    * early after `runsMax` runs or a bounded amount of work.
    */
   allocation(offset: number, lengthBytes: number, runsMax: number): Promise<AllocationRun[]>;
+
+  /** Like `allocation`: where what is stored comes from, as DEPTH_NONE, DEPTH_OWN or DEPTH_INHERITED. */
+  depth(offset: number, lengthBytes: number, runsMax: number): Promise<StatusRun[]>;
+
+  /** Like `allocation`: what differs from another version of the same store, as SAME, CHANGED or CHANGED_TO_ZEROS. */
+  changes(since: BlockDevice, offset: number, lengthBytes: number, runsMax: number): Promise<StatusRun[]>;
 
   /**
    * From now on the version counts as attached, until `release`. `revoked` is called at most once: the store takes the

@@ -39,7 +39,7 @@ export async function* diffVersions(
   const isBehind = ({ lineage }: Side): boolean => [...lineage.path].some((label) => keeper.isBehind(label));
   if (sidesOf(catalog, from, to).some(isBehind)) await keeper.checkpoint();
   const extents = new ExtentList(Math.max(from.sizeBytes, to.sizeBytes));
-  const edge = edgeOf(from, to);
+  const edge = edgeChunk(from.sizeBytes, to.sizeBytes);
   const edgeRegion = Math.floor(edge / REGION_CHUNKS);
   let done = 0;
   yield* keeper.reading(async function* (index) {
@@ -66,9 +66,9 @@ export async function* diffVersions(
 }
 
 /** The chunk in which only the smaller of two disks ends: both may read it from one pointer, and differ. Or -1. */
-function edgeOf(from: Volume | Snapshot, to: Volume | Snapshot): number {
-  const end = Math.min(from.sizeBytes, to.sizeBytes);
-  return from.sizeBytes === to.sizeBytes || end % CHUNK_BYTES === 0 ? -1 : Math.floor(end / CHUNK_BYTES);
+export function edgeChunk(bytes: number, otherBytes: number): number {
+  const end = Math.min(bytes, otherBytes);
+  return bytes === otherBytes || end % CHUNK_BYTES === 0 ? -1 : Math.floor(end / CHUNK_BYTES);
 }
 
 /** Extents in order, merged; the last one may still grow. */
@@ -157,18 +157,19 @@ async function differenceIn(
   const [before, after] = [await index.resolve(a.lineage, region), await index.resolve(b.lineage, region)];
   for (let i = 0; i < REGION_CHUNKS; i++) {
     if (kinds[i] === NO_POINTER) continue;
-    if (isSame(before, after, i) && (i !== edge || readsZeros(after, i))) kinds[i] = NO_POINTER;
+    if (isSamePointer(before, after, i) && (i !== edge || readsZeros(after, i))) kinds[i] = NO_POINTER;
     else kinds[i] = readsZeros(after, i) ? HOLE_POINTER : DATA_POINTER;
   }
   return kinds;
 }
 
-function readsZeros(block: PointerBlock, index: number): boolean {
+export function readsZeros(block: PointerBlock, index: number): boolean {
   const segment = block.segment(index);
   return segment === 0 || segment === HOLE;
 }
 
-function isSame(a: PointerBlock, b: PointerBlock, index: number): boolean {
+/** True if both read the chunk from one write, or as zeros. */
+export function isSamePointer(a: PointerBlock, b: PointerBlock, index: number): boolean {
   if (readsZeros(a, index) || readsZeros(b, index)) return readsZeros(a, index) && readsZeros(b, index);
   return a.sequence(index) === b.sequence(index);
 }

@@ -12,6 +12,7 @@ import { CHUNK_BYTES, chunkOf } from '../base/units.ts';
 import type { Page } from '../index/pages.ts';
 import { HOLE, REGION_CHUNKS } from '../index/pointers.ts';
 import type { SegmentFiles } from '../log/segment-files.ts';
+import type { HoleListener } from './device.ts';
 import type { DiskPages } from './disk-pages.ts';
 
 export class DiskReader {
@@ -25,7 +26,7 @@ export class DiskReader {
   }
 
   /** See BlockDevice.tryRead. */
-  tryRead(target: Buffer, start: number, offset: number, lengthBytes: number): boolean {
+  tryRead(target: Buffer, start: number, offset: number, lengthBytes: number, holes?: HoleListener): boolean {
     let at = offset;
     const end = offset + lengthBytes;
     while (at < end) {
@@ -41,23 +42,36 @@ export class DiskReader {
           index,
           Math.min(REGION_CHUNKS - index, Math.floor((end - at) / CHUNK_BYTES)),
         );
-        if (!this.#tryReadRun(page, index, count, target, to)) return false;
+        if (!this.#tryReadRun(page, index, count, target, to, holes)) return false;
         at += count * CHUNK_BYTES;
       } else {
         const bytes = Math.min(CHUNK_BYTES - inChunk, end - at);
-        if (!this.#tryReadRun(page, index, 1, this.#scratch, 0)) return false;
-        this.#scratch.copy(target, to, inChunk, inChunk + bytes);
+        if (isUnstored(page, index)) {
+          target.fill(0, to, to + bytes);
+          holes?.hole(to, bytes);
+        } else {
+          if (!this.#tryReadRun(page, index, 1, this.#scratch, 0, undefined)) return false;
+          this.#scratch.copy(target, to, inChunk, inChunk + bytes);
+        }
         at += bytes;
       }
     }
     return true;
   }
 
-  #tryReadRun(page: Page, index: number, count: number, target: Buffer, to: number): boolean {
+  #tryReadRun(
+    page: Page,
+    index: number,
+    count: number,
+    target: Buffer,
+    to: number,
+    holes: HoleListener | undefined,
+  ): boolean {
     const segment = page.block.segment(index);
     const bytes = count * CHUNK_BYTES;
     if (segment === 0 || segment === HOLE) {
       target.fill(0, to, to + bytes);
+      holes?.hole(to, bytes);
       return true;
     }
     if (this.#files.readCached(segment, target, to, bytes, page.block.offset(index)) !== bytes) return false;
@@ -70,7 +84,13 @@ export class DiskReader {
   }
 
   /** See BlockDevice.read. */
-  async read(target: Buffer, start: number, offset: number, lengthBytes: number): Promise<void> {
+  async read(
+    target: Buffer,
+    start: number,
+    offset: number,
+    lengthBytes: number,
+    holes?: HoleListener,
+  ): Promise<void> {
     const end = offset + lengthBytes;
     const first = chunkOf(offset);
     const edges = raggedEdges(offset, lengthBytes);
@@ -78,40 +98,69 @@ export class DiskReader {
     for (const edge of edges) {
       const from = Math.max(offset, edge * CHUNK_BYTES);
       const to = Math.min(end, (edge + 1) * CHUNK_BYTES);
-      parts.push(this.#readPart(target, start + from - offset, edge, from - edge * CHUNK_BYTES, to - from));
+      const at = start + from - offset;
+      parts.push(this.#readPart(target, at, edge, from - edge * CHUNK_BYTES, to - from, holes));
     }
     const inner = first + (edges.includes(first) ? 1 : 0);
     const count = chunkOf(end) - inner;
-    if (count > 0) parts.push(this.readChunks(target, start + inner * CHUNK_BYTES - offset, inner, count));
+    if (count > 0)
+      parts.push(this.readChunks(target, start + inner * CHUNK_BYTES - offset, inner, count, holes));
     await allOf(parts);
   }
 
-  async #readPart(target: Buffer, to: number, chunk: number, from: number, bytes: number): Promise<void> {
+  async #readPart(
+    target: Buffer,
+    to: number,
+    chunk: number,
+    from: number,
+    bytes: number,
+    holes: HoleListener | undefined,
+  ): Promise<void> {
     const whole = Buffer.alloc(CHUNK_BYTES);
-    await this.readChunks(whole, 0, chunk, 1);
+    await this.readChunks(whole, 0, chunk, 1, holes && { hole: () => holes.hole(to, bytes) });
     whole.copy(target, to, from, from + bytes);
   }
 
   /** Whole chunks. @throws IO, CORRUPTION */
-  async readChunks(target: Buffer, to: number, first: number, count: number): Promise<void> {
+  async readChunks(
+    target: Buffer,
+    to: number,
+    first: number,
+    count: number,
+    holes?: HoleListener,
+  ): Promise<void> {
     const parts: Promise<void>[] = [];
     for (let chunk = first; chunk < first + count; ) {
       const region = Math.floor(chunk / REGION_CHUNKS);
       const end = Math.min(first + count, (region + 1) * REGION_CHUNKS);
-      parts.push(this.#readInRegion(target, to + (chunk - first) * CHUNK_BYTES, region, chunk, end));
+      const at = to + (chunk - first) * CHUNK_BYTES;
+      parts.push(this.#readInRegion(target, at, region, chunk, end, holes));
       chunk = end;
     }
     await allOf(parts);
   }
 
   /** Chunks [first, end) of one region. */
-  async #readInRegion(target: Buffer, to: number, region: number, first: number, end: number): Promise<void> {
+  async #readInRegion(
+    target: Buffer,
+    to: number,
+    region: number,
+    first: number,
+    end: number,
+    holes: HoleListener | undefined,
+  ): Promise<void> {
     const page = this.#pages.find(region) ?? (await this.#pages.load(region));
     const reads: Promise<void>[] = [];
     for (let chunk = first; chunk < end; ) {
       const index = chunk % REGION_CHUNKS;
       const run = runLength(page, index, end - chunk);
-      reads.push(this.#readRun(page, index, run, target, to + (chunk - first) * CHUNK_BYTES));
+      const at = to + (chunk - first) * CHUNK_BYTES;
+      if (isUnstored(page, index)) {
+        target.fill(0, at, at + run * CHUNK_BYTES);
+        holes?.hole(at, run * CHUNK_BYTES);
+      } else {
+        reads.push(this.#readRun(page, index, run, target, at));
+      }
       chunk += run;
     }
     await allOf(reads);
@@ -120,10 +169,6 @@ export class DiskReader {
   /** Reads chunks that lie together; where a checksum does not match, the address is resolved once more. */
   async #readRun(page: Page, index: number, count: number, target: Buffer, to: number): Promise<void> {
     const segment = page.block.segment(index);
-    if (segment === 0 || segment === HOLE) {
-      target.fill(0, to, to + count * CHUNK_BYTES);
-      return;
-    }
     // The page may change or go while this waits: what is compared with is taken now.
     const offset = page.block.offset(index);
     const checksums = new Uint32Array(count);
@@ -183,10 +228,10 @@ export class DiskReader {
     }
     target.fill(0, to, to + CHUNK_BYTES);
     const where = `segment ${segment}, offset ${offset}`;
-    throw new StoreError(
-      'CORRUPTION',
-      `chunk ${chunk} does not match its checksum, or is missing (${where})`,
-    );
+    const message = `chunk ${chunk} does not match its checksum, or is missing (${where})`;
+    const error = new StoreError('CORRUPTION', message);
+    error.diskOffset = chunk * CHUNK_BYTES;
+    throw error;
   }
 }
 
@@ -201,11 +246,16 @@ export function raggedEdges(offset: number, lengthBytes: number): number[] {
   return edges;
 }
 
+function isUnstored(page: Page, index: number): boolean {
+  const segment = page.block.segment(index);
+  return segment === 0 || segment === HOLE;
+}
+
 /** How many chunks from `index` on lie together in the log, or are all zeros; at most `max`. */
 function runLength(page: Page, index: number, max: number): number {
   const { block } = page;
   const segment = block.segment(index);
-  const step = segment === 0 || segment === HOLE ? 0 : CHUNK_BYTES;
+  const step = isUnstored(page, index) ? 0 : CHUNK_BYTES;
   const offset = block.offset(index);
   let count = 1;
   while (

@@ -22,9 +22,11 @@ import { Append, AppendPromise } from '../log/append.ts';
 import type { ChunkLog } from '../log/chunk-log.ts';
 import type { SegmentFiles } from '../log/segment-files.ts';
 import { allocationRuns } from './allocation.ts';
+import { changedRuns } from './changed-runs.ts';
 import { ChunkLocks } from './chunk-locks.ts';
 import { type ChunkTarget, ChunkWrite } from './chunk-write.ts';
-import type { AllocationRun, WriteRequest } from './device.ts';
+import type { AllocationRun, HoleListener, StatusRun, WriteRequest } from './device.ts';
+import { depthRuns } from './depth-runs.ts';
 import { DiskPages } from './disk-pages.ts';
 import { DiskReader, raggedEdges } from './disk-reader.ts';
 import type { IndexKeeper } from './index-keeper.ts';
@@ -352,17 +354,33 @@ export class Disk implements Lineage, ChunkTarget {
   // --- reading ---
 
   /** See BlockDevice.tryRead. */
-  tryRead(target: Buffer, start: number, offset: number, lengthBytes: number): boolean {
-    return this.#reader.tryRead(target, start, offset, lengthBytes);
+  tryRead(target: Buffer, start: number, offset: number, lengthBytes: number, holes?: HoleListener): boolean {
+    return this.#reader.tryRead(target, start, offset, lengthBytes, holes);
   }
 
   /** See BlockDevice.read. */
-  read(target: Buffer, start: number, offset: number, lengthBytes: number): Promise<void> {
-    return this.#reader.read(target, start, offset, lengthBytes);
+  read(
+    target: Buffer,
+    start: number,
+    offset: number,
+    lengthBytes: number,
+    holes?: HoleListener,
+  ): Promise<void> {
+    return this.#reader.read(target, start, offset, lengthBytes, holes);
   }
 
   /** See BlockDevice.allocation. */
   allocation(offset: number, lengthBytes: number, runsMax: number): Promise<AllocationRun[]> {
     return allocationRuns(this.#pages, offset, lengthBytes, runsMax);
+  }
+
+  /** See BlockDevice.depth. */
+  depth(offset: number, lengthBytes: number, runsMax: number): Promise<StatusRun[]> {
+    return depthRuns(this.#keeper, this, offset, lengthBytes, runsMax);
+  }
+
+  /** See BlockDevice.changes. */
+  changes(since: Disk, offset: number, lengthBytes: number, runsMax: number): Promise<StatusRun[]> {
+    return changedRuns(this.#keeper, since, this, offset, lengthBytes, runsMax);
   }
 }

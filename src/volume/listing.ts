@@ -10,6 +10,11 @@ export function listVersions(catalog: Catalog, now: number): VersionSummary[] {
   return versionsOf(catalog).map((version) => summarize(catalog, version, now));
 }
 
+/** The names of all of them. */
+export function namesOf(catalog: Catalog): string[] {
+  return versionsOf(catalog).map(fullName);
+}
+
 /** The same with ghosts: versions that were deleted and that others inherit from. Parents may be ghosts then. */
 export function listWithGhosts(catalog: Catalog, now: number): VersionSummary[] {
   const named = versionsOf(catalog).map((version) => {

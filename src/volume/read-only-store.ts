@@ -25,7 +25,7 @@ import type { BlockDevice } from './device.ts';
 import { diffVersions } from './diff.ts';
 import { IndexKeeper } from './index-keeper.ts';
 import { LOCK_PATH } from './init-store.ts';
-import { formatUuid, listVersions, listWithGhosts, summarize } from './listing.ts';
+import { formatUuid, listVersions, listWithGhosts, namesOf, summarize } from './listing.ts';
 import { OpenDisks } from './open-disks.ts';
 import { environmentOf, type OpenOptions, type StoreEnvironment, type StoreLock } from './open-options.ts';
 import { readRemains, rebuildFromRemains, type Remains } from './read-only-recovery.ts';
@@ -168,6 +168,11 @@ export class ReadOnlyStore {
 
   list(): VersionSummary[] {
     return listVersions(this.#remains.catalog, this.#now);
+  }
+
+  /** Their names, which cost less. */
+  names(): string[] {
+    return namesOf(this.#remains.catalog);
   }
 
   /** @throws NOT_FOUND */

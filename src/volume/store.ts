@@ -37,7 +37,7 @@ import { makeMover, StoreCompaction } from './store-compaction.ts';
 import { type InitOptions, initStore, LOCK_PATH } from './init-store.ts';
 import { clearInterruptedRepair } from './interrupted-repair.ts';
 import { openLevel } from './level-database.ts';
-import { formatUuid, listVersions, listWithGhosts, summarize } from './listing.ts';
+import { formatUuid, listVersions, listWithGhosts, namesOf, summarize } from './listing.ts';
 import { OpenDisks } from './open-disks.ts';
 import { environmentOf, type OpenOptions, type StoreEnvironment, type StoreLock } from './open-options.ts';
 import { type Recovered, recover } from './recovery.ts';
@@ -298,6 +298,11 @@ export class Store {
   /** All volumes, each followed by its snapshots, oldest first. */
   list(): VersionSummary[] {
     return listVersions(this.#catalog, this.#now);
+  }
+
+  /** Their names, which cost less. */
+  names(): string[] {
+    return namesOf(this.#catalog);
   }
 
   /** A volume or `volume@snapshot`. @throws NOT_FOUND */

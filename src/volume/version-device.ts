@@ -4,7 +4,7 @@
  */
 
 import { assert, StoreError } from '../base/errors.ts';
-import type { AllocationRun, BlockDevice, WriteRequest } from './device.ts';
+import type { AllocationRun, BlockDevice, HoleListener, StatusRun, WriteRequest } from './device.ts';
 import type { Disk } from './disk.ts';
 
 export class VersionDevice implements BlockDevice {
@@ -62,15 +62,21 @@ export class VersionDevice implements BlockDevice {
     if (revocation !== undefined) throw revocation;
   }
 
-  tryRead(target: Buffer, start: number, offset: number, lengthBytes: number): boolean {
+  tryRead(target: Buffer, start: number, offset: number, lengthBytes: number, holes?: HoleListener): boolean {
     this.#check(offset, lengthBytes);
-    return !this.#isRevoked && this.#disk.tryRead(target, start, offset, lengthBytes);
+    return !this.#isRevoked && this.#disk.tryRead(target, start, offset, lengthBytes, holes);
   }
 
-  async read(target: Buffer, start: number, offset: number, lengthBytes: number): Promise<void> {
+  async read(
+    target: Buffer,
+    start: number,
+    offset: number,
+    lengthBytes: number,
+    holes?: HoleListener,
+  ): Promise<void> {
     this.#check(offset, lengthBytes);
     this.#checkHeld();
-    if (lengthBytes > 0) await this.#disk.read(target, start, offset, lengthBytes);
+    if (lengthBytes > 0) await this.#disk.read(target, start, offset, lengthBytes, holes);
     this.#checkHeld(); // what was read meanwhile may lack what the version had
   }
 
@@ -98,6 +104,30 @@ export class VersionDevice implements BlockDevice {
     this.#checkHeld();
     const runs = await this.#disk.allocation(offset, lengthBytes, runsMax);
     this.#checkHeld();
+    return runs;
+  }
+
+  async depth(offset: number, lengthBytes: number, runsMax: number): Promise<StatusRun[]> {
+    this.#check(offset, lengthBytes);
+    this.#checkHeld();
+    const runs = await this.#disk.depth(offset, lengthBytes, runsMax);
+    this.#checkHeld();
+    return runs;
+  }
+
+  async changes(
+    since: BlockDevice,
+    offset: number,
+    lengthBytes: number,
+    runsMax: number,
+  ): Promise<StatusRun[]> {
+    assert(since instanceof VersionDevice, 'versions of one store are compared');
+    this.#check(offset, lengthBytes);
+    this.#checkHeld();
+    since.#checkHeld();
+    const runs = await this.#disk.changes(since.#disk, offset, lengthBytes, runsMax);
+    this.#checkHeld();
+    since.#checkHeld(); // it may have lost pointers meanwhile
     return runs;
   }
 

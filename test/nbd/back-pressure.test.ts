@@ -47,7 +47,8 @@ describe('memory', () => {
   }, 20_000);
 
   it('is shared by all connections, and who waits for it goes on when some is given back', async () => {
-    const { enter, server, disk } = await serve({ limits: { serverBytesMax: 4 * MIB } });
+    // Each of four connections has 256 KiB of its own, 3 MiB are shared.
+    const { enter, server, disk } = await serve({ limits: { serverBytesMax: 4 * MIB, connectionsMax: 4 } });
     disk.holds = true;
     const clients = [await enter(), await enter(), await enter()];
     for (const client of clients) {
@@ -55,11 +56,42 @@ describe('memory', () => {
         client.send(encodeRequest({ type: NBD_CMD_WRITE, length: MIB, cookie }), Buffer.alloc(MIB));
       }
     }
-    await until(() => disk.waitingCount === 4);
+    await until(() => disk.waitingCount === 3);
     await pause(50);
-    expect(server.inFlightBytes).toBe(4 * MIB);
+    expect(server.inFlightBytes).toBe(3 * MIB);
     disk.letGo();
     for (const client of clients) for (let cookie = 0; cookie < 4; cookie++) await client.reply();
+  });
+
+  it('has a share for each connection that nobody else can take', async () => {
+    const { enter, server, disk } = await serve({ limits: { serverBytesMax: 64 * MIB, stallMsMax: 60_000 } });
+    disk.holds = true;
+    const hogs = await Promise.all(Array.from({ length: 20 }, () => enter()));
+    for (const hog of hogs) {
+      // Announced and never sent, until nothing is left.
+      hog.send(encodeRequest({ type: NBD_CMD_WRITE, length: 16 * MIB }), Buffer.alloc(10));
+    }
+    await until(() => server.inFlightBytes >= 32 * MIB);
+    const small = await enter();
+    const length = server.ownBytes;
+    expect(length).toBeGreaterThanOrEqual(32 << 10);
+    for (let round = 0; round < 20; round++) {
+      expect(await small.ask({ type: NBD_CMD_READ, length }, undefined, length)).toMatchObject({ error: 0 });
+    }
+    expect(server.inFlightBytes).toBeLessThanOrEqual(64 * MIB);
+  });
+
+  it('held by a client that trickles, while another waits for it, is taken back', async () => {
+    const { enter, server } = await serve({ limits: { serverBytesMax: 4 * MIB, stallMsMax: 200 } });
+    const hog = await enter();
+    hog.send(encodeRequest({ type: NBD_CMD_WRITE, length: 4 * MIB }));
+    const trickle = setInterval(() => hog.send(Buffer.alloc(1)), 5);
+    await until(() => server.inFlightBytes === 4 * MIB);
+    const patient = await enter();
+    const read = await patient.ask({ type: NBD_CMD_READ, length: MIB }, undefined, MIB);
+    clearInterval(trickle);
+    expect(read).toMatchObject({ error: 0 });
+    expect(hog.isClosed).toBe(true);
   });
 
   it('held by a client that does not move, while another waits for it, is taken back', async () => {

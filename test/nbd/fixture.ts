@@ -9,7 +9,7 @@ import pino from 'pino';
 import { afterEach, expect } from 'vitest';
 import { NbdServer, type NbdServerOptions } from '../../src/nbd/server.ts';
 import { MemoryDevice, MemoryExports } from './memory-device.ts';
-import { RawClient } from './raw-client.ts';
+import { type EnterOptions, RawClient } from './raw-client.ts';
 
 export const DISK_BYTES = 16 * 2 ** 20;
 
@@ -26,11 +26,7 @@ export interface Fixture {
   readonly logged: Record<string, unknown>[];
   readonly connect: () => Promise<RawClient>;
   /** A client in transmission with `disk`, or another export. */
-  readonly enter: (options?: {
-    name?: string;
-    structured?: boolean;
-    context?: boolean;
-  }) => Promise<RawClient>;
+  readonly enter: (options?: EnterOptions & { name?: string }) => Promise<RawClient>;
 }
 
 const cleanups: (() => Promise<void>)[] = [];

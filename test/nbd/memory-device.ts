@@ -5,20 +5,31 @@
 
 import { assert, StoreError } from '../../src/base/errors.ts';
 import type { ExportSource } from '../../src/nbd/export-source.ts';
-import type { AllocationRun, BlockDevice, WriteRequest } from '../../src/volume/device.ts';
+import type {
+  AllocationRun,
+  BlockDevice,
+  HoleListener,
+  StatusRun,
+  WriteRequest,
+} from '../../src/volume/device.ts';
 
 const BLOCK_BYTES = 4096;
 
-export class MemoryDevice implements Omit<BlockDevice, 'attach' | 'release'> {
+export class MemoryDevice implements Omit<BlockDevice, 'attach' | 'release' | 'changes'> {
   readonly name: string;
   readonly sizeBytes: number;
   readonly readOnly: boolean;
   readonly bytes: Buffer;
   readonly allocated: Uint8Array;
+  /** How deep each block lies, and how it differs from any snapshot; what tests put there. */
+  readonly depths: Uint8Array;
+  readonly changed: Uint8Array;
 
   // Knobs.
   /** False: every read goes through `read`. */
   readsAtOnce = true;
+  /** False: nothing is said of holes. */
+  hasHoles = true;
   /** True: writes, flushes and slow reads wait for `letGo`. */
   holds = false;
   /** What each request fails with. */
@@ -38,7 +49,10 @@ export class MemoryDevice implements Omit<BlockDevice, 'attach' | 'release'> {
     this.readOnly = readOnly;
     // A disk larger than memory: what lies behind its first 64 MiB reads as zeros.
     this.bytes = Buffer.alloc(Math.min(sizeBytes, 64 * 2 ** 20));
-    this.allocated = new Uint8Array(Math.ceil(this.bytes.length / BLOCK_BYTES));
+    const blocks = Math.ceil(this.bytes.length / BLOCK_BYTES);
+    this.allocated = new Uint8Array(blocks);
+    this.depths = new Uint8Array(blocks);
+    this.changed = new Uint8Array(blocks);
   }
 
   get waitingCount(): number {
@@ -68,24 +82,49 @@ export class MemoryDevice implements Omit<BlockDevice, 'attach' | 'release'> {
     );
   }
 
-  tryRead(target: Buffer, start: number, offset: number, lengthBytes: number): boolean {
+  tryRead(target: Buffer, start: number, offset: number, lengthBytes: number, holes?: HoleListener): boolean {
     this.#requireRange(offset, lengthBytes);
     assert(start + lengthBytes <= target.length, 'the target has room');
     if (!this.readsAtOnce || this.error !== undefined) {
       // The contract: on false, the contents are undefined. They must never be seen by a client.
       target.fill(0xdb, start, start + lengthBytes);
+      holes?.hole(start, lengthBytes);
       return false;
     }
     target.fill(0, start, start + lengthBytes);
     this.bytes.copy(target, start, offset, offset + lengthBytes);
+    if (holes !== undefined)
+      for (const [at, bytes] of this.#holes(start, offset, lengthBytes)) holes.hole(at, bytes);
     return true;
   }
 
-  async read(target: Buffer, start: number, offset: number, lengthBytes: number): Promise<void> {
+  /** Blocks that are not allocated, and what is said of them: they read as zeros. */
+  #holes(start: number, offset: number, lengthBytes: number): [at: number, bytes: number][] {
+    const holes: [number, number][] = [];
+    const end = offset + lengthBytes;
+    for (let at = offset; at < end; ) {
+      const block = Math.floor(at / BLOCK_BYTES);
+      const next = block >= this.allocated.length ? end : Math.min(end, (block + 1) * BLOCK_BYTES);
+      if (this.allocated[block] !== 1 && this.hasHoles) holes.push([start + at - offset, next - at]);
+      at = next;
+    }
+    return holes;
+  }
+
+  async read(
+    target: Buffer,
+    start: number,
+    offset: number,
+    lengthBytes: number,
+    holes?: HoleListener,
+  ): Promise<void> {
     this.#requireRange(offset, lengthBytes);
     await this.#pass();
     target.fill(0, start, start + lengthBytes);
     this.bytes.copy(target, start, offset, offset + lengthBytes);
+    // Parts of a read end in any order.
+    if (holes !== undefined)
+      for (const [at, bytes] of this.#holes(start, offset, lengthBytes).reverse()) holes.hole(at, bytes);
   }
 
   write(request: WriteRequest): void {
@@ -127,16 +166,39 @@ export class MemoryDevice implements Omit<BlockDevice, 'attach' | 'release'> {
   async allocation(offset: number, lengthBytes: number, runsMax: number): Promise<AllocationRun[]> {
     this.#requireRange(offset, lengthBytes);
     await this.#pass();
-    const runs: AllocationRun[] = [];
+    const runs = this.#runs(this.allocated, offset, lengthBytes, runsMax);
+    return runs.map((run) => ({ lengthBytes: run.lengthBytes, allocated: run.status === 1 }));
+  }
+
+  async depth(offset: number, lengthBytes: number, runsMax: number): Promise<StatusRun[]> {
+    this.#requireRange(offset, lengthBytes);
+    await this.#pass();
+    return this.#runs(this.depths, offset, lengthBytes, runsMax);
+  }
+
+  async changedSince(
+    name: string,
+    offset: number,
+    lengthBytes: number,
+    runsMax: number,
+  ): Promise<StatusRun[]> {
+    this.#requireRange(offset, lengthBytes);
+    this.log.push(`changes since ${name}`);
+    await this.#pass();
+    return this.#runs(this.changed, offset, lengthBytes, runsMax);
+  }
+
+  #runs(of: Uint8Array, offset: number, lengthBytes: number, runsMax: number): StatusRun[] {
+    const runs: StatusRun[] = [];
     const end = offset + lengthBytes;
     for (let at = offset; at < end; ) {
-      const allocated = this.allocated[Math.floor(at / BLOCK_BYTES)] === 1;
-      const next =
-        at >= this.bytes.length ? end : Math.min(end, (Math.floor(at / BLOCK_BYTES) + 1) * BLOCK_BYTES);
+      const block = Math.floor(at / BLOCK_BYTES);
+      const status = of[block] ?? 0;
+      const next = at >= this.bytes.length ? end : Math.min(end, (block + 1) * BLOCK_BYTES);
       const last = runs.at(-1);
-      if (last?.allocated === allocated) last.lengthBytes += next - at;
+      if (last?.status === status) last.lengthBytes += next - at;
       else if (runs.length === runsMax) break;
-      else runs.push({ lengthBytes: next - at, allocated });
+      else runs.push({ lengthBytes: next - at, status });
       at = next;
     }
     return runs;
@@ -182,12 +244,12 @@ class OpenedDevice implements BlockDevice {
     return this.#device.readOnly;
   }
 
-  tryRead(target: Buffer, start: number, offset: number, lengthBytes: number): boolean {
-    return this.#held.tryRead(target, start, offset, lengthBytes);
+  tryRead(...request: Parameters<BlockDevice['tryRead']>): boolean {
+    return this.#held.tryRead(...request);
   }
 
-  read(target: Buffer, start: number, offset: number, lengthBytes: number): Promise<void> {
-    return this.#held.read(target, start, offset, lengthBytes);
+  read(...request: Parameters<BlockDevice['read']>): Promise<void> {
+    return this.#held.read(...request);
   }
 
   write(request: WriteRequest): void {
@@ -206,6 +268,14 @@ class OpenedDevice implements BlockDevice {
     return this.#held.allocation(offset, lengthBytes, runsMax);
   }
 
+  depth(offset: number, lengthBytes: number, runsMax: number): Promise<StatusRun[]> {
+    return this.#held.depth(offset, lengthBytes, runsMax);
+  }
+
+  changes(since: BlockDevice, offset: number, lengthBytes: number, runsMax: number): Promise<StatusRun[]> {
+    return this.#held.changedSince(since.name, offset, lengthBytes, runsMax);
+  }
+
   attach(revoked: () => void): void {
     assert(!this.#held.attached.has(this), 'a device is attached once');
     this.#device.attached.set(this, revoked);
@@ -221,6 +291,10 @@ class OpenedDevice implements BlockDevice {
 
 export class MemoryExports implements ExportSource {
   readonly devices = new Map<string, MemoryDevice>();
+
+  describe(name: string): string {
+    return `what ${name} is for`;
+  }
 
   add(device: MemoryDevice): MemoryDevice {
     this.devices.set(device.name, device);

@@ -5,6 +5,7 @@
 
 import net from 'node:net';
 import * as nbd from '../../src/nbd/protocol.ts';
+import { BASE_ALLOCATION } from '../../src/nbd/status-contexts.ts';
 
 export interface OptionReply {
   readonly option: number;
@@ -19,6 +20,8 @@ export interface Reply {
   readonly cookie: number;
   readonly flags: number;
   readonly payload: Buffer;
+  /** What an extended header says of the request's offset; -1 without one. */
+  readonly offset: number;
 }
 
 export interface RequestShape {
@@ -26,14 +29,25 @@ export interface RequestShape {
   flags?: number;
   cookie?: number;
   offset?: bigint | number;
-  length?: number;
+  length?: bigint | number;
   magic?: number;
+}
+
+/** What a client asks for on its way to transmission. */
+export interface EnterOptions {
+  readonly structured?: boolean;
+  readonly extended?: boolean;
+  /** Selects `base:allocation`. */
+  readonly context?: boolean;
+  readonly contexts?: readonly string[];
 }
 
 export class RawClient {
   readonly socket: net.Socket;
   /** Set when the server ended or reset the connection. */
   isClosed = false;
+  /** Extended headers were agreed on. */
+  isExtended = false;
   #received = Buffer.alloc(0);
   #wake: () => void = () => undefined;
 
@@ -133,38 +147,92 @@ export class RawClient {
   }
 
   /** From the greeting to transmission. */
-  async enter(name: string, options: { structured?: boolean; context?: boolean } = {}): Promise<void> {
+  async enter(name: string, options: EnterOptions = {}): Promise<void> {
     await this.greet();
     if (options.structured === true) await this.negotiate(nbd.NBD_OPT_STRUCTURED_REPLY);
-    if (options.context === true) {
-      await this.negotiate(nbd.NBD_OPT_SET_META_CONTEXT, encodeContexts(name, [nbd.BASE_ALLOCATION]));
-    }
+    if (options.extended === true) await this.extend();
+    const contexts = [...(options.context === true ? [BASE_ALLOCATION] : []), ...(options.contexts ?? [])];
+    if (contexts.length > 0)
+      await this.negotiate(nbd.NBD_OPT_SET_META_CONTEXT, encodeContexts(name, contexts));
     const replies = await this.negotiate(nbd.NBD_OPT_GO, encodeInfo(name));
     if (replies.at(-1)!.type !== nbd.NBD_REP_ACK) throw new Error('GO was refused');
   }
 
-  /** One reply; `payloadBytes` is what a simple reply without error carries. */
+  /** Agrees on extended headers. */
+  async extend(): Promise<void> {
+    const replies = await this.negotiate(nbd.NBD_OPT_EXTENDED_HEADERS);
+    if (replies.at(-1)!.type !== nbd.NBD_REP_ACK) throw new Error('extended headers were refused');
+    this.isExtended = true;
+  }
+
+  /** One reply, or one chunk of it; `payloadBytes` is what a simple reply without error carries. */
   async reply(payloadBytes = 0): Promise<Reply> {
     const magic = (await this.take(4)).readUInt32BE(0);
-    if (magic === nbd.NBD_SIMPLE_REPLY_MAGIC) {
+    if (magic === nbd.NBD_SIMPLE_REPLY_MAGIC && !this.isExtended) {
       const rest = await this.take(12);
       const error = rest.readUInt32BE(0);
       const payload = await this.take(error === 0 ? payloadBytes : 0);
-      return { type: -1, error, cookie: rest.readUInt32BE(8), flags: 0, payload };
+      return { type: -1, error, cookie: rest.readUInt32BE(8), flags: 0, payload, offset: -1 };
     }
-    if (magic !== nbd.NBD_STRUCTURED_REPLY_MAGIC) throw new Error(`bad reply magic ${magic.toString(16)}`);
-    const rest = await this.take(16);
-    const payload = await this.take(rest.readUInt32BE(12));
+    const wanted = this.isExtended ? nbd.NBD_EXTENDED_REPLY_MAGIC : nbd.NBD_STRUCTURED_REPLY_MAGIC;
+    if (magic !== wanted) throw new Error(`bad reply magic ${magic.toString(16)}`);
+    const rest = await this.take(this.isExtended ? 28 : 16);
+    const length = this.isExtended ? Number(rest.readBigUInt64BE(20)) : rest.readUInt32BE(12);
+    const payload = await this.take(length);
     const type = rest.readUInt16BE(2);
     const error = type >= 2 ** 15 ? payload.readUInt32BE(0) : 0;
-    return { type, error, cookie: rest.readUInt32BE(8), flags: rest.readUInt16BE(0), payload };
+    const offset = this.isExtended ? Number(rest.readBigUInt64BE(12)) : -1;
+    return { type, error, cookie: rest.readUInt32BE(8), flags: rest.readUInt16BE(0), payload, offset };
+  }
+
+  /** All chunks of a reply. Requires: no other request is under way. */
+  async chunks(): Promise<Reply[]> {
+    const chunks: Reply[] = [];
+    for (;;) {
+      const chunk = await this.reply();
+      chunks.push(chunk);
+      if (chunk.type < 0 || (chunk.flags & nbd.NBD_REPLY_FLAG_DONE) !== 0) return chunks;
+    }
+  }
+
+  /** A request as this connection frames it; a WRITE says that it has a payload. */
+  encode(shape: RequestShape): Buffer {
+    return this.isExtended ? encodeExtended(shape) : encodeRequest(shape);
   }
 
   /** Sends one request and takes its reply. */
   async ask(shape: RequestShape, payload: Buffer = Buffer.alloc(0), replyBytes = 0): Promise<Reply> {
-    this.send(encodeRequest(shape), payload);
+    this.send(this.encode(shape), payload);
     return await this.reply(replyBytes);
   }
+
+  /** Sends a question and takes what each context says, as [bytes, status] for each extent. */
+  async status(shape: Omit<RequestShape, 'type'>, payload?: Buffer): Promise<Map<number, Extent[]>> {
+    this.send(this.encode({ type: nbd.NBD_CMD_BLOCK_STATUS, ...shape }), ...(payload ? [payload] : []));
+    const answers = new Map<number, Extent[]>();
+    for (const chunk of await this.chunks()) {
+      if (chunk.error !== 0) throw new Error(`block status failed with ${chunk.error}`);
+      answers.set(chunk.payload.readUInt32BE(0), extentsOf(chunk));
+    }
+    return answers;
+  }
+}
+
+export type Extent = [bytes: number, status: number];
+
+/** The extents of a chunk of type BLOCK_STATUS or BLOCK_STATUS_EXT. */
+export function extentsOf({ type, payload }: Reply): Extent[] {
+  const list: Extent[] = [];
+  if (type === nbd.NBD_REPLY_TYPE_BLOCK_STATUS) {
+    for (let at = 4; at < payload.length; at += 8)
+      list.push([payload.readUInt32BE(at), payload.readUInt32BE(at + 4)]);
+    return list;
+  }
+  if (type !== nbd.NBD_REPLY_TYPE_BLOCK_STATUS_EXT) throw new Error(`a chunk of type ${type} has no extents`);
+  for (let at = 8; at < payload.length; at += 16)
+    list.push([Number(payload.readBigUInt64BE(at)), Number(payload.readBigUInt64BE(at + 8))]);
+  if (list.length !== payload.readUInt32BE(4)) throw new Error('the count of extents lies');
+  return list;
 }
 
 export function u16(value: number): Buffer {
@@ -189,7 +257,7 @@ export function encodeInfo(name: string | Buffer, types: number[] = [], nameLeng
   return Buffer.concat([u32(nameLength ?? bytes.length), bytes, u16(types.length), ...types.map(u16)]);
 }
 
-export function encodeContexts(name: string, queries: string[]): Buffer {
+export function encodeContexts(name: string, queries: readonly string[]): Buffer {
   const parts = queries.map((query) => Buffer.concat([u32(Buffer.byteLength(query)), Buffer.from(query)]));
   return Buffer.concat([u32(Buffer.byteLength(name)), Buffer.from(name), u32(queries.length), ...parts]);
 }
@@ -201,6 +269,15 @@ export function encodeRequest(shape: RequestShape): Buffer {
   bytes.writeUInt16BE(shape.type, 6);
   bytes.writeBigUInt64BE(0xfeedface00000000n + BigInt(shape.cookie ?? 1), 8);
   bytes.writeBigUInt64BE(BigInt(shape.offset ?? 0), 16);
-  bytes.writeUInt32BE(shape.length ?? 0, 24);
+  bytes.writeUInt32BE(Number(shape.length ?? 0), 24);
+  return bytes;
+}
+
+export function encodeExtended(shape: RequestShape): Buffer {
+  const bytes = Buffer.alloc(nbd.EXTENDED_REQUEST_BYTES);
+  const own = shape.type === nbd.NBD_CMD_WRITE ? nbd.NBD_CMD_FLAG_PAYLOAD_LEN : 0;
+  const { magic = nbd.NBD_EXTENDED_REQUEST_MAGIC, flags = 0 } = shape;
+  encodeRequest({ ...shape, magic, flags: flags | own, length: 0 }).copy(bytes);
+  bytes.writeBigUInt64BE(BigInt(shape.length ?? 0), 24);
   return bytes;
 }

@@ -2,9 +2,11 @@
 
 import type { Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';
-import { Budget } from '../../src/nbd/budget.ts';
+import { BlockStatus } from '../../src/nbd/block-status.ts';
+import { Budget, ServerBudget } from '../../src/nbd/budget.ts';
 import * as nbd from '../../src/nbd/protocol.ts';
 import { HEADROOM_BYTES, ReplyBufferPool } from '../../src/nbd/reply-buffer.ts';
+import { Replies } from '../../src/nbd/replies.ts';
 import { ReplyWriter } from '../../src/nbd/reply-writer.ts';
 import { Transmission } from '../../src/nbd/transmission.ts';
 import { MemoryDevice, MemoryExports } from './memory-device.ts';
@@ -44,18 +46,23 @@ class SlowSocket {
   }
 }
 
+const makeBudget = (): Budget => new Budget(2 ** 30, new ServerBudget(2 ** 30, 1, () => undefined));
+
 function make() {
   const socket = new SlowSocket();
-  const budget = new Budget(2 ** 30);
+  const budget = makeBudget();
   const pool = new ReplyBufferPool(2 ** 25);
   const writer = new ReplyWriter(socket as unknown as Socket, pool, budget, () => undefined);
-  return { socket, budget, pool, writer };
+  const replies = new Replies(writer, nbd.SIMPLE);
+  const reply = (cookieLow: number): void =>
+    replies.done({ cookieHigh: 0, cookieLow, offsetHigh: 0, offsetLow: 0 }, false);
+  return { socket, budget, pool, writer, reply };
 }
 
 describe('replies', () => {
   it('of one turn go out in one write', () => {
-    const { socket, writer } = make();
-    for (let cookie = 0; cookie < 100; cookie++) writer.simple(0, 0, cookie);
+    const { socket, writer, reply } = make();
+    for (let cookie = 0; cookie < 100; cookie++) reply(cookie);
     writer.flush();
     expect(socket.pending.length).toBe(1);
     socket.takeAll();
@@ -63,12 +70,12 @@ describe('replies', () => {
   });
 
   it('that are made while an earlier write is under way are kept when it ends', () => {
-    const { socket, writer, budget } = make();
-    writer.simple(0, 0, 1);
+    const { socket, writer, budget, reply } = make();
+    reply(1);
     writer.flush();
-    writer.simple(0, 0, 2);
+    reply(2);
     socket.takeAll();
-    writer.simple(0, 0, 3);
+    reply(3);
     writer.flush();
     socket.takeAll();
     expect(socket.cookies).toEqual([1, 2, 3]);
@@ -76,10 +83,10 @@ describe('replies', () => {
   });
 
   it('are never written over before the socket has taken them', () => {
-    const { socket, writer, budget } = make();
+    const { socket, writer, budget, reply } = make();
     const count = 100_000;
     for (let cookie = 0; cookie < count; cookie++) {
-      writer.simple(0, 0, cookie);
+      reply(cookie);
       if (cookie % 1000 === 0) writer.flush();
       if (cookie % 7000 === 0 && socket.pending.length > 0) socket.takeOne();
     }
@@ -96,24 +103,24 @@ describe('replies', () => {
     const own = writer.takeOwn(100_000);
     writer.sendOwn(own, HEADROOM_BYTES - 16, HEADROOM_BYTES + 100_000);
     writer.flush();
-    const other = new ReplyWriter(socket as unknown as Socket, pool, new Budget(1), () => undefined);
+    const other = new ReplyWriter(socket as unknown as Socket, pool, makeBudget(), () => undefined);
     expect(other.takeOwn(100_000).bytes).not.toBe(own.bytes);
     socket.takeAll();
     expect(other.takeOwn(100_000).bytes).toBe(own.bytes);
   });
 
   it('of a closed connection are forgotten, and give back what they counted', () => {
-    const { socket, writer, budget, pool } = make();
-    writer.simple(0, 0, 1);
+    const { socket, writer, budget, pool, reply } = make();
+    reply(1);
     writer.flush();
-    writer.simple(0, 0, 2);
+    reply(2);
     writer.sendOwn(writer.takeOwn(5000), 48, 5064);
     expect(budget.takenBytes).toBe(16 + 16 + 5016);
     const { bytes } = socket.pending[0]!;
     writer.close();
     expect(budget.takenBytes).toBe(16);
     // The kernel may still read this one.
-    const other = new ReplyWriter(socket as unknown as Socket, pool, new Budget(2 ** 20), () => undefined);
+    const other = new ReplyWriter(socket as unknown as Socket, pool, makeBudget(), () => undefined);
     expect(other.reserve(16).bytes.buffer).not.toBe(bytes.buffer);
     socket.takeAll();
     expect(budget.takenBytes).toBe(0);
@@ -128,9 +135,10 @@ describe('replies to writes', () => {
     disk.holds = true;
     const agreement = {
       device: exports.open('disk'),
-      structured: false,
-      allocationContext: false,
+      style: nbd.SIMPLE as nbd.ReplyStyle,
+      contexts: BlockStatus.none,
       readOnly: false,
+      payloadBytesMax: nbd.PAYLOAD_BYTES_MAX,
     };
     const logger = { warn: () => undefined, debug: () => undefined };
     const transmission = new Transmission(socket as unknown as Socket, agreement, budget, pool, logger);

@@ -2,6 +2,7 @@
 
 import { describe, expect, it } from 'vitest';
 import * as nbd from '../../src/nbd/protocol.ts';
+import { BASE_ALLOCATION } from '../../src/nbd/status-contexts.ts';
 import { pause, serve, until } from './fixture.ts';
 import { encodeContexts, encodeInfo, encodeOption, encodeRequest, RawClient } from './raw-client.ts';
 
@@ -15,7 +16,7 @@ describe('a device', () => {
     await client.negotiate(nbd.NBD_OPT_STRUCTURED_REPLY);
     await client.negotiate(nbd.NBD_OPT_LIST);
     await client.negotiate(nbd.NBD_OPT_INFO, encodeInfo('disk', [nbd.NBD_INFO_BLOCK_SIZE]));
-    const contexts = encodeContexts('disk', [nbd.BASE_ALLOCATION]);
+    const contexts = encodeContexts('disk', [BASE_ALLOCATION]);
     await client.negotiate(nbd.NBD_OPT_LIST_META_CONTEXT, contexts);
     await client.negotiate(nbd.NBD_OPT_SET_META_CONTEXT, contexts);
     expect(disk.opens).toBeGreaterThan(0);
@@ -160,5 +161,17 @@ describe('a device that is taken back', () => {
     expect(server.connectionCount).toBe(0);
     disk.error = undefined;
     expect(await (await enter()).ask({ type: NBD_CMD_FLUSH })).toMatchObject({ error: 0 });
+  });
+});
+
+describe('a snapshot that changes are counted from', () => {
+  it('is not taken from its clients without being told: they are cut off', async () => {
+    const { enter, snapshot, exports } = await serve();
+    const client = await enter({ structured: true, contexts: ['coppice:changed-since:monday'] });
+    const other = await enter({ structured: true, contexts: ['base:allocation'] });
+    snapshot.revoke();
+    expect((await client.takeRest()).length).toBe(0);
+    await until(() => exports.openCount === 1);
+    expect(await other.ask({ type: NBD_CMD_FLUSH })).toMatchObject({ error: 0 });
   });
 });

@@ -13,7 +13,7 @@ import type {
 import { CHUNK_BYTES, chunkOf, SECTOR_BYTES, VOLUME_BYTES_MAX } from '../../src/base/units.ts';
 import type { RolledBack, SpaceReport } from '../../src/server/door.ts';
 import type { OpenStore } from '../../src/server/store-door.ts';
-import type { AllocationRun, BlockDevice, WriteRequest } from '../../src/volume/device.ts';
+import type { AllocationRun, BlockDevice, StatusRun, WriteRequest } from '../../src/volume/device.ts';
 import type {
   DiffExtent,
   Finding,
@@ -186,6 +186,10 @@ export class MemoryStore implements OpenStore {
 
   list(): VersionSummary[] {
     return [...this.versions.values()].map(({ summary }) => summary);
+  }
+
+  names(): string[] {
+    return this.list().map(({ name }) => name);
   }
 
   show(name: string): VersionSummary {
@@ -370,6 +374,14 @@ class MemoryDevice implements BlockDevice {
       runs.push({ lengthBytes: to - from, allocated: this.#version.chunks.has(chunk) });
     });
     return runs;
+  }
+
+  async depth(_offset: number, lengthBytes: number): Promise<StatusRun[]> {
+    return [{ lengthBytes, status: 0 }];
+  }
+
+  changes(): Promise<StatusRun[]> {
+    throw new Error('no door asks for changes');
   }
 
   attach(): void {

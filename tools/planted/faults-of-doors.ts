@@ -74,8 +74,8 @@ export const DOOR_FAULTS: readonly Fault[] = [
   {
     name: 'an NBD read that failed is answered with what is in the buffer',
     file: 'src/nbd/transmission.ts',
-    text: 'if (error !== undefined || this.#isClosed) {\n      this.#replies.drop(buffer);',
-    replacement: 'if (this.#isClosed) {\n      this.#replies.drop(buffer);',
+    text: 'if (error !== undefined || this.#isClosed) {\n      this.#writer.drop(buffer);',
+    replacement: 'if (this.#isClosed) {\n      this.#writer.drop(buffer);',
     tests: [TRANSMISSION],
   },
   {
@@ -116,9 +116,30 @@ export const DOOR_FAULTS: readonly Fault[] = [
   {
     name: 'whoever asks about an export counts as attached',
     file: 'src/nbd/handshake.ts',
-    text: 'const agreement = this.#agree(device);\n\n    const facts',
+    text: 'const device = openExport(exports, query.name);',
     replacement:
-      'const agreement = this.#agree(device);\n    device.attach(() => undefined);\n    const facts',
+      'const device = openExport(exports, query.name);\n    if (this.#option === nbd.NBD_OPT_INFO) device.attach(() => undefined);',
+    tests: [inNbd('revoked')],
+  },
+  {
+    name: 'what is not in rows yet counts as unchanged since a snapshot',
+    file: 'src/volume/changed-runs.ts',
+    text: 'await this.#nextInOverlays(this.#to, this.#ownOfTo, at, end),',
+    replacement: '',
+    tests: ['test/volume/block-status.test.ts'],
+  },
+  {
+    name: 'holes that a read named before it had to wait stay in its reply',
+    file: 'src/nbd/transmission.ts',
+    text: 'return this.finishRead(request, undefined);\n      holes?.clear();',
+    replacement: 'return this.finishRead(request, undefined);',
+    tests: [inNbd('conformance/reads')],
+  },
+  {
+    name: 'a snapshot that a client counts changes from is deleted under it',
+    file: 'src/nbd/transmission.ts',
+    text: "agreement.contexts.attach(() => this.#drop('a snapshot that changes are counted from was deleted'));",
+    replacement: '',
     tests: [inNbd('revoked')],
   },
   {
