@@ -6,6 +6,7 @@
  * - `fallocate` gives a new segment its space at once, so that appends need no allocation.
  * - `fadvise` gives back the page cache of what is dead, so that its memory serves the next segment.
  * - `fcntl` asks who has a file locked, without locking it.
+ * - `setsockopt` says how often a silent TCP peer is asked whether it is there.
  *
  * A wrong prototype here would crash the process: nothing else in the house calls into C.
  */
@@ -20,6 +21,9 @@ const F_WRLCK = 1;
 const F_UNLCK = 2;
 /** struct flock: type i16, whence i16, start i64 at 8, length i64 (0: to the end), pid i32. */
 const FLOCK_BYTES = 32;
+const IPPROTO_TCP = 6;
+const TCP_KEEPINTVL = 5;
+const TCP_KEEPCNT = 6;
 const TWO_32 = 2 ** 32;
 const { ENOSPC, EDQUOT, EFBIG } = os.constants.errno;
 
@@ -33,9 +37,16 @@ interface Koffi {
   errno(): number;
 }
 
-function loadLibc():
-  | { koffi: Koffi; preadv2: NativeCall; fallocate: NativeCall; fadvise: NativeCall; fcntl: NativeCall }
-  | undefined {
+interface Libc {
+  readonly koffi: Koffi;
+  readonly preadv2: NativeCall;
+  readonly fallocate: NativeCall;
+  readonly fadvise: NativeCall;
+  readonly fcntl: NativeCall;
+  readonly setsockopt: NativeCall;
+}
+
+function loadLibc(): Libc | undefined {
   if (process.platform !== 'linux' || os.endianness() !== 'LE') return undefined;
   try {
     const koffi = createRequire(import.meta.url)('koffi') as Koffi;
@@ -46,6 +57,7 @@ function loadLibc():
       fallocate: libc.func('int posix_fallocate(int fd, int64_t offset, int64_t bytes)'),
       fadvise: libc.func('int posix_fadvise(int fd, int64_t offset, int64_t bytes, int advice)'),
       fcntl: libc.func('int fcntl(int fd, int command, ...)'),
+      setsockopt: libc.func('int setsockopt(int fd, int level, int name, void *value, uint32_t bytes)'),
     };
   } catch {
     return undefined; // no prebuilt library for this machine: asynchronous reads serve everything
@@ -119,4 +131,18 @@ export function isLockedElsewhere(fd: number): boolean | undefined {
   flock.writeInt16LE(F_WRLCK, 0);
   if (libc.fcntl(fd, F_OFD_GETLK, 'void *', flock) !== 0) return undefined;
   return flock.readInt16LE(0) !== F_UNLCK;
+}
+
+/**
+ * Has a silent TCP peer asked every `seconds`, and given up after `count` questions without an answer. False where that
+ * is not possible: the system's own times hold then.
+ */
+export function setKeepAliveProbes(fd: number, seconds: number, count: number): boolean {
+  if (libc === undefined) return false;
+  const value = Buffer.alloc(4);
+  const set = (name: number, to: number): boolean => {
+    value.writeInt32LE(to);
+    return libc.setsockopt(fd, IPPROTO_TCP, name, value, 4) === 0;
+  };
+  return set(TCP_KEEPINTVL, seconds) && set(TCP_KEEPCNT, count);
 }

@@ -102,6 +102,7 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
       '--read-only',
       'write nothing into the store, and open it even if it is damaged, as far as it is whole',
     )
+    .option('--limit <name=value>', 'what NBD clients may take (repeatable; README.md lists them)', collect)
     .option('--cache-size <size>', 'memory for the index (default: 256M)')
     .option(
       '--compaction-rate <size>',
@@ -113,11 +114,14 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
         listen?: string[];
         readOnly?: boolean;
         cacheSize?: string;
+        limit?: string[];
         compactionRate?: string;
       }) => {
         const directory = directoryOf(program);
         const addresses = (options.listen ?? []).map(parseListenAddress);
         const cacheBytes = sizeOption(options.cacheSize, '--cache-size');
+        const { parseLimits } = await import('./nbd-limits.ts');
+        const limits = parseLimits(options.limit ?? []);
         const compactionRate = sizeOption(options.compactionRate, '--compaction-rate');
         const { createLogger, printUris, serveUntilSignal } = await import('./serve-command.ts');
         const isDefault = options.socket === undefined && addresses.length === 0;
@@ -135,7 +139,7 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
               readOnly,
               cacheBytes,
               compactionRate,
-              limits: {},
+              limits,
               logger,
             },
             (serving) => printUris(output, serving.volumes(), logger),

@@ -12,6 +12,7 @@ import net from 'node:net';
 import type { Logger } from 'pino';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { fromSystemError, StoreError } from '../base/errors.ts';
+import { setKeepAliveProbes } from '../base/libc.ts';
 import { listenOnFile } from '../base/unix-listener.ts';
 import type { SocketPath } from '../base/socket-path.ts';
 import { ServerBudget } from './budget.ts';
@@ -23,6 +24,9 @@ import { ReplyBufferPool } from './reply-buffer.ts';
 
 export type { ExportSource } from './export-source.ts';
 
+/** A TCP peer that has been silent is asked this often, so many times. */
+const KEEP_ALIVE_PROBE_SECONDS = 10;
+const KEEP_ALIVE_PROBES = 3;
 /** A client that sends or takes less than this while others wait for what it holds does not move. */
 const PROGRESS_BYTES_MIN = 2 ** 20;
 /** Reply buffers that are kept for reuse when nobody needs them. */
@@ -166,6 +170,13 @@ export class NbdServer implements ConnectionEvents {
     );
   }
 
+  /** Node sets when the first question comes; the system's own times for the next ones add up to eleven minutes. */
+  #watchPeer(socket: net.Socket): void {
+    const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd;
+    if (socket.remoteAddress === undefined || fd === undefined || fd < 0) return;
+    setKeepAliveProbes(fd, KEEP_ALIVE_PROBE_SECONDS, KEEP_ALIVE_PROBES);
+  }
+
   #watch(listener: net.Server): void {
     // Such as too many open files: this connection is lost, the server is not.
     listener.on('error', (error) => this.#logger.error({ err: error }, 'a connection could not be accepted'));
@@ -177,6 +188,7 @@ export class NbdServer implements ConnectionEvents {
       socket.destroy();
       return;
     }
+    this.#watchPeer(socket);
     const connection = new Connection(socket, this.#context, ++this.#acceptedCount, this);
     this.#connections.add(connection);
     this.#negotiating.add(connection);

@@ -51,6 +51,15 @@ const REFUSED: [args: string[], code: number, words: RegExp][] = [
   [['clone', 'disk@a', 'a:b'], 2, /A-Z a-z 0-9/],
   [['import', 'a b', 'small.raw'], 2, /A-Z a-z 0-9/],
   [['import', 'disk@a', 'small.raw', '--force'], 2, /snapshot/],
+  // Limits of a server.
+  [['serve', '--limit', 'connections'], 2, /NAME=VALUE.*handshake-time/],
+  [['serve', '--limit', '=1'], 2, /NAME=VALUE/],
+  [['serve', '--limit', 'toString=1'], 2, /NAME=VALUE/],
+  [['serve', '--limit', 'connections='], 2, /connections.*1 to 65536/],
+  [['serve', '--limit', 'connections=1.5'], 2, /connections.*1 to 65536/],
+  [['serve', '--limit', 'request=1K'], 2, /request.*1048576/],
+  [['serve', '--limit', 'connection-memory=16M'], 2, /less than one request/],
+  [['serve', '--limit', 'memory=32M'], 2, /less than two requests/],
   // Sizes that are none.
   [['create', 'new', '--size', '0'], 2, /zero/],
   [['create', 'new', '--size', '-1G'], 2, /negative/],

@@ -148,6 +148,25 @@ describe('TCP', () => {
   });
 });
 
+describe('a TCP peer', () => {
+  it('that is silent is asked whether it is there, soon and often', async () => {
+    const { server } = await serve({ limits: { keepAliveMs: 7000 } });
+    const { host, port } = await server.listenTcp('127.0.0.1', 0);
+    const client = await RawClient.connect({ host, port });
+    await client.enter('disk');
+    // Of a socket in the state 01, established: the timer 02, keep-alive, and when it goes off, in hundredths.
+    const local = `0100007F:${port.toString(16).toUpperCase().padStart(4, '0')}`;
+    const line = fs
+      .readFileSync('/proc/net/tcp', 'utf8')
+      .split('\n')
+      .find((row) => row.includes(` ${local} `) && row.includes(' 01 '));
+    const [timer, when] = line!.trim().split(/\s+/)[5]!.split(':');
+    expect(timer).toBe('02');
+    expect(Number.parseInt(when!, 16)).toBeLessThanOrEqual(700);
+    client.close();
+  });
+});
+
 describe('closing', () => {
   it('finishes what is in flight, refuses what comes then, and says goodbye', async () => {
     const { server, enter, disk, exports } = await serve();
