@@ -12,6 +12,7 @@ import type { Socket } from 'node:net';
 import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
 import { Budget, type ServerBudget } from './budget.ts';
+import type { Complaints } from './complaints.ts';
 import { type Agreement, Handshake, type HandshakeTerms } from './handshake.ts';
 import type { NbdLimits } from './limits.ts';
 import { type Slab, type SlabPool, SlabReader } from './receive-slabs.ts';
@@ -33,6 +34,7 @@ export interface ConnectionContext {
   readonly slabs: SlabPool;
   readonly clock: Clock;
   readonly logger: Logger;
+  readonly complaints: Complaints;
 }
 
 /** Who is told of a connection's life. */
@@ -46,7 +48,7 @@ export class Connection {
   readonly #context: ConnectionContext;
   readonly #socket: Socket;
   readonly #events: ConnectionEvents;
-  readonly #logger: Logger;
+  readonly #number: number;
   readonly #cancelTimeout: () => void;
   readonly #reader: SlabReader;
 
@@ -65,7 +67,7 @@ export class Connection {
     this.#socket = socket;
     this.#context = context;
     this.#events = events;
-    this.#logger = context.logger.child({ connection: number });
+    this.#number = number;
     this.#cancelTimeout = context.clock.after(context.limits.handshakeMsMax, () => this.#timedOut());
     this.#handshake = new Handshake(context.terms, (bytes) => socket.write(bytes));
     socket.on('end', () => this.#ended());
@@ -124,7 +126,7 @@ export class Connection {
     } else if (outcome.kind === 'abort') {
       this.#socket.destroySoon();
     } else {
-      this.#logger.info({ reason: outcome.reason }, 'handshake failed');
+      this.#context.complaints.note(outcome.reason, this.#number);
       this.#socket.destroy();
     }
   }
@@ -150,11 +152,13 @@ export class Connection {
     this.#events.negotiated(this);
     this.#reader.useSlabs();
     const { style, readOnly, device } = agreement;
-    this.#logger.debug({ export: device.name, style, readOnly }, 'transmission begins');
-    const { pool, budget, limits } = this.#context;
+    const { pool, budget, limits, complaints } = this.#context;
+    const number = this.#number;
+    const logger = this.#context.logger.child({ connection: number, export: device.name });
+    logger.debug({ style, readOnly }, 'transmission begins');
     const own = new Budget(limits.connectionBytesMax, budget);
-    const logger = this.#logger.child({ export: device.name });
-    this.#transmission = new Transmission(this.#socket, agreement, own, pool, logger);
+    const complain = (reason: string): void => complaints.note(reason, number);
+    this.#transmission = new Transmission(this.#socket, agreement, own, pool, logger, complain);
     if (rest.length > 0) this.#transmission.receive(rest, undefined);
   }
 
@@ -165,12 +169,12 @@ export class Connection {
 
   #failed(error: Error): void {
     // A client that goes away without a word is no event; the socket closes by itself.
-    this.#logger.debug({ err: error }, 'connection failed');
+    this.#context.logger.debug({ err: error, connection: this.#number }, 'connection failed');
   }
 
   #timedOut(): void {
     if (!this.isNegotiating) return;
-    this.#logger.info('handshake timed out');
+    this.#context.complaints.note('the handshake took too long', this.#number);
     this.#socket.destroy();
   }
 

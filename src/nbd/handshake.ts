@@ -5,7 +5,7 @@
  *     client flags -> (option header -> option body | too long: skipped)* -> outcome
  *
  * Invariants:
- * - Memory does not depend on what a client claims: the input buffer is of a fixed size, a longer option is skipped
+ * - Memory has a bound, whatever a client claims: an option of more than a few KiB is skipped
  *   unread, a much longer one ends the connection, and so does one option too many.
  * - One call of `receive` handles at most one option, so that the caller can stop when answers pile up.
  * - No device is open between two options. Only a handshake that ended in transmission hands one over.
@@ -25,6 +25,7 @@ import { type ContextName, listContexts, selectContexts } from './status-context
 
 /** The longest option that is looked at: a name of 4,096 bytes and as much again. */
 const OPTION_BYTES_MAX = 8192;
+const HEADER_BYTES_MAX = Math.max(nbd.CLIENT_FLAGS_BYTES, nbd.OPTION_HEADER_BYTES);
 /** Up to here an option is skipped and answered; whoever sends a longer one is shown the door. */
 const OPTION_SKIP_BYTES_MAX = 65536;
 
@@ -78,7 +79,7 @@ export class Handshake {
   readonly #replies: OptionReplies;
 
   // Where in the stream we are. `#wanted` bytes are collected, then the phase's step runs.
-  readonly #input = Buffer.alloc(OPTION_BYTES_MAX);
+  #input = Buffer.allocUnsafe(HEADER_BYTES_MAX);
   #phase: Phase = 'client flags';
   #collected = 0;
   #wanted = nbd.CLIENT_FLAGS_BYTES;
@@ -141,6 +142,7 @@ export class Handshake {
   #expect(phase: Phase, bytes: number): void {
     this.#phase = phase;
     this.#wanted = bytes;
+    if (phase === 'option body' && bytes > this.#input.length) this.#input = Buffer.allocUnsafe(bytes);
     this.#collected = 0;
   }
 

@@ -53,13 +53,13 @@ export class SlabPool {
   }
 }
 
-/** What a connection reads into before it has an export: most that only knock send less. */
-const SMALL_BYTES = 2048;
+/** What all connections read into before they have an export: what is read there is looked at before the next read. */
+const SHARED = Buffer.allocUnsafeSlow(16 << 10);
 
-/** What one connection reads into: at first a small buffer of its own, slabs once it has an export. */
+/** What one connection reads into: slabs of its own once it has an export. */
 export class SlabReader {
   readonly #pool: SlabPool;
-  #small: Buffer | undefined = Buffer.allocUnsafeSlow(SMALL_BYTES);
+  #usesSlabs = false;
   #slab: Slab | undefined;
   #position = 0;
 
@@ -69,7 +69,7 @@ export class SlabReader {
 
   /** From the next read on slabs are used. */
   useSlabs(): void {
-    this.#small = undefined;
+    this.#usesSlabs = true;
   }
 
   /** The slab that `taken` last answered a piece of; undefined before slabs are used. */
@@ -79,7 +79,7 @@ export class SlabReader {
 
   /** Where the next bytes go. */
   room(): Buffer {
-    if (this.#small !== undefined) return this.#small;
+    if (!this.#usesSlabs) return SHARED;
     if (this.#slab === undefined || SLAB_BYTES - this.#position < ROOM_BYTES_MIN) {
       this.#slab?.release();
       this.#slab = this.#pool.take();
@@ -90,10 +90,10 @@ export class SlabReader {
 
   /** The bytes that have come. They hold as long as the slab is retained, or until the next call of `room`. */
   taken(bytes: number): Buffer {
-    if (this.#small !== undefined) return this.#small.subarray(0, bytes);
+    if (this.#slab === undefined) return SHARED.subarray(0, bytes);
     const start = this.#position;
     this.#position += bytes;
-    return this.#slab!.bytes.subarray(start, this.#position);
+    return this.#slab.bytes.subarray(start, this.#position);
   }
 
   close(): void {

@@ -22,7 +22,7 @@ export interface RequestOwner {
 }
 
 /** What all have in common. */
-class Command implements Answered {
+export class Command implements Answered {
   readonly offset: number;
   readonly lengthBytes: number;
   readonly cookieHigh: number;
@@ -149,6 +149,12 @@ export class StatusCommand extends Command {
 
   readonly succeed = (): void => this.#owner.finishStatus(this, undefined);
   readonly fail = (error: unknown): void => this.#owner.finishStatus(this, expected(error));
+}
+
+/** Where in a request an error is, if it is known to be in there; or -1. */
+export function offsetIn({ offset, lengthBytes }: Command, { diskOffset }: StoreError): number {
+  if (diskOffset === undefined || diskOffset >= offset + lengthBytes) return -1;
+  return Math.max(offset, diskOffset);
 }
 
 /** An error the client may be told of. Any other is a programmer's mistake: it is thrown on, and ends the process. */

@@ -16,6 +16,7 @@ import { setKeepAliveProbes } from '../base/libc.ts';
 import { listenOnFile } from '../base/unix-listener.ts';
 import type { SocketPath } from '../base/socket-path.ts';
 import { ServerBudget } from './budget.ts';
+import { Complaints } from './complaints.ts';
 import { Connection, type ConnectionContext, type ConnectionEvents } from './connection.ts';
 import type { ExportSource } from './export-source.ts';
 import { DEFAULT_LIMITS, type NbdLimits } from './limits.ts';
@@ -70,6 +71,7 @@ export class NbdServer implements ConnectionEvents {
       slabs: new SlabPool(POOL_KEPT_BYTES_MAX),
       clock: this.#clock,
       logger: options.logger,
+      complaints: new Complaints(options.logger),
     };
   }
 

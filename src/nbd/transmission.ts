@@ -27,7 +27,15 @@ import { HEADROOM_BYTES, type ReplyBufferPool } from './reply-buffer.ts';
 import { ReplyWriter } from './reply-writer.ts';
 import { BAD_MAGIC, HEADER, MORE, RequestParser } from './request-parser.ts';
 import { verdict } from './request-rules.ts';
-import { OtherCommand, ReadCommand, type RequestOwner, StatusCommand, WriteCommand } from './requests.ts';
+import {
+  type Command,
+  offsetIn,
+  OtherCommand,
+  ReadCommand,
+  type RequestOwner,
+  StatusCommand,
+  WriteCommand,
+} from './requests.ts';
 
 /** Requests of one connection that the device may be working on, and questions about its extents among them. */
 const REQUESTS_MAX = 4096;
@@ -45,6 +53,8 @@ export class Transmission implements RequestOwner {
   readonly #agreement: Agreement;
   readonly #budget: Budget;
   readonly #logger: Pick<Logger, 'warn' | 'debug'>;
+  /** Told why the client is cut off, where that is its own doing. */
+  readonly #complain: (reason: string) => void;
   readonly #writer: ReplyWriter;
   readonly #replies: Replies;
   readonly #parser: RequestParser;
@@ -84,8 +94,10 @@ export class Transmission implements RequestOwner {
     budget: Budget,
     pool: ReplyBufferPool,
     logger: Pick<Logger, 'warn' | 'debug'>,
+    complain: (reason: string) => void,
   ) {
     this.#socket = socket;
+    this.#complain = complain;
     this.#device = agreement.device;
     this.#agreement = agreement;
     this.#budget = budget;
@@ -161,7 +173,7 @@ export class Transmission implements RequestOwner {
           if (this.#isHeld) this.#unhold();
           return;
         }
-        if (found === BAD_MAGIC) return this.#drop('bad request magic');
+        if (found === BAD_MAGIC) return this.#refuseClient('bad request magic');
         if (found !== HEADER) {
           this.#payloadPassed();
           continue;
@@ -220,7 +232,7 @@ export class Transmission implements RequestOwner {
     const { type, payloadBytes } = parser;
     const { contexts, payloadBytesMax, style } = this.#agreement;
     if (style === nbd.EXTENDED && payloadBytes > payloadBytesMax)
-      return this.#drop('a payload of absurd length');
+      return this.#refuseClient('a payload of absurd length');
     const isQuestion = type === nbd.NBD_CMD_BLOCK_STATUS && payloadBytes <= contexts.payloadBytesMax;
     if (this.#isStopping) this.#refusal = nbd.NBD_ESHUTDOWN;
     // What a question is about is in its payload; it is judged behind that.
@@ -353,7 +365,7 @@ export class Transmission implements RequestOwner {
   }
 
   /** Ends a request that has no data to show, and gives its answer. */
-  #finish(type: number, request: Finished, error: StoreError | undefined): void {
+  #finish(type: number, request: Command, error: StoreError | undefined): void {
     if (error !== undefined) this.#logFailure(type, request, error);
     if (!this.#isClosed) {
       if (error === undefined) this.#replies.done(request, type === nbd.NBD_CMD_READ);
@@ -381,7 +393,7 @@ export class Transmission implements RequestOwner {
   }
 
   /** An errno says little: the error itself is kept here. The 1st, 2nd, 4th, 8th ...: a full disk fails thousands. */
-  #logFailure(type: number, request: Finished, error: StoreError): void {
+  #logFailure(type: number, request: Command, error: StoreError): void {
     const count = ++this.#failures;
     if ((count & (count - 1)) !== 0) return;
     const { offset, lengthBytes } = request;
@@ -450,6 +462,11 @@ export class Transmission implements RequestOwner {
     this.#socket.resume();
   }
 
+  #refuseClient(reason: string): void {
+    this.#complain(reason);
+    this.#socket.destroy();
+  }
+
   #drop(reason: string): void {
     this.#logger.warn({ reason }, 'connection dropped');
     this.#socket.destroy();
@@ -475,12 +492,4 @@ export class Transmission implements RequestOwner {
     this.#device.release();
     this.#agreement.contexts.release();
   }
-}
-
-type Finished = WriteCommand | ReadCommand | OtherCommand | StatusCommand;
-
-/** Where in the request an error is, if it is known to be in there; or -1. */
-function offsetIn({ offset, lengthBytes }: Finished, { diskOffset }: StoreError): number {
-  if (diskOffset === undefined || diskOffset >= offset + lengthBytes) return -1;
-  return Math.max(offset, diskOffset);
 }

@@ -141,7 +141,14 @@ describe('replies to writes', () => {
       payloadBytesMax: nbd.PAYLOAD_BYTES_MAX,
     };
     const logger = { warn: () => undefined, debug: () => undefined };
-    const transmission = new Transmission(socket as unknown as Socket, agreement, budget, pool, logger);
+    const transmission = new Transmission(
+      socket as unknown as Socket,
+      agreement,
+      budget,
+      pool,
+      logger,
+      () => undefined,
+    );
     for (let cookie = 0; cookie < 3; cookie++) {
       const header = encodeRequest({ type: nbd.NBD_CMD_WRITE, offset: cookie, length: 1, cookie });
       transmission.receive(Buffer.from([...header, cookie]), undefined);

@@ -63,6 +63,14 @@ export class ServedStore {
     return ended;
   }
 
+  signal(signal: NodeJS.Signals): void {
+    this.#server!.child.kill(signal);
+  }
+
+  get pid(): number {
+    return this.#server!.child.pid!;
+  }
+
   /** What the server has logged; empty when there is none. */
   get log(): string {
     return this.#server?.err ?? '';

@@ -358,7 +358,7 @@ describe('NBD_CMD_BLOCK_STATUS under extended headers', () => {
       const client = await enter({ extended: true, contexts: ALL });
       const payload = payloadOf(8192, ids);
       const answers = await client.status({ flags, length: payload.length }, payload);
-      expect([...answers.keys()].sort()).toEqual([...ids].sort());
+      expect(new Set(answers.keys())).toEqual(new Set(ids));
       expect([...answers.values()].every(([extent]) => extent![0] === 8192)).toBe(true);
     },
   );

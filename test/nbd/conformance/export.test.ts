@@ -113,7 +113,7 @@ describe.each([
   it('the server MUST ignore information requests that it does not understand, or that come twice', async () => {
     const client = await greeted(await serve());
     const replies = await client.negotiate(option, encodeInfo('disk', [4, 77, 0xffff, 3, 3, 3]));
-    expect([...informationOf(replies).keys()].sort()).toEqual([0, 3]);
+    expect(new Set(informationOf(replies).keys())).toEqual(new Set([0, 3]));
     expect(replies.length).toBe(3);
   });
 

@@ -12,6 +12,7 @@ import pino from 'pino';
 import { describe, expect, it } from 'vitest';
 import { ServerBudget } from '../../../src/nbd/budget.ts';
 import { systemClock } from '../../../src/base/clock.ts';
+import { Complaints } from '../../../src/nbd/complaints.ts';
 import { Connection, type ConnectionContext } from '../../../src/nbd/connection.ts';
 import { DEFAULT_LIMITS } from '../../../src/nbd/limits.ts';
 import { SlabPool } from '../../../src/nbd/receive-slabs.ts';
@@ -28,6 +29,7 @@ const WARM_MESSAGES = 50_000;
 const MIB = 2 ** 20;
 /** Connections that are there at one time. */
 const CROWD = 32;
+const SILENT = pino({ level: 'silent' });
 /** Turns without progress, after which a client hangs up. */
 const PATIENCE = 6;
 
@@ -77,7 +79,8 @@ class Fuzzer {
       pool: new ReplyBufferPool(16 * MIB),
       slabs: new SlabPool(16 * MIB),
       clock: systemClock,
-      logger: pino({ level: 'silent' }),
+      logger: SILENT,
+      complaints: new Complaints(SILENT),
     };
   }
 
