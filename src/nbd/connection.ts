@@ -117,7 +117,10 @@ export class Connection {
         return this.#hold(chunk.subarray(at));
       }
       this.#turnOptions += 1;
+      // A list of ten thousand exports is as many small replies.
+      this.#socket.cork();
       at = handshake.receive(chunk, at);
+      this.#socket.uncork();
     }
     const outcome = handshake?.outcome;
     if (outcome === undefined) return;

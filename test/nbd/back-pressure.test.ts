@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import * as nbd from '../../src/nbd/protocol.ts';
 import { pause, serve, until } from './fixture.ts';
-import { encodeRequest } from './raw-client.ts';
+import { encodeInfo, encodeOption, encodeRequest } from './raw-client.ts';
 
 const { NBD_CMD_READ, NBD_CMD_WRITE, NBD_CMD_FLUSH } = nbd;
 const MIB = 2 ** 20;
@@ -143,5 +143,24 @@ describe('fairness', () => {
     for (let index = 0; index < count; index++) await flooder.reply(1);
     // The end of one share and the next, between two looks at the others. A chunk of the socket has 2,340 requests.
     expect(readsMax).toBeLessThanOrEqual(256);
+  });
+
+  it('answers a few options of a handshake in a turn, however many come at once', async () => {
+    const { connect, exports } = await serve();
+    const open = exports.open.bind(exports);
+    let opensThisTurn = 0;
+    let opensMax = 0;
+    exports.open = (name) => {
+      if (opensThisTurn++ === 0) setImmediate(() => (opensThisTurn = 0));
+      opensMax = Math.max(opensMax, opensThisTurn);
+      return open(name);
+    };
+    const client = await connect();
+    await client.greet();
+    const count = 2000;
+    client.send(...Array.from({ length: count }, () => encodeOption(nbd.NBD_OPT_INFO, encodeInfo('disk'))));
+    for (let index = 0; index < count; index++)
+      expect((await client.replies()).at(-1)!.type).toBe(nbd.NBD_REP_ACK);
+    expect(opensMax).toBeLessThanOrEqual(16);
   });
 });
