@@ -22,8 +22,9 @@ import { Transmission } from './transmission.ts';
 
 /** How long a client has to take notice of our goodbye. */
 const GOODBYE_MS = 200;
-/** Options of one connection that are answered in a turn of the event loop. */
+/** What one connection may take of a turn of the event loop for its options. */
 const TURN_OPTIONS_MAX = 8;
+const TURN_MS_MAX = 2;
 
 /** What all connections of a server have in common. */
 export interface ConnectionContext {
@@ -108,11 +109,13 @@ export class Connection {
   /** The bytes hold until this returns. */
   #haggle(chunk: Buffer): void {
     const handshake = this.#handshake;
+    const started = performance.now();
     let at = 0;
     while (handshake !== undefined && handshake.outcome === undefined && at < chunk.length) {
       // Answers pile up: not another option before the client has read them, nor before others had their turn.
       if (this.#socket.writableNeedDrain) return this.#hold(chunk.subarray(at));
-      if (this.#turnOptions === TURN_OPTIONS_MAX) {
+      const isTurnOver = this.#turnOptions === TURN_OPTIONS_MAX || performance.now() - started > TURN_MS_MAX;
+      if (isTurnOver) {
         setImmediate(this.#goOn);
         return this.#hold(chunk.subarray(at));
       }

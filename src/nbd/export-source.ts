@@ -7,7 +7,7 @@ import type { BlockDevice } from '../volume/device.ts';
 
 export interface ExportSource {
   /** Names of all exports: `volume` and `volume@snapshot`. */
-  list(): string[];
+  list(): readonly string[];
   /** Opens an export; whoever asked releases it. @throws NOT_FOUND */
   open(name: string): BlockDevice;
   /** What is to be said of an export, for people; undefined if nothing is. */

@@ -324,8 +324,8 @@ export class Handshake {
     this.#requireChunks();
     const query = decodeExportQuery(body);
     const name = this.#resolve(query.name);
-    const names = new Set(this.#terms.exports.list());
-    agreed.contexts = selectContexts(query.contexts, name, (since) => names.has(since));
+    const names = this.#terms.exports.list();
+    agreed.contexts = selectContexts(query.contexts, name, (since) => names.includes(since));
     agreed.contextExport = name;
     agreed.contexts.forEach((context, i) => this.#replies.context(i + 1, context.name));
     this.#replies.acknowledge();

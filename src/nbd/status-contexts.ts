@@ -100,10 +100,9 @@ export function listContexts(
     else for (const name of snapshots) listed.push(beginning + name.slice(ofVolume.length));
   }
   const known = new Set(listed);
-  const there = new Set(names);
   for (const query of wanted) {
     const context = known.has(query) ? undefined : contextNamed(query, exportName);
-    if (context !== undefined && there.has(context.since)) listed.push(query);
+    if (context !== undefined && names.includes(context.since)) listed.push(query);
   }
   return listed;
 }

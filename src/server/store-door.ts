@@ -38,7 +38,7 @@ export interface OpenStore {
   release(name: string, owner: string): Promise<VersionSummary>;
   setPriority(name: string, priority: number): Promise<VersionSummary>;
   list(): VersionSummary[];
-  names(): string[];
+  names(): readonly string[];
   listWithSpace(options: { ghosts?: boolean | undefined }): Promise<VersionWithSpace[]>;
   space(names: readonly string[]): Promise<SpaceReport>;
   diff(from: string, to: string): AsyncGenerator<DiffExtent>;

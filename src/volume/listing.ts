@@ -10,9 +10,19 @@ export function listVersions(catalog: Catalog, now: number): VersionSummary[] {
   return versionsOf(catalog).map((version) => summarize(catalog, version, now));
 }
 
-/** The names of all of them. */
-export function namesOf(catalog: Catalog): string[] {
-  return versionsOf(catalog).map(fullName);
+const namesBySequence = new WeakMap<
+  Catalog,
+  { readonly sequence: number; readonly names: readonly string[] }
+>();
+
+/** The names of all of them. Made anew only after a change: whoever knocks at a door asks for them. */
+export function namesOf(catalog: Catalog): readonly string[] {
+  const { sequence } = catalog;
+  const known = namesBySequence.get(catalog);
+  if (known?.sequence === sequence) return known.names;
+  const names = versionsOf(catalog).map(fullName);
+  namesBySequence.set(catalog, { sequence, names });
+  return names;
 }
 
 /** The same with ghosts: versions that were deleted and that others inherit from. Parents may be ghosts then. */

@@ -171,7 +171,7 @@ export class ReadOnlyStore {
   }
 
   /** Their names, which cost less. */
-  names(): string[] {
+  names(): readonly string[] {
     return namesOf(this.#remains.catalog);
   }
 

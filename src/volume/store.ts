@@ -301,7 +301,7 @@ export class Store {
   }
 
   /** Their names, which cost less. */
-  names(): string[] {
+  names(): readonly string[] {
     return namesOf(this.#catalog);
   }
 
