@@ -185,7 +185,9 @@ export class NbdServer implements ConnectionEvents {
   }
 
   #accept(socket: net.Socket): void {
-    if (this.#isClosing || this.#connections.size >= this.#limits.connectionsMax) {
+    const isFull = this.#connections.size >= this.#limits.connectionsMax;
+    if (isFull) this.#context.complaints.note('there are too many connections', this.#acceptedCount);
+    if (this.#isClosing || isFull) {
       socket.on('error', () => undefined);
       socket.destroy();
       return;
@@ -195,6 +197,7 @@ export class NbdServer implements ConnectionEvents {
     this.#connections.add(connection);
     this.#negotiating.add(connection);
     if (this.#negotiating.size > this.#limits.handshakesMax) {
+      this.#context.complaints.note('there are too many clients without an export', this.#acceptedCount);
       const [oldest] = this.#negotiating;
       this.#negotiating.delete(oldest!);
       oldest!.destroy();

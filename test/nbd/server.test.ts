@@ -148,6 +148,28 @@ describe('TCP', () => {
   });
 });
 
+describe('the log', () => {
+  it('has few lines of clients that are refused, however many there are', async () => {
+    const { connect, enter, logged } = await serve({ limits: { connectionsMax: 50, handshakesMax: 10 } });
+    for (let count = 0; count < 100; count++) {
+      const junk = await connect();
+      junk.send(Buffer.alloc(20, 0xff));
+      await junk.takeRest();
+      const client = await enter();
+      client.send(encodeRequest({ type: nbd.NBD_CMD_FLUSH, magic: 1 }));
+      await client.takeRest();
+    }
+    for (let count = 0; count < 100; count++) await connect();
+    await pause();
+    const refused = logged.filter((line) => line['msg'] === 'a client was refused');
+    const reasons = new Set(refused.map((line) => line['reason']));
+    expect(reasons).toEqual(
+      new Set(['unknown client flags', 'bad request magic', 'there are too many clients without an export']),
+    );
+    expect(refused.length).toBeLessThanOrEqual(3 * 7);
+  });
+});
+
 describe('a TCP peer', () => {
   it('that is silent is asked whether it is there, soon and often', async () => {
     const { server } = await serve({ limits: { keepAliveMs: 7000 } });
