@@ -11,7 +11,8 @@ import {
   SAME,
   type StatusRun,
 } from '../../src/volume/device.ts';
-import { Store } from '../../src/volume/store.ts';
+import { openLevel, Store } from '../../src/volume/store.ts';
+import { slow } from '../index/slow-database.ts';
 import { Random, seeds } from '../support/random.ts';
 import { write } from '../support/stores.ts';
 import { CHUNK, directoryOf } from './store-fixture.ts';
@@ -174,6 +175,58 @@ describe('what has changed since a snapshot', () => {
     await store.checkpoint();
     expect((await store.status()).lastCheckpoint.generation).toBe(generation + 1);
   });
+
+  for (const seed of seeds(2)) {
+    it(`has what a delete hands on while it is finished, and what is committed meanwhile (SEED=${seed})`, async () => {
+      const random = new Random(seed);
+      const directory = directoryOf('store');
+      await Store.init(directory, { segmentBytes: MIB });
+      const openDatabase = async (location: string) => slow(await openLevel(location), random);
+      const store = await Store.open(directory, { openDatabase });
+      open.push(store);
+      await store.createVolume('disk', 4 * MIB);
+      for (let round = 0; round < 8; round++) {
+        await store.snapshot([`disk@base${round}`]);
+        const [base, device] = [store.device(`disk@base${round}`), store.device('disk')];
+        const changed = new Set<number>();
+        const middle: string[] = [];
+        const put = async (): Promise<void> => {
+          const chunk = random.below(1024);
+          await write(device, chunk * CHUNK, Buffer.alloc(CHUNK, random.between(1, 255)));
+          changed.add(chunk);
+        };
+        for (let i = 0; i < 4; i++) {
+          for (let n = 0; n < 3; n++) await put();
+          middle.push(`disk@m${round}-${i}`);
+          await store.snapshot([middle.at(-1)!]);
+        }
+        const found = async (): Promise<Set<number>> => {
+          const chunks = new Set<number>();
+          let at = 0;
+          for (const run of await device.changes(base, 0, 4 * MIB, 10_000)) {
+            for (let from = at; from < at + run.lengthBytes; from += CHUNK)
+              if (run.status !== SAME) chunks.add(from / CHUNK);
+            at += run.lengthBytes;
+          }
+          expect(at).toBe(4 * MIB);
+          return chunks;
+        };
+        await store.delete(middle);
+        let isOver = false;
+        const over = Promise.all([store.pruned(), store.checkpoint()]).then(() => {
+          isOver = true;
+        });
+        while (!isOver) {
+          expect(await found()).toEqual(changed);
+          await put();
+        }
+        await over;
+        expect(await found()).toEqual(changed);
+        base.release();
+        device.release();
+      }
+    });
+  }
 
   it('is bounded in what one answer costs, and goes on where it ended', async () => {
     const store = await makeStore(TIB);
