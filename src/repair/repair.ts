@@ -303,6 +303,7 @@ class Repair {
         catalog: mended.catalog,
         sequence,
         kept,
+        unknown: remains.unknown,
         segmentBytes: next.segmentBytes,
         epoch: next.epoch,
         numbers,

@@ -6,7 +6,7 @@ import { StoreError } from '../../src/base/errors.ts';
 import type { Storage } from '../../src/base/storage.ts';
 import { segmentPath } from '../../src/log/format.ts';
 import { readSuperblock, SLOT_BYTES } from '../../src/log/superblock.ts';
-import { CHUNK, DamagedStore } from '../check/damaged-store.ts';
+import { CHUNK, DamagedStore, knownChunk } from '../check/damaged-store.ts';
 import type { MemoryStorage } from '../support/memory-storage.ts';
 import { CrashRig } from '../volume/crash-rig.ts';
 import { contentOf, expectNothingOld, placeIndex, readAll, repair, type Version } from './repair-rig.ts';
@@ -306,6 +306,30 @@ describe('versions of which the catalog is lost', () => {
     const opened = await rig.open();
     expect(opened.list().map(({ name }) => name)).toContain(`found-${own}`);
     await expect(rig.read(`found-${own}`, 20 * CHUNK, CHUNK)).rejects.toMatchObject({ code: 'CORRUPTION' });
+    await rig.close();
+  });
+
+  it('are found with what they had taken over, which stands in the log under other labels', async () => {
+    const store = await copy();
+    const last = (await store.chain()).at(-1)!;
+    const rig = CrashRig.over(store.storage);
+    const whole = await rig.open();
+    await whole.snapshot(['a@late']);
+    await whole.delete(['a@late']);
+    await whole.pruned();
+    await whole.checkpoint();
+    await rig.close();
+    const own = await store.labelOf('a');
+    for (const segment of await store.chain())
+      if (segment >= last) await store.storage.remove(segmentPath(segment));
+    const { result } = await repair(store.storage, { acceptsOldData: true });
+    expect(result.done.join()).toContain(`found-${own}`);
+    const opened = await rig.open();
+    expect(opened.list().map(({ name }) => name)).toContain(`found-${own}`);
+    const bytes = await rig.read(`found-${own}`, 5 * CHUNK, CHUNK);
+    expect(bytes.equals(contents.get('a')!.bytes.subarray(5 * CHUNK, 6 * CHUNK))).toBe(true);
+    // What is left in the log of the version that they took over from stays with it: nobody knows whether it had been zeroed.
+    expect((await rig.read('a', 5 * CHUNK, CHUNK)).equals(knownChunk('own'))).toBe(true);
     await rig.close();
   });
 });

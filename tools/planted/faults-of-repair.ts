@@ -127,4 +127,11 @@ export const REPAIR_FAULTS: readonly Fault[] = [
     replacement: 'void merged;',
     tests: [REPAIR],
   },
+  {
+    name: 'a version that the index has nothing of becomes zeros',
+    file: 'src/repair/index-proof.ts',
+    text: 'if (isUnknown && should.segment(at) === 0) continue;',
+    replacement: 'void isUnknown;',
+    tests: [REPAIR],
+  },
 ];
