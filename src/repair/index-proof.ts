@@ -47,12 +47,19 @@ export class IndexProof {
   readonly #wanted: IndexView;
   readonly #versions: VersionTree;
   readonly #kept: ReadonlySet<number>;
+  readonly #unknown: ReadonlySet<number>;
 
-  /** `kept`: segments of which the log must use the very places that are wanted. */
-  constructor(wanted: IndexView, versions: VersionTree, kept: ReadonlySet<number>) {
+  /** `kept`: segments of which the log must use the very places that are wanted, unless it has moved what is there. `unknown`: versions of which the wanted index has nothing, and nobody knows why. */
+  constructor(
+    wanted: IndexView,
+    versions: VersionTree,
+    kept: ReadonlySet<number>,
+    unknown: ReadonlySet<number>,
+  ) {
     this.#wanted = wanted;
     this.#versions = versions;
     this.#kept = kept;
+    this.#unknown = unknown;
   }
 
   /** Answers how many chunks differ. `corrections` undefined: that is all. @throws CORRUPTION if that cannot be corrected */
@@ -91,8 +98,10 @@ export class IndexProof {
     for (const label of new Set([...made.keys(), ...wanted.keys()])) {
       if (this.#versions.get(label) === undefined) continue;
       const [is, should] = [made.get(label) ?? none, wanted.get(label) ?? none];
+      const isUnknown = this.#unknown.has(label);
       for (let at = 0; at < REGION_CHUNKS; at++) {
         if (this.#isRight(is, should, at)) continue;
+        if (isUnknown && should.segment(at) === 0) continue; // it keeps what the log has of it
         differing += 1;
         if (corrections !== undefined) await correct(label, region, at, is, should, corrections);
       }
@@ -105,7 +114,8 @@ export class IndexProof {
     if (segment === 0 || segment === HOLE || found === 0 || found === HOLE) return found === segment;
     if (is.sequence(at) !== should.sequence(at) || is.checksum(at) !== should.checksum(at)) return false;
     const isThere = found === segment && is.offset(at) === should.offset(at);
-    return isThere || !this.#kept.has(segment);
+    // What was moved for this log is right too, wherever it came from.
+    return isThere || !this.#kept.has(segment) || !this.#kept.has(found);
   }
 }
 

@@ -8,7 +8,9 @@ import { ENTRY_CATALOG, ENTRY_CHUNKS, ENTRY_ZEROS, type Entry } from '../log/ent
 import { SEGMENT_MOVES } from '../log/format.ts';
 import { entriesOf, SegmentScanner } from '../log/scan.ts';
 import { parseJson } from '../volume/catalog.ts';
+import type { CatalogPart } from '../volume/catalog-parts.ts';
 import { type Change, labelsOf } from '../volume/change.ts';
+import { segmentOfReplaced } from '../volume/interrupted-repair.ts';
 import type { LogPlace } from '../volume/whole-log.ts';
 
 /** The highest of each kind. */
@@ -48,8 +50,10 @@ export async function surveyLog(place: LogPlace, segments: readonly number[]): P
   const unusable = new Set<number>();
   let segmentBytes: number | undefined;
   const raise = (kind: keyof HighestNumbers, number: number): void => {
-    if (number > highest[kind]) highest[kind] = number;
+    if (Number.isInteger(number) && number > highest[kind]) highest[kind] = number;
   };
+  // What an earlier repair has replaced stays where it is.
+  for (const name of await place.storage.list('.')) raise('segments', segmentOfReplaced(name));
   for (const segment of segments) {
     raise('segments', segment);
     const whole = await SegmentScanner.open(place.storage, place.uuid, segment);
@@ -81,11 +85,25 @@ export async function surveyLog(place: LogPlace, segments: readonly number[]): P
   return { highest, segmentBytes, ends, unusable };
 }
 
+type NumberKind = 'sequences' | 'labels' | 'segments';
+
+/** Versions that are gone among it: an entry of an older one may be theirs. Of a catalog that cannot be read, nothing. */
+function noteCatalog(text: string, raise: (kind: NumberKind, number: number) => void): void {
+  try {
+    const { versions = [], merged = [], segments = [], retired = [] } = parseJson<CatalogPart>(text);
+    for (const [label] of versions) raise('labels', label);
+    for (const [, heir] of merged) raise('labels', heir);
+    for (const [, last] of [...segments, ...retired]) raise('segments', last);
+  } catch {
+    // Nobody goes by it.
+  }
+}
+
 /** @throws CORRUPTION if it is a change that cannot be read */
-function note(entry: Entry, raise: (kind: 'sequences' | 'labels', number: number) => void): void {
+function note(entry: Entry, raise: (kind: NumberKind, number: number) => void): void {
   raise('sequences', entry.sequence);
   if (entry.kind === ENTRY_CHUNKS || entry.kind === ENTRY_ZEROS) return raise('labels', entry.label);
-  if (entry.kind === ENTRY_CATALOG) return;
+  if (entry.kind === ENTRY_CATALOG) return noteCatalog(entry.text, raise);
   const change = parseJson<Change | null>(entry.text);
   try {
     for (const label of labelsOf(change!)) raise('labels', label);

@@ -38,6 +38,8 @@ export interface NewLogPlan {
   /** Of the catalog: higher than of any entry. */
   readonly sequence: number;
   readonly kept: ReadonlySet<number>;
+  /** Versions of which the wanted index has nothing, though the log has. */
+  readonly unknown: ReadonlySet<number>;
   readonly segmentBytes: number;
   readonly epoch: number;
   /** What is taken of them is taken. */
@@ -112,8 +114,8 @@ class NewLogMaker {
   }
 
   get #proof(): IndexProof {
-    const { wanted, catalog, kept } = this.#plan;
-    return new IndexProof(wanted, catalog.tree, kept);
+    const { wanted, catalog, kept, unknown } = this.#plan;
+    return new IndexProof(wanted, catalog.tree, kept, unknown);
   }
 
   /** What lives in segments that do not stay. */

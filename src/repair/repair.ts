@@ -44,6 +44,8 @@ const OF_INDEX = new Set(['INDEX_DAMAGED', 'INDEX_DIFFERS', 'ORPHAN_POINTERS', '
 const IN_PLACE = new Set(['CHUNK_DAMAGED']);
 
 const NOTHING_CHANGED = 'nothing was changed';
+const SUPERBLOCK_ANEW =
+  'the superblock was made anew: what only it had said is lost, a capacity that was set and the time when the store was made; now it may grow as far as the file system lets it';
 
 /** The store, and what is needed around it. */
 export interface RepairSurroundings {
@@ -292,7 +294,6 @@ class Repair {
     });
     const kept = keptSegments(remains.ledger.segments, audits, survey, findings, next.segmentBytes);
     const numbers = { segment: next.segments, append: next.appends };
-    const first = numbers.segment;
     this.#say(`what lives outside of the ${kept.size} segments that are whole is moved`);
     try {
       const proposed = await ProposedStorage.over(storage);
@@ -302,6 +303,7 @@ class Repair {
         catalog: mended.catalog,
         sequence,
         kept,
+        unknown: remains.unknown,
         segmentBytes: next.segmentBytes,
         epoch: next.epoch,
         numbers,
@@ -309,18 +311,18 @@ class Repair {
       });
       Object.assign(next, { segments: numbers.segment, appends: numbers.append, base: made.base });
       const others = (await segmentsOf(storage)).filter((segment) => !kept.has(segment));
-      const replaced = await keepReplaced(storage, first, others);
+      const replaced = await keepReplaced(storage, Math.min(...proposed.made), others);
       await nameMade(storage, proposed.made);
       signal?.throwIfAborted();
       await switchSuperblock(storage, next);
-      await clearInterruptedRepair(storage, made.base);
       this.#made = made;
       this.#replaced = replaced;
-      this.#done.push(...mended.changes, describe(made, kept.size));
     } catch (error) {
-      await withdraw(storage);
-      throw asItWas(error);
+      const { storage: disk } = this.#surroundings;
+      throw (await withdraw(disk, next.base)) ? asItWas(error) : asItMayBe(error);
     }
+    this.#done.push(...mended.changes, describe(this.#made, kept.size));
+    if (superblock === undefined) this.#done.push(SUPERBLOCK_ANEW);
   }
 }
 
@@ -329,6 +331,13 @@ function asItWas(error: unknown): unknown {
   if (!(error instanceof StoreError) || error.message.includes(NOTHING_CHANGED)) return error;
   const advice = error.code === 'NO_SPACE' ? ': make room, then try again' : '';
   return new StoreError(error.code, `${error.message}; ${NOTHING_CHANGED}${advice}`, error);
+}
+
+/** What failed when the superblock had its name already. */
+function asItMayBe(error: unknown): unknown {
+  if (!(error instanceof StoreError)) return error;
+  const what = 'the log is repaired, and perhaps not yet on the disk: repair it again';
+  return new StoreError(error.code, `${error.message}; ${what}`, error);
 }
 
 function describe({ movedChunks, lostChunks }: NewLog, kept: number): string {

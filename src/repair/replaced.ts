@@ -6,7 +6,7 @@
 import { hasCode } from '../base/errors.ts';
 import type { Storage } from '../base/storage.ts';
 import { segmentPath } from '../log/format.ts';
-import { SUPERBLOCK_PATH } from '../log/superblock.ts';
+import { type LogBase, type Superblock, SUPERBLOCK_PATH } from '../log/superblock.ts';
 import { identifyStore } from '../volume/check-offline.ts';
 import { clearInterruptedRepair, newSegmentPath, replacedPath } from '../volume/interrupted-repair.ts';
 
@@ -38,13 +38,18 @@ export async function nameMade(storage: Storage, made: Iterable<number>): Promis
   await storage.syncDirectory('log');
 }
 
-/** Takes everything back that has not taken effect, as far as that is possible; the next repair or opening does what is left. */
-export async function withdraw(storage: Storage): Promise<void> {
+/**
+ * Takes everything back that has not taken effect, as far as that is possible; the next repair or opening does what is left. False if
+ * the superblock has the base that was to be switched to already, or cannot be read: then nothing is taken back.
+ */
+export async function withdraw(storage: Storage, next: LogBase | undefined): Promise<boolean> {
+  let superblock: Superblock | undefined;
   try {
-    // What the superblock says now: a switch that failed may have been made.
-    const { superblock } = await identifyStore(storage);
-    await clearInterruptedRepair(storage, superblock?.base);
+    ({ superblock } = await identifyStore(storage));
   } catch {
-    // It is told what failed first.
+    return false; // it is told what failed first
   }
+  if (next !== undefined && superblock?.base?.append === next.append) return false;
+  await clearInterruptedRepair(storage, superblock?.base).catch(() => undefined);
+  return true;
 }

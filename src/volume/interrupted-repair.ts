@@ -24,6 +24,11 @@ export function replacedPath(firstSegment: number): string {
   return `replaced-${firstSegment}`;
 }
 
+/** 0 if it is another name. */
+export function segmentOfReplaced(name: string): number {
+  return Number(/^replaced-([1-9]\d*)$/.exec(name)?.[1] ?? 0);
+}
+
 /** Clears away what a repair left that was killed: all of it, or if it has taken effect, what nobody needs any more. @throws IO */
 export async function clearInterruptedRepair(storage: Storage, base: LogBase | undefined): Promise<void> {
   const names = await storage.list(NEW_SEGMENTS_PATH);
@@ -35,6 +40,12 @@ export async function clearInterruptedRepair(storage: Storage, base: LogBase | u
       if (await isLinked(storage, segment)) await storage.remove(segmentPath(segment));
     await storage.syncDirectory('log');
     await storage.remove(replacedPath(Math.min(...segments)));
+  }
+  if (hasSwitched) {
+    // A directory goes name by name. As long as it names anything of the log it must name the base.
+    for (const segment of segments)
+      if (segment !== base.segment) await storage.remove(newSegmentPath(segment));
+    await storage.syncDirectory(NEW_SEGMENTS_PATH);
   }
   await storage.remove(NEW_SEGMENTS_PATH);
 }

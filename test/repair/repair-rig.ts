@@ -142,6 +142,7 @@ export async function contentOf(whole: DamagedStore): Promise<Map<string, Versio
   const index = await PointerIndex.open(database, overlays, UUID, 1 << 20);
   const { versions } = await store.newestCatalog();
   const parents = new Map(versions.map(([label, parent]) => [label, parent]));
+  const trees = new Map(versions.map(([label, , , , tree]) => [label, tree ?? label]));
   const rig = CrashRig.over(store.copy().storage);
   const opened = await rig.open();
   const contents = new Map<string, Version>();
@@ -152,7 +153,7 @@ export async function contentOf(whole: DamagedStore): Promise<Map<string, Versio
     for (let at = label; at !== 0; at = parents.get(at)!) path.add(at);
     const [segments, offsets] = [new Uint32Array(sizeBytes / CHUNK), new Uint32Array(sizeBytes / CHUNK)];
     for (let region = 0; region * REGION_CHUNKS < segments.length; region++) {
-      const block = await index.resolve({ tree: Math.min(...path), label, path }, region);
+      const block = await index.resolve({ tree: trees.get(Math.min(...path))!, label, path }, region);
       for (let i = 0; i < REGION_CHUNKS; i++) {
         if (block.segment(i) === HOLE) continue;
         segments[region * REGION_CHUNKS + i] = block.segment(i);

@@ -6,7 +6,7 @@ import { StoreError } from '../../src/base/errors.ts';
 import type { Storage } from '../../src/base/storage.ts';
 import { segmentPath } from '../../src/log/format.ts';
 import { readSuperblock, SLOT_BYTES } from '../../src/log/superblock.ts';
-import { CHUNK, DamagedStore } from '../check/damaged-store.ts';
+import { CHUNK, DamagedStore, knownChunk } from '../check/damaged-store.ts';
 import type { MemoryStorage } from '../support/memory-storage.ts';
 import { CrashRig } from '../volume/crash-rig.ts';
 import { contentOf, expectNothingOld, placeIndex, readAll, repair, type Version } from './repair-rig.ts';
@@ -104,6 +104,61 @@ describe('a repair', () => {
     expect((await repair(store.storage)).result.state).toBe('mended');
   });
 
+  it('that cannot sync the name of the new superblock does not say that nothing was changed', async () => {
+    const store = await copy();
+    const [segment] = await store.chain();
+    store.flip(segment!, 50);
+    store.storage.fail('syncDirectory', { path: /^\.$/, after: 1 });
+    await expect(repair(store.storage)).rejects.toThrow(
+      /the log is repaired, and perhaps not yet on the disk/,
+    );
+    // Whatever the power leaves of it.
+    for (const keep of [true, false]) {
+      const storage = store.storage.copy();
+      storage.crash(() => keep);
+      await repair(storage);
+      await expectAllToRead(storage);
+    }
+  });
+
+  it('that cannot clear away what it has made says that the log is repaired', async () => {
+    const store = await copy();
+    const [segment] = await store.chain();
+    store.flip(segment!, 50);
+    // What an earlier one may have left goes first.
+    store.storage.fail('remove', { path: /^repair\.new$/, after: 1 });
+    await expect(repair(store.storage)).rejects.toThrow(
+      /^the log is repaired, and the store cannot be opened yet/,
+    );
+    expect((await repair(store.storage)).result.state).toBe('clean');
+    await expectAllToRead(store.storage);
+  });
+
+  it('loses nothing where it is killed while it clears away what it has made, whatever names are gone', async () => {
+    const store = await copy();
+    const { segment, offset } = store.placeOf('own');
+    store.flip(segment, 50);
+    store.flip((await store.moves())[0]!, 50);
+    expect(offset).toBeGreaterThan(0);
+    const { storage } = store.copy();
+    await placeIndex(store);
+    await repair(storage);
+    const cleared = storage.trace.findLastIndex(
+      ({ operation, path }) => operation === 'remove' && path === 'repair.new',
+    );
+    const isOfRepair = ({ operation, path }: { operation: string; path: string }): boolean =>
+      operation === 'remove' && path.startsWith('repair.new/');
+    expect(storage.trace.filter(isOfRepair).length).toBeGreaterThan(1);
+    for (let mask = 0; mask < 16; mask++) {
+      const { storage: other } = store.copy();
+      other.turnOffAt(cleared - storage.trace.length + storage.changes - other.changes + 1);
+      await expect(repair(other)).rejects.toThrow();
+      let asked = 0;
+      other.crash(() => ((mask >> (asked++ % 4)) & 1) === 1);
+      await expectAllToRead(other);
+    }
+  });
+
   it('that is stopped changes nothing', async () => {
     const store = await copy();
     const [segment] = await store.chain();
@@ -145,6 +200,32 @@ describe('a superblock that is lost', () => {
     const { result } = await repair(store.storage, { acceptsOldData: true });
     expect(result).toMatchObject({ state: 'left', lostChunks: 0 });
     await expectAllToRead(store.storage);
+  });
+
+  it('takes a capacity with it, and that is said', async () => {
+    const store = await copy();
+    await store.editSuperblock((block) => (block.capacityBytes = 1 << 30), 1);
+    loseSuperblock(store.storage);
+    const { result } = await repair(store.storage);
+    expect(result.done.join()).toContain('a capacity that was set');
+  });
+
+  it('leaves what an earlier repair has kept, though nothing else says that its number was used', async () => {
+    const store = await copy();
+    const directory = `replaced-${Math.max(...store.segments) + 1}`;
+    await store.storage.makeDirectory(directory);
+    await store.replace(`${directory}/superblock`, Buffer.alloc(CHUNK, 'kept'));
+    loseSuperblock(store.storage);
+    await repair(store.storage);
+    expect(store.storage.bytes(`${directory}/superblock`).equals(Buffer.alloc(CHUNK, 'kept'))).toBe(true);
+  });
+
+  it('leaves the labels of versions alone that are gone, and had taken over others', async () => {
+    const store = await copy();
+    await store.appendCatalog((catalog) => catalog.merged.push([700, 900, 3000]));
+    loseSuperblock(store.storage);
+    await repair(store.storage, { acceptsOldData: true });
+    expect((await readSuperblock(store.storage)).labels).toBeGreaterThan(900);
   });
 
   it('leaves no number to be used twice', async () => {
@@ -200,7 +281,8 @@ describe('a disk that does not give some bytes', () => {
     expect(errors).toContain('a/5');
     expect({ count: errors.length < 8, others }).toEqual({ count: true, others: [] });
     await rig.close();
-    expect((await repair(store.storage, {}, disk)).before.map(({ code }) => code)).toEqual(['CHUNK_DAMAGED']);
+    const again = (await repair(store.storage, {}, disk)).before;
+    expect(again.map(({ code }) => code)).toEqual(['CHUNK_DAMAGED']);
   });
 });
 
@@ -224,6 +306,30 @@ describe('versions of which the catalog is lost', () => {
     const opened = await rig.open();
     expect(opened.list().map(({ name }) => name)).toContain(`found-${own}`);
     await expect(rig.read(`found-${own}`, 20 * CHUNK, CHUNK)).rejects.toMatchObject({ code: 'CORRUPTION' });
+    await rig.close();
+  });
+
+  it('are found with what they had taken over, which stands in the log under other labels', async () => {
+    const store = await copy();
+    const last = (await store.chain()).at(-1)!;
+    const rig = CrashRig.over(store.storage);
+    const whole = await rig.open();
+    await whole.snapshot(['a@late']);
+    await whole.delete(['a@late']);
+    await whole.pruned();
+    await whole.checkpoint();
+    await rig.close();
+    const own = await store.labelOf('a');
+    for (const segment of await store.chain())
+      if (segment >= last) await store.storage.remove(segmentPath(segment));
+    const { result } = await repair(store.storage, { acceptsOldData: true });
+    expect(result.done.join()).toContain(`found-${own}`);
+    const opened = await rig.open();
+    expect(opened.list().map(({ name }) => name)).toContain(`found-${own}`);
+    const bytes = await rig.read(`found-${own}`, 5 * CHUNK, CHUNK);
+    expect(bytes.equals(contents.get('a')!.bytes.subarray(5 * CHUNK, 6 * CHUNK))).toBe(true);
+    // What is left in the log of the version that they took over from stays with it: nobody knows whether it had been zeroed.
+    expect((await rig.read('a', 5 * CHUNK, CHUNK)).equals(knownChunk('own'))).toBe(true);
     await rig.close();
   });
 });

@@ -352,7 +352,10 @@ export class MemoryStorage implements Storage {
   }
 
   async list(path: string): Promise<string[]> {
-    return this.#databases.has(path) ? ['CURRENT'] : this.names(path);
+    if (this.#databases.has(path)) return ['CURRENT'];
+    const isOfFiles = (name: string): boolean => name !== '.' && !name.startsWith('index');
+    const folders = path === '.' ? [...this.#folders.keys()].filter(isOfFiles) : [];
+    return [...this.names(path), ...folders].sort();
   }
 
   async makeDirectory(path: string): Promise<void> {
@@ -363,6 +366,12 @@ export class MemoryStorage implements Storage {
     if (path.startsWith('index')) {
       this.#databases.delete(path);
       return;
+    }
+    const folder = this.#folders.get(path);
+    // A directory goes name by name, in an order that nobody knows: here those that were made last go first.
+    for (const name of [...(folder?.names.keys() ?? [])].reverse()) {
+      await this.#pass('remove', `${path}/${name}`);
+      folder!.names.delete(name);
     }
     await this.#pass('remove', path);
     this.#folders.delete(path);
