@@ -271,7 +271,7 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
     name: 'a store with a lost segment is opened, and the rest thrown away',
     file: 'src/volume/recovery.ts',
     text: 'if (lost !== undefined) {',
-    replacement: 'if (lost !== undefined && tail.segments.length === 0) {',
+    replacement: 'if (lost !== undefined && damage.length === 0) {',
     tests: [RECOVERY],
   },
   {
