@@ -163,8 +163,7 @@ export class Background {
   /** Rounds, for as long as one is due. */
   async #run(isIdle: boolean): Promise<void> {
     const written = this.#around.writtenAppend;
-    this.#free = await this.#around.freeBytes();
-    this.#usedThen = this.#around.usedBytes;
+    await this.#lookAtRoom();
     await this.#compactor.refresh();
     for (;;) {
       await this.#removeRetired();
@@ -192,6 +191,8 @@ export class Background {
       const isOver = ms <= 0 || this.#isClosed || this.#isPaused;
       if (isOver || mustWait(this.#room()) || urgencyOf(this.#room(), false) === 'full') return;
       await new Promise<void>((resolve) => clock.after(ms, resolve));
+      // Others fill the file system too, and who finds it full waits for this run.
+      await this.#lookAtRoom();
     }
   }
 
@@ -233,9 +234,13 @@ export class Background {
 
   async #removeRetired(): Promise<void> {
     await this.#compactor.removeRetired();
+    await this.#lookAtRoom();
+    this.#tell();
+  }
+
+  async #lookAtRoom(): Promise<void> {
     this.#free = await this.#around.freeBytes();
     this.#usedThen = this.#around.usedBytes;
-    this.#tell();
   }
 
   /** As of now; what the file system has, as of the last look at it. */

@@ -21,6 +21,9 @@ const NEXT_SEQUENCE = 2;
 const SAME_LABEL = 4;
 const SINGLE = 8;
 
+/** No chunk has a higher number, and no entry more of them: what the first layout had room for. */
+const POSITIONS_MAX = 2 ** 48;
+
 /** What an entry takes at most, without checksums: kind, sequence, label, first chunk and count below 2^34. */
 export const DATA_ENTRY_BYTES_MAX = 1 + 8 + 5 + 5 + 5;
 
@@ -101,7 +104,8 @@ export class EntryCoder {
     const first = this.first + this.count + unzigzag(input.varint());
     const count = (kind & SINGLE) === 0 ? input.varint() : 1;
     const sequence = this.sequence + 1 + step;
-    if (!Number.isSafeInteger(sequence) || sequence < 0 || first < 0 || label >= 2 ** 32)
+    const isOfDisk = first >= 0 && first < POSITIONS_MAX && count < POSITIONS_MAX;
+    if (!Number.isSafeInteger(sequence) || sequence < 0 || label >= 2 ** 32 || !isOfDisk)
       throw new StoreError('CORRUPTION', `an entry before ${input.position} is of what cannot be`);
     this.#become((kind & ZEROS) !== 0, sequence, label, first, count);
   }

@@ -12,6 +12,7 @@ const MIB = 1 << 20;
 class Rig {
   readonly clock = new ManualClock();
   usedBytes = 30 * MIB;
+  freeBytes = 2 ** 40;
   roundsBegun = 0;
   roomTold = 0;
   endRound: (result: RoundResult) => void = () => undefined;
@@ -43,7 +44,7 @@ class Rig {
       get usedBytes() {
         return usedBytes();
       },
-      freeBytes: async () => 2 ** 40,
+      freeBytes: async () => this.freeBytes,
       writtenAppend: 1,
       bytesBehindCheckpoint: 0,
       checkpoint: async () => undefined,
@@ -115,6 +116,23 @@ describe('a round that wrote faster than is allowed', () => {
     await rig.rest();
     expect(rig.roundsBegun).toBe(2);
     rig.usedBytes = 10 * MIB;
+    rig.endRound(wrote);
+    await rig.background.close();
+  });
+
+  it('is followed by the next one when somebody else has filled the file system', async () => {
+    const rig = new Rig(1);
+    rig.usedBytes = 18 * MIB;
+    rig.background.consider();
+    await rig.rest();
+    rig.endRound(wrote);
+    await rig.rest();
+    rig.freeBytes = 6 * MIB;
+    rig.clock.advance(50);
+    await rig.rest();
+    expect(rig.roundsBegun).toBe(2);
+    rig.usedBytes = 10 * MIB;
+    rig.freeBytes = 2 ** 40;
     rig.endRound(wrote);
     await rig.background.close();
   });

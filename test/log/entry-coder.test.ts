@@ -70,6 +70,18 @@ describe('packed entries', () => {
     expect(write(entries).length).toBeLessThanOrEqual(32 * 4 + 3);
   });
 
+  it.each([
+    ['a sequence below zero', [16 + 4 + 8, 3, 0]],
+    ['a label of more than 32 bits', [16 + 2 + 8, 0x80, 0x80, 0x80, 0x80, 0x10, 0]],
+    ['a chunk before the first', [16 + 1 + 2 + 4 + 8, 1]],
+    ['a chunk behind every disk', [16 + 1 + 2 + 4 + 8, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1]],
+    ['more chunks than any disk has', [16 + 1 + 2 + 4, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x40]],
+    ['a number of too many bytes', [16 + 1 + 2 + 4 + 8, ...Array<number>(8).fill(0x80), 0]],
+  ])('of %s are CORRUPTION', (_, table) => {
+    const isCorruption = expect.objectContaining({ code: 'CORRUPTION' });
+    expect(() => readEntries(Buffer.from(table), 1, 0)).toThrow(isCorruption);
+  });
+
   it('begin anew with each table', () => {
     const coder = new EntryCoder();
     const bytes = (): number => coder.measure(false, 5, 1, 2, 3);
