@@ -228,4 +228,18 @@ export const VOLUME_FAULTS: readonly Fault[] = [
     replacement: '',
     tests: [inLog('chunk-log')],
   },
+  {
+    name: 'a check in use reads the superblock while it is being written',
+    file: 'src/volume/store.ts',
+    text: 'checkSuperblock(this.#environment.storage, (read) => numbers.between(read))',
+    replacement: 'checkSuperblock(this.#environment.storage)',
+    tests: [inVolume('check-log')],
+  },
+  {
+    name: 'a scrub reads the superblock while it is being written',
+    file: 'src/volume/scrub.ts',
+    text: 'checkSuperblock(storage, (read) => numbers.between(read))',
+    replacement: 'checkSuperblock(storage)',
+    tests: [inVolume('check-log')],
+  },
 ];
