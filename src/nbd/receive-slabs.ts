@@ -53,7 +53,7 @@ export class SlabPool {
   }
 }
 
-/** What all connections read into before they have an export: what is read there is looked at before the next read. */
+/** What all connections read into before they have an export: what is read there is looked at, or copied, at once. */
 const SHARED = Buffer.allocUnsafeSlow(16 << 10);
 
 /** What one connection reads into: slabs of its own once it has an export. */
@@ -88,9 +88,13 @@ export class SlabReader {
     return this.#slab.bytes.subarray(this.#position);
   }
 
-  /** The bytes that have come. They hold as long as the slab is retained, or until the next call of `room`. */
+  /** The bytes that have come. They hold as long as the slab is retained; before slabs are used, until this turn ends. */
   taken(bytes: number): Buffer {
-    if (this.#slab === undefined) return SHARED.subarray(0, bytes);
+    if (this.#slab === undefined) {
+      const shared = SHARED.subarray(0, bytes);
+      // Slabs were asked for after the room for this read was given: what came may stay in a write, as in a slab.
+      return this.#usesSlabs ? Buffer.from(shared) : shared;
+    }
     const start = this.#position;
     this.#position += bytes;
     return this.#slab.bytes.subarray(start, this.#position);

@@ -280,6 +280,27 @@ describe('INFO and GO', () => {
     await client.replies();
     expect(await client.reply()).toMatchObject({ error: 0, cookie: 42 });
   });
+
+  it('behind more options than a turn has, leave the payload that follows to its write', async () => {
+    const { connect, disk } = await serve();
+    disk.holds = true;
+    const client = await connect();
+    await client.greet();
+    // The last options wait for the next turn: GO is answered outside of any read of the socket.
+    const infos = Array.from({ length: 20 }, () => encodeOption(nbd.NBD_OPT_INFO, encodeInfo('disk')));
+    client.send(...infos, encodeOption(nbd.NBD_OPT_GO, encodeInfo('disk')));
+    for (let index = 0; index <= infos.length; index++) await client.replies();
+    const payload = Buffer.alloc(4096, 0x77);
+    client.send(client.encode({ type: nbd.NBD_CMD_WRITE, length: payload.length }), payload);
+    await until(() => disk.waitingCount === 1);
+    const other = await connect();
+    await other.greet();
+    other.send(encodeOption(nbd.NBD_OPT_LIST, Buffer.alloc(8000, 0x21)));
+    await other.replies();
+    disk.letGo();
+    expect(await client.reply()).toMatchObject({ error: 0 });
+    expect(disk.bytes.subarray(0, payload.length).equals(payload)).toBe(true);
+  });
 });
 
 describe('EXPORT_NAME', () => {
