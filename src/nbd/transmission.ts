@@ -64,7 +64,7 @@ export class Transmission implements RequestOwner {
   #isWaiting = false;
   /** The error it is answered with once its payload has been passed over. */
   #refusal = nbd.NBD_SUCCESS;
-  /** Bytes of its payload that are counted in the budget. */
+  /** Bytes that are counted in the budget for it while its payload comes. */
   #payloadBytes = 0;
   /** Holes of the read that is tried at once; given away where that fails. */
   #holes = new HoleList();
@@ -240,8 +240,9 @@ export class Transmission implements RequestOwner {
     if (this.#refusal === nbd.NBD_SUCCESS && !isQuestion && type !== nbd.NBD_CMD_WRITE)
       this.#refusal = nbd.NBD_EINVAL;
     if (this.#refusal !== nbd.NBD_SUCCESS) return parser.skip();
-    this.#payloadBytes = payloadBytes;
-    this.#budget.take(payloadBytes);
+    // All that was admitted, before others can have it.
+    this.#payloadBytes = this.#memoryBytes();
+    this.#budget.take(this.#payloadBytes);
     parser.collect();
   }
 

@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import * as nbd from '../../src/nbd/protocol.ts';
 import { pause, serve, until } from './fixture.ts';
-import { encodeInfo, encodeOption, encodeRequest } from './raw-client.ts';
+import { encodeExtended, encodeInfo, encodeOption, encodeRequest, u32 } from './raw-client.ts';
 
 const { NBD_CMD_READ, NBD_CMD_WRITE, NBD_CMD_FLUSH } = nbd;
 const MIB = 2 ** 20;
@@ -79,6 +79,25 @@ describe('memory', () => {
       expect(await small.ask({ type: NBD_CMD_READ, length }, undefined, length)).toMatchObject({ error: 0 });
     }
     expect(server.inFlightBytes).toBeLessThanOrEqual(64 * MIB);
+  });
+
+  it('is counted for a question from its header on, also where its contexts come behind it', async () => {
+    const { enter, server, disk } = await serve({ limits: { serverBytesMax: 4 * MIB, connectionsMax: 4 } });
+    disk.holds = true;
+    const contexts = ['base:allocation', 'qemu:allocation-depth', 'coppice:changed-since:monday'];
+    const askers = [];
+    for (let i = 0; i < 3; i++) askers.push(await enter({ extended: true, contexts }));
+    const payload = Buffer.concat([u32(0), u32(4096), u32(1), u32(2), u32(3)]);
+    const flags = nbd.NBD_CMD_FLAG_PAYLOAD_LEN;
+    const question = encodeExtended({ type: nbd.NBD_CMD_BLOCK_STATUS, flags, length: payload.length });
+    for (const asker of askers) asker.send(question);
+    await until(() => server.inFlightBytes >= 3 * 384 * 1024);
+    expect(server.inFlightBytes).toBe(3 * 384 * 1024);
+    for (const asker of askers) asker.send(payload);
+    await until(() => disk.waitingCount === 3);
+    expect(server.inFlightBytes).toBe(3 * 384 * 1024);
+    disk.letGo();
+    for (const asker of askers) expect(await asker.chunks()).toHaveLength(3);
   });
 
   it('held by a client that trickles, while another waits for it, is taken back', async () => {
