@@ -463,8 +463,10 @@ export class Transmission implements RequestOwner {
     this.#socket.resume();
   }
 
+  /** Nothing behind this is a request: the stream cannot be read any further. */
   #refuseClient(reason: string): void {
     this.#complain(reason);
+    this.#isEnding = true;
     this.#socket.destroy();
   }
 

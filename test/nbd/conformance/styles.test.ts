@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { StoreError } from '../../../src/base/errors.ts';
 import * as nbd from '../../../src/nbd/protocol.ts';
-import { DISK_BYTES, serve } from '../fixture.ts';
+import { DISK_BYTES, pause, serve, until } from '../fixture.ts';
 import { encodeContexts, encodeExtended, encodeInfo, encodeRequest, u32 } from '../raw-client.ts';
 import { flagsOf, greeted, isDropped, last, NOTHING } from './negotiation.ts';
 
@@ -175,6 +175,17 @@ describe('NBD_OPT_EXTENDED_HEADERS', () => {
       expect(await isDropped(client)).toBe(true);
     },
   );
+
+  it('PAYLOAD_LEN with more than the maximum: what is in the payload is not taken for requests', async () => {
+    const { enter, disk, server } = await serve();
+    const client = await enter({ extended: true });
+    const inside = [client.encode({ type: NBD_CMD_WRITE, length: 5 }), Buffer.from('hello')];
+    client.send(client.encode({ type: NBD_CMD_WRITE, length: 2n ** 40n }), ...inside);
+    expect(await isDropped(client)).toBe(true);
+    await until(() => server.connectionCount === 0);
+    await pause();
+    expect(disk.log).toEqual([]);
+  });
 
   it('an effect length has 64 bits', async () => {
     const { enter, exports } = await serve();
