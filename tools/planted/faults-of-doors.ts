@@ -156,6 +156,27 @@ export const DOOR_FAULTS: readonly Fault[] = [
     tests: [inNbd('back-pressure')],
   },
   {
+    name: 'what is read into the memory that all connections share stays there, in a write',
+    file: 'src/nbd/receive-slabs.ts',
+    text: 'return this.#usesSlabs ? Buffer.from(shared) : shared;',
+    replacement: 'return shared;',
+    tests: [inNbd('handshake')],
+  },
+  {
+    name: 'a payload of absurd length is taken for requests, before the connection is gone',
+    file: 'src/nbd/transmission.ts',
+    text: 'this.#complain(reason);\n    this.#isEnding = true;',
+    replacement: 'this.#complain(reason);',
+    tests: [inNbd('conformance/styles')],
+  },
+  {
+    name: 'a question about chosen contexts is counted when its payload has come',
+    file: 'src/nbd/transmission.ts',
+    text: 'this.#payloadBytes = this.#memoryBytes();',
+    replacement: 'this.#payloadBytes = payloadBytes;',
+    tests: [inNbd('back-pressure')],
+  },
+  {
     name: 'an extended payload of any length is waited for',
     file: 'src/nbd/transmission.ts',
     text: 'if (style === nbd.EXTENDED && payloadBytes > payloadBytesMax)',
