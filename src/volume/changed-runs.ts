@@ -55,6 +55,21 @@ export async function changedRuns(
   });
 }
 
+/** Where something is next. It is looked for again only behind that: on the way may be much of other versions. */
+class RegionAhead {
+  #region = -1;
+  readonly #find: (from: number) => number | Promise<number>;
+
+  constructor(find: (from: number) => number | Promise<number>) {
+    this.#find = find;
+  }
+
+  async from(from: number): Promise<number> {
+    if (this.#region < from) this.#region = await this.#find(from);
+    return this.#region;
+  }
+}
+
 class Comparison {
   readonly #index: PinnedIndex;
   readonly #from: Compared;
@@ -79,13 +94,16 @@ class Comparison {
   async *regions(first: number, end: number): AsyncGenerator<[region: number, rows: LabelledRow[]]> {
     const rows = this.#rowRegions(first, end);
     let inRows = await rows.next();
+    const ahead = [
+      new RegionAhead((at) => this.#nextWritten(this.#from, this.#ownOfFrom, at, end)),
+      new RegionAhead((at) => this.#nextWritten(this.#to, this.#ownOfTo, at, end)),
+      new RegionAhead((at) => this.#nextZeroed(this.#from, this.#ownOfFrom, at, end)),
+      new RegionAhead((at) => this.#nextZeroed(this.#to, this.#ownOfTo, at, end)),
+    ];
     for (let at = first; ; at++) {
-      const region = Math.min(
-        inRows.done === true ? end : inRows.value[0],
-        await this.#nextInOverlays(this.#from, this.#ownOfFrom, at, end),
-        await this.#nextInOverlays(this.#to, this.#ownOfTo, at, end),
-        this.#edge >= at * REGION_CHUNKS ? Math.floor(this.#edge / REGION_CHUNKS) : end,
-      );
+      let region = inRows.done === true ? end : inRows.value[0];
+      for (const each of ahead) region = Math.min(region, await each.from(at));
+      if (this.#edge >= at * REGION_CHUNKS) region = Math.min(region, Math.floor(this.#edge / REGION_CHUNKS));
       if (region >= end) return;
       if (inRows.done !== true && inRows.value[0] === region) {
         yield inRows.value;
@@ -113,8 +131,20 @@ class Comparison {
     }
   }
 
-  /** The next region in which one of the versions changed anything that is not in rows, or `end`. */
-  async #nextInOverlays(
+  /** The next region in which one of the versions has pointers that are not in rows, or `end`. */
+  #nextWritten({ tree }: Compared, own: ReadonlySet<number>, from: number, end: number): number {
+    let next = end;
+    for (const overlay of this.#index.overlays) {
+      let region = overlay.nextRegion(tree, from, next);
+      while (region >= 0 && !overlay.hasAny(tree, region, own))
+        region = overlay.nextRegion(tree, region + 1, next);
+      if (region >= 0) next = region;
+    }
+    return next;
+  }
+
+  /** The same of zeros: over regions of which there are no rows they change nothing, however many they are. */
+  async #nextZeroed(
     { tree }: Compared,
     own: ReadonlySet<number>,
     from: number,
@@ -122,11 +152,6 @@ class Comparison {
   ): Promise<number> {
     let next = end;
     for (const overlay of this.#index.overlays) {
-      let region = overlay.nextRegion(tree, from, next);
-      while (region >= 0 && !overlay.hasAny(tree, region, own))
-        region = overlay.nextRegion(tree, region + 1, next);
-      if (region >= 0) next = region;
-      // Zeros over regions of which there are no rows change nothing, however many they are.
       const zeroed = overlay.zeroed.next(tree, own, from);
       if (zeroed < 0 || zeroed >= next) continue;
       const stored = await this.#index.nextRegion(tree, zeroed, next);

@@ -1,6 +1,7 @@
 /** What a device says of its extents: where they differ from a snapshot, and how deep they lie. */
 
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { Overlay } from '../../src/index/overlay.ts';
 import {
   type BlockDevice,
   CHANGED,
@@ -245,6 +246,29 @@ describe('what has changed since a snapshot', () => {
     device.release();
     const all = await changesOf(store, 'disk@next', 'disk@base', undefined, 10_000);
     expect(all.filter(([, , status]) => status === CHANGED_TO_ZEROS).length).toBe(600);
+  });
+
+  it('looks once at what a clone has written, however many changes there are between', async () => {
+    const count = 400;
+    const store = await makeStore(TIB);
+    await store.snapshot(['disk@base']);
+    await store.clone('disk@base', 'clone');
+    await onDisk(store, 'disk', async (device) => {
+      for (let i = 0; i < count; i++) await write(device, 2 * i * MIB, Buffer.alloc(CHUNK, 1));
+    });
+    await store.checkpoint();
+    await onDisk(store, 'clone', async (device) => {
+      for (let i = 0; i < count; i++) await write(device, (2 * i + 1) * MIB, Buffer.alloc(CHUNK, 1));
+    });
+    const looks = vi.spyOn(Overlay.prototype, 'hasAny');
+    try {
+      const changes = await changesOf(store, 'disk@base', 'disk', TIB, 10_000);
+      expect(changes.filter(([, , status]) => status === CHANGED).length).toBe(count);
+      // For each of the two that are compared.
+      expect(looks.mock.calls.length).toBe(2 * count);
+    } finally {
+      looks.mockRestore();
+    }
   });
 });
 

@@ -123,7 +123,7 @@ export const DOOR_FAULTS: readonly Fault[] = [
   {
     name: 'what is not in rows yet counts as unchanged since a snapshot',
     file: 'src/volume/changed-runs.ts',
-    text: 'await this.#nextInOverlays(this.#to, this.#ownOfTo, at, end),',
+    text: 'new RegionAhead((at) => this.#nextWritten(this.#to, this.#ownOfTo, at, end)),',
     replacement: '',
     tests: ['test/volume/block-status.test.ts'],
   },
