@@ -75,9 +75,15 @@ export class PinnedIndex implements ExtentSource {
     return block;
   }
 
-  /** The first region at or behind `from`, below `end`, with rows; -1 if there is none. @throws INDEX_DAMAGED */
-  nextRegion(tree: number, from: number, end: number): Promise<number> {
-    return this.#directory.nextRegion(tree, from, end);
+  /** The first region at or behind `from` with pointers, in rows or not; `end` if none is below. @throws INDEX_DAMAGED */
+  async nextRegionLive(tree: number, from: number, end: number): Promise<number> {
+    const inRows = await this.#directory.nextRegion(tree, from, end);
+    let next = inRows < 0 ? end : inRows;
+    for (const overlay of this.overlays) {
+      const region = overlay.nextRegion(tree, from, next);
+      if (region >= 0) next = region;
+    }
+    return next;
   }
 
   /** Pointers of their own of versions in a region, in the order of `labels`. @throws INDEX_DAMAGED */

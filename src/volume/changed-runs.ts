@@ -143,7 +143,7 @@ class Comparison {
     return next;
   }
 
-  /** The same of zeros: over regions of which there are no rows they change nothing, however many they are. */
+  /** The same of zeros: over regions in which nothing is stored they change nothing, however many they are. */
   async #nextZeroed(
     { tree }: Compared,
     own: ReadonlySet<number>,
@@ -153,9 +153,7 @@ class Comparison {
     let next = end;
     for (const overlay of this.#index.overlays) {
       const zeroed = overlay.zeroed.next(tree, own, from);
-      if (zeroed < 0 || zeroed >= next) continue;
-      const stored = await this.#index.nextRegion(tree, zeroed, next);
-      if (stored >= 0) next = stored;
+      if (zeroed >= 0 && zeroed < next) next = await this.#index.nextRegionLive(tree, zeroed, next);
     }
     return next;
   }

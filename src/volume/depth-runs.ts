@@ -28,22 +28,12 @@ export async function depthRuns(
     const list = new StatusRuns(offset, lengthBytes, runsMax);
     const { endRegion } = list;
     for (let region = list.region, looked = 0; looked < REGIONS_MAX; looked++, region++) {
-      region = await nextStored(index, lineage.tree, region, endRegion);
+      region = await index.nextRegionLive(lineage.tree, region, endRegion);
       if (!list.pushUntil(region, DEPTH_NONE) || region >= endRegion) break;
       if (!list.pushRegion(region, await depthsIn(index, lineage, region))) break;
     }
     return list.runs;
   });
-}
-
-/** The first region from `from` on in which anything may be stored, or `end`. */
-async function nextStored(index: PinnedIndex, tree: number, from: number, end: number): Promise<number> {
-  let first = await index.nextRegion(tree, from, end);
-  for (const overlay of index.overlays) {
-    const region = overlay.nextRegion(tree, from, end);
-    if (region >= 0 && (first < 0 || region < first)) first = region;
-  }
-  return first < 0 ? end : first;
 }
 
 async function depthsIn(index: PinnedIndex, lineage: Lineage, region: number): Promise<Uint8Array> {

@@ -2,6 +2,7 @@
 
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { Overlay } from '../../src/index/overlay.ts';
+import { REGION_CHUNKS } from '../../src/index/pointers.ts';
 import {
   type BlockDevice,
   CHANGED,
@@ -228,6 +229,33 @@ describe('what has changed since a snapshot', () => {
       }
     });
   }
+
+  it('has zeros over what a checkpoint is making rows of', async () => {
+    const directory = directoryOf('store');
+    await Store.init(directory, { segmentBytes: MIB });
+    const openDatabase = async (location: string) => slow(await openLevel(location), new Random(1));
+    const store = await Store.open(directory, { openDatabase });
+    open.push(store);
+    const [count, regionBytes] = [40, REGION_CHUNKS * CHUNK];
+    await store.createVolume('disk', count * regionBytes);
+    await onDisk(store, 'disk', async (device) => {
+      for (let i = 0; i < count; i++) await write(device, i * regionBytes, Buffer.alloc(CHUNK, 1));
+    });
+    await store.snapshot(['disk@base']);
+    const [base, device] = [store.device('disk@base'), store.device('disk')];
+    let isOver = false;
+    const over = store.checkpoint().then(() => {
+      isOver = true;
+    });
+    for (let i = 0; i < count && !isOver; i++) {
+      await device.zero(i * regionBytes, regionBytes, false);
+      const [first] = await device.changes(base, i * regionBytes, regionBytes, 10);
+      expect(first).toEqual({ lengthBytes: CHUNK, status: CHANGED_TO_ZEROS });
+    }
+    await over;
+    base.release();
+    device.release();
+  });
 
   it('is bounded in what one answer costs, and goes on where it ended', async () => {
     const store = await makeStore(TIB);
