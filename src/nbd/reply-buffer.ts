@@ -9,7 +9,7 @@
  * were read straight to their place.
  */
 
-/** Space before the payload: the longest header (a structured read's, 28) up to a cache line. */
+/** Space before the payload: the longest header (an extended read's, 40) up to a cache line. */
 export const HEADROOM_BYTES = 64;
 
 const CLASS_SHIFT_MIN = 12;

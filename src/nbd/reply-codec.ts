@@ -17,7 +17,6 @@ import type { HoleList } from './hole-list.ts';
 import * as nbd from './protocol.ts';
 
 const TWO_32 = 2 ** 32;
-const EMPTY = Buffer.alloc(0);
 
 /** What a reply says of the request that it answers. */
 export interface Answered {
@@ -152,8 +151,8 @@ export function writeError(
   style: nbd.ReplyStyle,
   to: Answered,
   error: number,
-  text: Buffer = EMPTY,
-  offset = -1,
+  text: Buffer,
+  offset: number,
 ): number {
   const type = offset < 0 ? nbd.NBD_REPLY_TYPE_ERROR : nbd.NBD_REPLY_TYPE_ERROR_OFFSET;
   const payloadBytes = 6 + text.length + (offset < 0 ? 0 : 8);

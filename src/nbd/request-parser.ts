@@ -74,11 +74,6 @@ export class RequestParser {
     this.#position = 0;
   }
 
-  /** True if bytes were handed in that `step` has not looked at. */
-  get hasInput(): boolean {
-    return this.#position < this.#chunk.length;
-  }
-
   step(): Found {
     if (this.#payloadBytesLeft >= 0) return this.#stepPayload();
     const chunk = this.#chunk;
