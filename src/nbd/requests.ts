@@ -21,6 +21,14 @@ export interface RequestOwner {
   finishStatus(request: StatusCommand, error: StoreError | undefined): void;
 }
 
+/** What a command takes from the request that it is for: the parser has it until the next one. */
+export interface Requested {
+  readonly offset: number;
+  readonly lengthBytes: number;
+  readonly cookieHigh: number;
+  readonly cookieLow: number;
+}
+
 /** What all have in common. */
 export class Command implements Answered {
   readonly offset: number;
@@ -28,11 +36,11 @@ export class Command implements Answered {
   readonly cookieHigh: number;
   readonly cookieLow: number;
 
-  constructor(offset: number, lengthBytes: number, cookieHigh: number, cookieLow: number) {
-    this.offset = offset;
+  constructor(requested: Requested, lengthBytes: number) {
+    this.offset = requested.offset;
     this.lengthBytes = lengthBytes;
-    this.cookieHigh = cookieHigh;
-    this.cookieLow = cookieLow;
+    this.cookieHigh = requested.cookieHigh;
+    this.cookieLow = requested.cookieLow;
   }
 
   get offsetHigh(): number {
@@ -54,15 +62,12 @@ export class WriteCommand extends Command implements WriteRequest {
 
   constructor(
     owner: RequestOwner,
-    offset: number,
-    lengthBytes: number,
+    requested: Requested,
     slices: readonly Buffer[],
     slabs: readonly Slab[],
     forceUnitAccess: boolean,
-    cookieHigh: number,
-    cookieLow: number,
   ) {
-    super(offset, lengthBytes, cookieHigh, cookieLow);
+    super(requested, requested.lengthBytes);
     this.owner = owner;
     this.slices = slices;
     this.slabs = slabs;
@@ -85,16 +90,8 @@ export class ReadCommand extends Command {
   readonly holes: HoleList | undefined;
   readonly #owner: RequestOwner;
 
-  constructor(
-    owner: RequestOwner,
-    offset: number,
-    lengthBytes: number,
-    cookieHigh: number,
-    cookieLow: number,
-    buffer: ReplyBuffer,
-    holes: HoleList | undefined,
-  ) {
-    super(offset, lengthBytes, cookieHigh, cookieLow);
+  constructor(owner: RequestOwner, requested: Requested, buffer: ReplyBuffer, holes: HoleList | undefined) {
+    super(requested, requested.lengthBytes);
     this.#owner = owner;
     this.buffer = buffer;
     this.holes = holes;
@@ -109,15 +106,8 @@ export class OtherCommand extends Command {
   readonly type: number;
   readonly #owner: RequestOwner;
 
-  constructor(
-    owner: RequestOwner,
-    type: number,
-    offset: number,
-    lengthBytes: number,
-    cookieHigh: number,
-    cookieLow: number,
-  ) {
-    super(offset, lengthBytes, cookieHigh, cookieLow);
+  constructor(owner: RequestOwner, requested: Requested, type: number) {
+    super(requested, requested.lengthBytes);
     this.#owner = owner;
     this.type = type;
   }
@@ -134,15 +124,9 @@ export class StatusCommand extends Command {
   readonly budgetBytes: number;
   readonly #owner: RequestOwner;
 
-  constructor(
-    owner: RequestOwner,
-    offset: number,
-    lengthBytes: number,
-    cookieHigh: number,
-    cookieLow: number,
-    budgetBytes: number,
-  ) {
-    super(offset, lengthBytes, cookieHigh, cookieLow);
+  /** `lengthBytes` is what the question is about, which may have come behind the header. */
+  constructor(owner: RequestOwner, requested: Requested, lengthBytes: number, budgetBytes: number) {
+    super(requested, lengthBytes);
     this.#owner = owner;
     this.budgetBytes = budgetBytes;
   }

@@ -248,16 +248,14 @@ export class Transmission implements RequestOwner {
 
   #payloadPassed(): void {
     const parser = this.#parser;
-    const { offset, lengthBytes, payload, payloadSlabs, cookieHigh, cookieLow } = parser;
+    const { payload, payloadSlabs } = parser;
     if (this.#refusal !== nbd.NBD_SUCCESS) return this.#refuse(this.#refusal);
     if (parser.type === nbd.NBD_CMD_BLOCK_STATUS) return this.#questionPassed();
-    if (lengthBytes === 0) return this.#done(false);
+    if (parser.lengthBytes === 0) return this.#done(false);
     this.#payloadBytes = 0;
     this.#requestsInFlight += 1;
     const isForced = (parser.flags & nbd.NBD_CMD_FLAG_FUA) !== 0;
-    this.#device.write(
-      new WriteCommand(this, offset, lengthBytes, payload, payloadSlabs, isForced, cookieHigh, cookieLow),
-    );
+    this.#device.write(new WriteCommand(this, parser, payload, payloadSlabs, isForced));
   }
 
   #questionPassed(): void {
@@ -274,7 +272,7 @@ export class Transmission implements RequestOwner {
 
   #read(): void {
     const parser = this.#parser;
-    const { offset, lengthBytes, flags, cookieHigh, cookieLow } = parser;
+    const { offset, lengthBytes, flags } = parser;
     if (lengthBytes === 0) return this.#done(true);
     const replies = this.#replies;
     // Without structured replies, and for who wants one piece, zeros are sent as bytes.
@@ -292,7 +290,7 @@ export class Transmission implements RequestOwner {
     if (holes !== undefined) this.#holes = new HoleList();
     holes?.clear();
     const own = this.#writer.takeOwn(lengthBytes);
-    const request = new ReadCommand(this, offset, lengthBytes, cookieHigh, cookieLow, own, holes);
+    const request = new ReadCommand(this, parser, own, holes);
     this.#requestsInFlight += 1;
     this.#budget.take(lengthBytes);
     if (lengthBytes > ARENA_READ_BYTES_MAX) {
@@ -306,11 +304,11 @@ export class Transmission implements RequestOwner {
   }
 
   #startOther(): void {
-    const { type, flags, offset, lengthBytes, cookieHigh, cookieLow } = this.#parser;
+    const { type, flags, offset, lengthBytes } = this.#parser;
     // A hint that needs no work, and nothing to do for an empty range.
     if (type === nbd.NBD_CMD_CACHE || (lengthBytes === 0 && type !== nbd.NBD_CMD_FLUSH))
       return this.#done(false);
-    const request = new OtherCommand(this, type, offset, lengthBytes, cookieHigh, cookieLow);
+    const request = new OtherCommand(this, this.#parser, type);
     this.#requestsInFlight += 1;
     if (type === nbd.NBD_CMD_FLUSH) {
       void this.#device.flush().then(request.succeed, request.fail);
@@ -321,9 +319,9 @@ export class Transmission implements RequestOwner {
   }
 
   #ask({ lengthBytes, ids }: StatusQuestion): void {
-    const { flags, offset, cookieHigh, cookieLow } = this.#parser;
+    const { flags } = this.#parser;
     const bytes = STATUS_BYTES * ids.length;
-    const request = new StatusCommand(this, offset, lengthBytes, cookieHigh, cookieLow, bytes);
+    const request = new StatusCommand(this, this.#parser, lengthBytes, bytes);
     this.#requestsInFlight += 1;
     this.#questionsInFlight += 1;
     this.#budget.take(bytes);
