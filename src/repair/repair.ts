@@ -292,7 +292,9 @@ class Repair {
       freshUuid: randomUUID,
       now: clock.now(),
     });
-    const kept = keptSegments(remains.ledger.segments, audits, survey, findings, next.segmentBytes);
+    const { segments } = remains.ledger;
+    const durable = remains.index.checkpoint.append;
+    const kept = keptSegments(segments, audits, survey, findings, next.segmentBytes, durable);
     const numbers = { segment: next.segments, append: next.appends };
     this.#say(`what lives outside of the ${kept.size} segments that are whole is moved`);
     try {

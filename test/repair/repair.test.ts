@@ -333,3 +333,23 @@ describe('versions of which the catalog is lost', () => {
     await rig.close();
   });
 });
+
+describe('a process that was killed', () => {
+  it('leaves segments that nobody has synced: behind a repair the power takes nothing of them', async () => {
+    const store = await copy();
+    const before = store.segments;
+    const rig = CrashRig.over(store.storage);
+    await rig.open();
+    const late = Buffer.alloc(600 * CHUNK, 'late');
+    await rig.write('a', 20 * CHUNK, late.subarray(0, 300 * CHUNK));
+    await rig.write('a', 320 * CHUNK, late.subarray(300 * CHUNK));
+    expect(store.segments.filter((segment) => !before.includes(segment)).length).toBeGreaterThan(1);
+    rig.kill();
+    store.flip((await store.chain())[0]!, 50);
+    expect((await repair(store.storage)).result).toMatchObject({ state: 'mended', lostChunks: 0 });
+    store.storage.crash(() => false, true);
+    await rig.open();
+    expect((await rig.read('a', 20 * CHUNK, late.length)).equals(late)).toBe(true);
+    await rig.close();
+  });
+});
