@@ -136,7 +136,9 @@ class Repair {
       return this.#result('left');
     }
     this.#say('the store is checked again');
-    const after = await this.#checkAgain();
+    const after = await this.#checkAgain().catch((error: unknown) => {
+      throw asNotChecked(error);
+    });
     const isLeft = this.#unknown.length > 0 || after.findings.some(({ severity }) => severity === 'damage');
     return this.#result(isLeft ? 'left' : 'mended');
   }
@@ -340,6 +342,13 @@ function asItMayBe(error: unknown): unknown {
   if (!(error instanceof StoreError)) return error;
   const what = 'the log is repaired, and perhaps not yet on the disk: repair it again';
   return new StoreError(error.code, `${error.message}; ${what}`, error);
+}
+
+/** What failed when all was done. */
+function asNotChecked(error: unknown): unknown {
+  if (!(error instanceof StoreError)) return error;
+  const what = 'the store is repaired, and cannot be checked again yet';
+  return new StoreError(error.code, `${what}: ${error.message}`, error);
 }
 
 function describe({ movedChunks, lostChunks }: NewLog, kept: number): string {
