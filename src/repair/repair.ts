@@ -125,8 +125,8 @@ class Repair {
     if (damage.length === 0) return this.#result('clean');
     const isOfLog = ({ mend, code }: Finding): boolean =>
       mend !== 'open' && !IN_PLACE.has(code) && !OF_INDEX.has(code);
-    // What the disk does not give has to be written somewhere else, or nobody could read around it.
-    if (damage.some(isOfLog) || this.#storage.unreadableBytes > 0) await this.#rebase(checked);
+    // So is what the disk does not give: it has to be written somewhere else, or nobody could read around it.
+    if (damage.some(isOfLog)) await this.#rebase(checked);
     else if (damage.some(({ code }) => OF_INDEX.has(code)))
       await this.#open('the index is made anew from the log', true);
     else if (damage.some(({ mend }) => mend === 'open'))
