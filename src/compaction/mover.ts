@@ -198,6 +198,9 @@ function cutOf(text: string): Omit<Zeros, 'sequence'> | undefined {
   }
 }
 
+/** Files that chunks are read from that stay open from one record to the next. */
+const FILES_MAX = 256;
+
 /** Files that chunks are read from. */
 class Sources {
   readonly #storage: Storage;
@@ -216,13 +219,20 @@ class Sources {
     return file;
   }
 
+  /** Between two records, so that nothing is read. Chunks may come from any number of segments. */
+  async closeMany(): Promise<void> {
+    if (this.#files.size > FILES_MAX) await this.close();
+  }
+
   async close(): Promise<void> {
     for (const file of this.#files.values()) await file.close();
+    this.#files.clear();
   }
 }
 
 /** The chunks of a record, verified. @throws IO, CORRUPTION */
 async function readRecord(sources: Sources, moved: ChunkArrays, { chunks }: RecordLayout): Promise<Buffer> {
+  await sources.closeMany();
   const payload = Buffer.allocUnsafe(chunks.length * CHUNK_BYTES);
   const { segments, offsets, checksums } = moved;
   const runs: { file: StorageFile; at: number; length: number }[] = [];

@@ -12,14 +12,12 @@ import { EntryCoder } from '../log/entry-coder.ts';
 import {
   encodeFooterItem,
   encodeRecordHeader,
-  encodeSegmentHeader,
+  encodeSegmentStart,
   encodeTrailer,
-  FIRST_RECORD_OFFSET,
   RECORD_FOOTER,
   RECORD_HEADER_BYTES,
   recordBytes,
   type RecordHeader,
-  SEGMENT_HEADER_COPY_OFFSET,
   SEGMENT_MOVES,
   segmentHeaderChecksum,
   segmentPath,
@@ -71,7 +69,7 @@ export class MovesWriter {
     const file = await storage.open(segmentPath(segment), 'create');
     try {
       await file.allocate(layout.bytes);
-      const encoded = encodeSegmentHeader({
+      const start = encodeSegmentStart({
         flags: SEGMENT_MOVES,
         uuid,
         segment,
@@ -83,11 +81,8 @@ export class MovesWriter {
         firstAppend: append,
         durable: age,
       });
-      const start = Buffer.alloc(FIRST_RECORD_OFFSET);
-      encoded.copy(start, 0);
-      encoded.copy(start, SEGMENT_HEADER_COPY_OFFSET);
       await file.write([start], 0);
-      return new MovesWriter(file, uuid, identity, layout, segmentHeaderChecksum(encoded));
+      return new MovesWriter(file, uuid, identity, layout, segmentHeaderChecksum(start));
     } catch (error) {
       await file.close();
       throw error;

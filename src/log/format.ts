@@ -99,6 +99,15 @@ export function encodeSegmentHeader(header: SegmentHeader): Buffer {
   return out.buffer;
 }
 
+/** What stands before the first record: the header twice, and zeros. */
+export function encodeSegmentStart(header: SegmentHeader): Buffer {
+  const start = Buffer.alloc(FIRST_RECORD_OFFSET);
+  const encoded = encodeSegmentHeader(header);
+  encoded.copy(start, 0);
+  encoded.copy(start, SEGMENT_HEADER_COPY_OFFSET);
+  return start;
+}
+
 /** The checksum that closes an encoded segment header; the first record of the segment is chained to it. */
 export function segmentHeaderChecksum(encoded: Buffer): number {
   return encoded.readUInt32BE(SEGMENT_HEADER_BYTES - 4);
@@ -245,16 +254,23 @@ export function roomFor(tableBytes: number, payloadBytes: number): number {
   return recordBytes(tableBytes, payloadBytes, RECORD_COPIED) + roundUp(tableBytes, RECORD_ALIGN_BYTES);
 }
 
-/** A whole record without entries; sets the checksum of `header`. */
-export function encodeEmptyRecord(header: RecordHeader, uuid: Buffer): Buffer {
-  const bytes = Buffer.alloc(recordBytes(0, 0, header.flags));
+/** A whole record without chunks; sets the checksum of `header`. Requires: `table` has the length that the header says. */
+export function encodeTableRecord(header: RecordHeader, table: Buffer, uuid: Buffer): Buffer {
+  const bytes = Buffer.alloc(recordBytes(table.length, 0, header.flags));
+  table.copy(bytes, RECORD_HEADER_BYTES);
   encodeRecordHeader(bytes, header, uuid);
   if ((header.flags & RECORD_COPIED) !== 0) {
+    const headBytes = RECORD_HEADER_BYTES + table.length;
     const tailAt = bytes.length - COPY_TAIL_BYTES;
-    bytes.copy(bytes, tailAt - RECORD_HEADER_BYTES, 0, RECORD_HEADER_BYTES);
-    encodeCopyTail(RECORD_HEADER_BYTES).copy(bytes, tailAt);
+    bytes.copy(bytes, tailAt - headBytes, 0, headBytes);
+    encodeCopyTail(headBytes).copy(bytes, tailAt);
   }
   return bytes;
+}
+
+/** A whole record without entries; sets the checksum of `header`. */
+export function encodeEmptyRecord(header: RecordHeader, uuid: Buffer): Buffer {
+  return encodeTableRecord(header, Buffer.alloc(0), uuid);
 }
 
 /**

@@ -14,7 +14,7 @@ import { roundUp } from '../base/units.ts';
 import {
   encodeFooterItem,
   encodeRecordHeader,
-  encodeSegmentHeader,
+  encodeSegmentStart,
   encodeTrailer,
   FIRST_RECORD_OFFSET,
   FOOTER_ITEM_BYTES,
@@ -25,7 +25,6 @@ import {
   type RecordHeader,
   recordBytes,
   roomFor,
-  SEGMENT_HEADER_COPY_OFFSET,
   SEGMENT_REWRITES_TAIL,
   type SegmentHeader,
   segmentHeaderChecksum,
@@ -69,11 +68,9 @@ export class SegmentWriter {
    * the records state.
    */
   async begin(header: SegmentHeader): Promise<void> {
-    const encoded = encodeSegmentHeader(header);
-    const gap = Buffer.alloc(SEGMENT_HEADER_COPY_OFFSET - encoded.length);
-    const rest = Buffer.alloc(FIRST_RECORD_OFFSET - SEGMENT_HEADER_COPY_OFFSET - encoded.length);
-    await this.file.write([encoded, gap, encoded, rest], 0);
-    this.checksum = segmentHeaderChecksum(encoded);
+    const start = encodeSegmentStart(header);
+    await this.file.write([start], 0);
+    this.checksum = segmentHeaderChecksum(start);
     this.isDirty = true;
     if ((header.flags & SEGMENT_REWRITES_TAIL) === 0) return;
     this.syncIssued();

@@ -65,6 +65,8 @@ class CatalogMending {
   readonly #needs: MendingNeeds;
   readonly #sequence: number;
   readonly #versions = new Map<number, VersionPart>();
+  /** By label, those that were there. */
+  readonly #children = new Map<number, number[]>();
   /** By label. */
   readonly #named = new Map<number, VolumePart | SnapshotPart>();
 
@@ -72,7 +74,13 @@ class CatalogMending {
     this.parts = parts;
     this.#needs = needs;
     this.#sequence = sequence;
-    for (const version of parts.versions) this.#versions.set(version[0], version);
+    for (const version of parts.versions) {
+      const [label, parent] = version;
+      this.#versions.set(label, version);
+      const siblings = this.#children.get(parent);
+      if (siblings === undefined) this.#children.set(parent, [label]);
+      else siblings.push(label);
+    }
   }
 
   run(): void {
@@ -138,8 +146,8 @@ class CatalogMending {
     this.changes.push(`snapshot ${name} has lost ${holds.length - right.length} holds that cannot be`);
   }
 
-  #childrenOf(label: number): number[] {
-    return this.parts.versions.filter(([, parent]) => parent === label).map(([child]) => child);
+  #childrenOf(label: number): readonly number[] {
+    return this.#children.get(label) ?? [];
   }
 
   /** Versions that are neither deleted nor have a name. Those that nobody needs are deleted. Children first: a snapshot needs a volume. */

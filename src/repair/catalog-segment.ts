@@ -18,11 +18,9 @@ import {
   writeTextEntry,
 } from '../log/entries.ts';
 import {
-  COPY_TAIL_BYTES,
-  encodeCopyTail,
   encodeFooterItem,
-  encodeRecordHeader,
-  encodeSegmentHeader,
+  encodeSegmentStart,
+  encodeTableRecord,
   encodeTrailer,
   FIRST_RECORD_OFFSET,
   FOOTER_ITEM_BYTES,
@@ -31,7 +29,6 @@ import {
   RECORD_HEADER_BYTES,
   recordBytes,
   type RecordHeader,
-  SEGMENT_HEADER_COPY_OFFSET,
   SEGMENT_MOVES,
   segmentHeaderChecksum,
   segmentPath,
@@ -110,7 +107,7 @@ function encodeSegment(
   );
   const footerEnd = recordsEnd + recordBytes(footerTableBytes, 0, RECORD_FOOTER);
   const file = Buffer.alloc(roundUp(footerEnd + TRAILER_ROOM_BYTES, SYNC_ALIGN_BYTES));
-  const header = encodeSegmentHeader({
+  const start = encodeSegmentStart({
     flags: SEGMENT_MOVES,
     uuid,
     segment,
@@ -122,12 +119,11 @@ function encodeSegment(
     firstAppend: append,
     durable: append,
   });
-  header.copy(file, 0);
-  header.copy(file, SEGMENT_HEADER_COPY_OFFSET);
+  start.copy(file, 0);
   const footer = new ByteWriter(Buffer.alloc(footerTableBytes));
   const last = append + tables.length - 1;
   let at = FIRST_RECORD_OFFSET;
-  let previousChecksum = segmentHeaderChecksum(header);
+  let previousChecksum = segmentHeaderChecksum(start);
   const put = (flags: number, number: number, table: Buffer, entryCount: number): RecordHeader => {
     const record: RecordHeader = {
       flags,
@@ -142,15 +138,8 @@ function encodeSegment(
       previousChecksum,
       checksum: 0,
     };
-    const bytes = file.subarray(at, at + recordBytes(table.length, 0, flags));
-    table.copy(bytes, RECORD_HEADER_BYTES);
-    encodeRecordHeader(bytes, record, uuid);
-    if ((flags & RECORD_COPIED) !== 0) {
-      const head = bytes.subarray(0, RECORD_HEADER_BYTES + table.length);
-      const tailAt = bytes.length - COPY_TAIL_BYTES;
-      head.copy(bytes, tailAt - head.length);
-      encodeCopyTail(head.length).copy(bytes, tailAt);
-    }
+    const bytes = encodeTableRecord(record, table, uuid);
+    bytes.copy(file, at);
     at += bytes.length;
     previousChecksum = record.checksum;
     return record;

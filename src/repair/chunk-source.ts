@@ -11,7 +11,7 @@ const FILES_MAX = 64;
 
 export class ChunkSource {
   readonly #storage: Storage;
-  /** Those used last come last; undefined: it is missing. */
+  /** Those opened last come last; undefined: it is missing. */
   readonly #files = new Map<number, StorageFile | undefined>();
   readonly #chunk = Buffer.alloc(CHUNK_BYTES);
 

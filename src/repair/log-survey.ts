@@ -5,7 +5,7 @@
 
 import { hasCode } from '../base/errors.ts';
 import { ENTRY_CATALOG, ENTRY_CHUNKS, ENTRY_ZEROS, type Entry } from '../log/entries.ts';
-import { SEGMENT_MOVES } from '../log/format.ts';
+import { RECORD_FOOTER, type RecordHeader, SEGMENT_MOVES, type SegmentHeader } from '../log/format.ts';
 import { entriesOf, SegmentScanner } from '../log/scan.ts';
 import { parseJson } from '../volume/catalog.ts';
 import type { CatalogPart } from '../volume/catalog-parts.ts';
@@ -41,6 +41,7 @@ export interface LogSurvey {
   readonly ends: ReadonlyMap<number, number>;
   /** Segments with entries that a replay would stop at. */
   readonly unusable: ReadonlySet<number>;
+  readonly chain: ChainProof;
 }
 
 /** @throws IO */
@@ -48,6 +49,7 @@ export async function surveyLog(place: LogPlace, segments: readonly number[]): P
   const highest = { sequences: 0, appends: 0, labels: 0, segments: 0, epochs: 0 };
   const ends = new Map<number, number>();
   const unusable = new Set<number>();
+  const chain = new ChainProof();
   let segmentBytes: number | undefined;
   const raise = (kind: keyof HighestNumbers, number: number): void => {
     if (Number.isInteger(number) && number > highest[kind]) highest[kind] = number;
@@ -66,11 +68,13 @@ export async function surveyLog(place: LogPlace, segments: readonly number[]): P
         raise('appends', firstAppend);
         if ((flags & SEGMENT_MOVES) === 0) {
           ends.set(predecessor, predecessorEnd);
+          chain.takeHeader(whole.header);
           segmentBytes ??= whole.header.segmentBytes;
         }
       }
       for await (const record of (await scanner.footer()) ?? scanner.allRecords()) {
         raise('appends', record.header.append);
+        chain.takeRecord(record.header);
         try {
           for (const entry of entriesOf(record)) note(entry, raise);
         } catch (error) {
@@ -82,7 +86,43 @@ export async function surveyLog(place: LogPlace, segments: readonly number[]): P
       await scanner.close();
     }
   }
-  return { highest, segmentBytes, ends, unusable };
+  return { highest, segmentBytes, ends, unusable, chain };
+}
+
+/**
+ * Which segments of the chain are on the disk. A process that was killed leaves some in the page cache, whole with their
+ * footers, and no later sync would prove anything of them.
+ */
+export class ChainProof {
+  /** The last record of each segment, and the first of the one that is chained to it. */
+  readonly #lasts = new Map<number, number>();
+  readonly #nexts = new Map<number, number>();
+  #durable = 0;
+
+  takeHeader({ segment, predecessor, firstAppend, durable }: SegmentHeader): void {
+    this.#lasts.set(segment, firstAppend);
+    this.#nexts.set(predecessor, firstAppend);
+    this.#durable = Math.max(this.#durable, durable);
+  }
+
+  /** Passes those of segments of moves by. */
+  takeRecord({ segment, append, durable, flags }: RecordHeader): void {
+    if (!this.#lasts.has(segment) || (flags & RECORD_FOOTER) !== 0) return;
+    this.#lasts.set(segment, append);
+    this.#durable = Math.max(this.#durable, durable);
+  }
+
+  /**
+   * Whether all of a segment that has a footer was synced: a record behind it was, and its process went on there. `durable`: records
+   * up to it are known to be. True for segments of moves, which are synced before anything states them.
+   */
+  isProven(segment: number, durable: number): boolean {
+    const last = this.#lasts.get(segment);
+    if (last === undefined) return true;
+    // Another process does not go on with the next number where one was killed.
+    const next = this.#nexts.get(segment) ?? last + 1;
+    return next === last + 1 && Math.max(this.#durable, durable) > last;
+  }
 }
 
 type NumberKind = 'sequences' | 'labels' | 'segments';

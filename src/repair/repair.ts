@@ -125,8 +125,8 @@ class Repair {
     if (damage.length === 0) return this.#result('clean');
     const isOfLog = ({ mend, code }: Finding): boolean =>
       mend !== 'open' && !IN_PLACE.has(code) && !OF_INDEX.has(code);
-    // What the disk does not give has to be written somewhere else, or nobody could read around it.
-    if (damage.some(isOfLog) || this.#storage.unreadableBytes > 0) await this.#rebase(checked);
+    // So is what the disk does not give: it has to be written somewhere else, or nobody could read around it.
+    if (damage.some(isOfLog)) await this.#rebase(checked);
     else if (damage.some(({ code }) => OF_INDEX.has(code)))
       await this.#open('the index is made anew from the log', true);
     else if (damage.some(({ mend }) => mend === 'open'))
@@ -136,7 +136,9 @@ class Repair {
       return this.#result('left');
     }
     this.#say('the store is checked again');
-    const after = await this.#checkAgain();
+    const after = await this.#checkAgain().catch((error: unknown) => {
+      throw asNotChecked(error);
+    });
     const isLeft = this.#unknown.length > 0 || after.findings.some(({ severity }) => severity === 'damage');
     return this.#result(isLeft ? 'left' : 'mended');
   }
@@ -292,7 +294,9 @@ class Repair {
       freshUuid: randomUUID,
       now: clock.now(),
     });
-    const kept = keptSegments(remains.ledger.segments, audits, survey, findings, next.segmentBytes);
+    const { segments } = remains.ledger;
+    const durable = remains.index.checkpoint.append;
+    const kept = keptSegments(segments, audits, survey, findings, next.segmentBytes, durable);
     const numbers = { segment: next.segments, append: next.appends };
     this.#say(`what lives outside of the ${kept.size} segments that are whole is moved`);
     try {
@@ -338,6 +342,13 @@ function asItMayBe(error: unknown): unknown {
   if (!(error instanceof StoreError)) return error;
   const what = 'the log is repaired, and perhaps not yet on the disk: repair it again';
   return new StoreError(error.code, `${error.message}; ${what}`, error);
+}
+
+/** What failed when all was done. */
+function asNotChecked(error: unknown): unknown {
+  if (!(error instanceof StoreError)) return error;
+  const what = 'the store is repaired, and cannot be checked again yet';
+  return new StoreError(error.code, `${what}: ${error.message}`, error);
 }
 
 function describe({ movedChunks, lostChunks }: NewLog, kept: number): string {

@@ -106,7 +106,7 @@ export async function requireStore(storage: Storage, directory: string): Promise
   throw new StoreError('NOT_A_STORE', `${directory} holds no store; make one with \`coppice init\``);
 }
 
-/** Where the log can be read from, if the superblock does not tell: its first segment, or the newest catalog. */
+/** Where the log can be read from, if the superblock does not tell: its first segment, or the newest catalog. @throws IO */
 export async function likelyBase(environment: LogPlace): Promise<LogBase | undefined> {
   const { storage, uuid } = environment;
   for (const segment of await segmentsOf(storage)) {
@@ -114,7 +114,11 @@ export async function likelyBase(environment: LogPlace): Promise<LogBase | undef
     const isFirst = header?.predecessor === 0 && header.firstAppend === 1;
     if (isFirst && header.predecessorEnd < FIRST_RECORD_OFFSET) return undefined;
   }
-  return (await readEndOfLog(environment, undefined).catch(() => undefined))?.newest;
+  const end = await readEndOfLog(environment, undefined).catch((error: unknown) => {
+    if (hasCode(error, 'IO')) throw error; // there may be one
+    return undefined;
+  });
+  return end?.newest;
 }
 
 export interface ClosedStoreEnvironment extends CheckEnvironment {

@@ -9,7 +9,6 @@
 
 import { expect } from 'vitest';
 import { ByteWriter } from '../../src/base/bytes.ts';
-import { silentLogger } from '../../src/base/logger.ts';
 import {
   CATALOG_FIRST,
   CATALOG_LAST,
@@ -42,9 +41,9 @@ import type { CheckOptions } from '../../src/volume/check.ts';
 import { checkClosedStore } from '../../src/volume/check-offline.ts';
 import type { Finding } from '../../src/volume/summary.ts';
 import { UUID } from '../log/rig.ts';
-import { ManualClock } from '../support/manual-clock.ts';
 import { MemoryStorage } from '../support/memory-storage.ts';
 import { Random } from '../support/random.ts';
+import { closedEnvironment } from '../volume/checked-closed.ts';
 import { CrashRig } from '../volume/crash-rig.ts';
 
 export const CHUNK = 4096;
@@ -149,21 +148,12 @@ export class DamagedStore {
   }
 
   async check(options: CheckOptions = {}): Promise<Finding[]> {
-    const scratch = new MemoryStorage();
     if (this.rows.length > 0) {
       const database = await this.storage.openDatabase('index');
       for (const [key, value] of this.rows) await database.put(key, value);
       await database.close();
     }
-    const environment = {
-      storage: this.storage,
-      uuid: UUID,
-      cacheBytes: 1 << 20,
-      openDatabase: (path: string) => (path.endsWith('.new') ? scratch : this.storage).openDatabase(path),
-      logger: silentLogger,
-      clock: new ManualClock(),
-      makeScratch: () => ({ storage: scratch, remove: () => undefined }),
-    };
+    const environment = closedEnvironment(this.storage);
     const superblock = await readSuperblock(this.storage);
     const findings: Finding[] = [];
     for await (const finding of checkClosedStore(environment, superblock, superblock.base, options))

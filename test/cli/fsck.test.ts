@@ -4,33 +4,18 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Finding } from '../../src/volume/summary.ts';
-import { temporaryDirectory } from '../server/served.ts';
 import { MAIN, ok, run, Running, serve, stop } from './command.ts';
+import { WholeStore } from './whole-store.ts';
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
 const FSCK = path.resolve(import.meta.dirname, '../../dist/tools/fsck/main.js');
 const CHUNK = 4096;
-const directory = temporaryDirectory();
-const whole = path.join(directory, 'whole');
+const original = new WholeStore();
+const { directory, whole } = original;
 
-beforeAll(async () => {
-  const image = Buffer.alloc(3 << 20);
-  for (let at = 0; at < image.length; at += CHUNK) image.fill(`chunk ${at / CHUNK} `, at, at + CHUNK);
-  fs.writeFileSync(path.join(directory, 'disk.raw'), image);
-  await ok(whole, ['init', '--segment-size', '1M']);
-  await ok(whole, ['import', 'disk', path.join(directory, 'disk.raw')]);
-  await ok(whole, ['snapshot', 'disk@monday']);
-  await ok(whole, ['clone', 'disk@monday', 'copy']);
-});
-afterAll(() => fs.rmSync(directory, { recursive: true, force: true }));
-
-let copies = 0;
-function copyOf(store: string): string {
-  const to = path.join(directory, `copy-${++copies}`);
-  fs.cpSync(store, to, { recursive: true });
-  return to;
-}
+beforeAll(() => original.make());
+afterAll(() => original.remove());
 
 function edit(file: string, change: (bytes: Buffer) => void): void {
   const bytes = fs.readFileSync(file);
@@ -84,7 +69,7 @@ describe('a store that is whole', () => {
 
 describe('damage', () => {
   it('ends with 4, and says whom it reaches and that nothing mends it', async () => {
-    const store = copyOf(whole);
+    const store = original.copy();
     damageChunk(store, 7);
     const { code, out } = await run(['--store', store, 'fsck']);
     expect(out).toMatch(
@@ -107,7 +92,7 @@ describe('damage', () => {
   });
 
   it('of both copies of the superblock is one finding, and the rest is checked all the same', async () => {
-    const store = copyOf(whole);
+    const store = original.copy();
     edit(path.join(store, 'superblock'), (bytes) => void bytes.fill(0x55));
     damageChunk(store, 7);
     const { code, out, err } = await run(['--store', store, 'fsck', '--json']);
@@ -116,7 +101,7 @@ describe('damage', () => {
   });
 
   it('of a missing segment is one finding for it, and one for what is behind it', async () => {
-    const store = copyOf(whole);
+    const store = original.copy();
     fs.rmSync(path.join(store, 'log', '0000000002.seg'));
     const { code, out } = await run(['--store', store, 'fsck']);
     expect(out).toMatch(/^damage: segment 2 is missing: .* are gone \[SEGMENT_MISSING\]$/m);
@@ -142,7 +127,7 @@ describe('what cannot be checked', () => {
   });
 
   it('a store of nothing but damage ends with 8', async () => {
-    const store = copyOf(whole);
+    const store = original.copy();
     edit(path.join(store, 'superblock'), (bytes) => void bytes.fill(0x55));
     for (const name of fs.readdirSync(path.join(store, 'log')))
       edit(path.join(store, 'log', name), (bytes) => void bytes.fill(0x55));
@@ -166,7 +151,7 @@ describe('what cannot be checked', () => {
 
 describe('a store in use', () => {
   it('by a server is checked by the server, or looked at as it is', async () => {
-    const store = copyOf(whole);
+    const store = original.copy();
     const server = await serve(store);
     expect(await ok(store, ['fsck'])).toBe('clean\n');
     expect(await ok(store, ['fsck', '--quick'])).toBe('clean\n');
@@ -181,7 +166,7 @@ describe('a store in use', () => {
   });
 
   it('by another command is refused with its owner, and looked at with --read-only', async () => {
-    const store = copyOf(whole);
+    const store = original.copy();
     const owner = new Running(MAIN, ['--store', store, 'import', 'other', '-', '--size', '16M']);
     owner.child.stdin!.write(Buffer.alloc(5 << 20, 1));
     await owner.until(() => fs.readFileSync(path.join(store, 'store.lock'), 'utf8') !== '', 'the lock');

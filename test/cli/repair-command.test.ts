@@ -4,32 +4,16 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { Finding } from '../../src/volume/summary.ts';
-import { temporaryDirectory } from '../server/served.ts';
 import { ok, run, serve, stop } from './command.ts';
+import { WholeStore } from './whole-store.ts';
 
 vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 });
 
-const CHUNK = 4096;
-const directory = temporaryDirectory();
-const whole = path.join(directory, 'whole');
+const original = new WholeStore();
+const { directory, whole } = original;
 
-beforeAll(async () => {
-  const image = Buffer.alloc(3 << 20);
-  for (let at = 0; at < image.length; at += CHUNK) image.fill(`chunk ${at / CHUNK} `, at, at + CHUNK);
-  fs.writeFileSync(path.join(directory, 'disk.raw'), image);
-  await ok(whole, ['init', '--segment-size', '1M']);
-  await ok(whole, ['import', 'disk', path.join(directory, 'disk.raw')]);
-  await ok(whole, ['snapshot', 'disk@monday']);
-  await ok(whole, ['clone', 'disk@monday', 'copy']);
-});
-afterAll(() => fs.rmSync(directory, { recursive: true, force: true }));
-
-let copies = 0;
-function copyOf(store: string): string {
-  const to = path.join(directory, `copy-${++copies}`);
-  fs.cpSync(store, to, { recursive: true });
-  return to;
-}
+beforeAll(() => original.make());
+afterAll(() => original.remove());
 
 const segmentOf = (store: string, segment: number): string =>
   path.join(store, 'log', `${String(segment).padStart(10, '0')}.seg`);
@@ -52,7 +36,7 @@ function contentOf(store: string): Map<string, string> {
 
 describe('fsck --repair', () => {
   it('leaves a whole store as it is, and ends with 0', async () => {
-    const store = copyOf(whole);
+    const store = original.copy();
     const before = contentOf(store);
     expect(await run(['--store', store, 'fsck', '--repair'])).toMatchObject({
       code: 0,
@@ -63,7 +47,7 @@ describe('fsck --repair', () => {
   });
 
   it('ends with 1 where all of it is mended, keeps what it has replaced, and all reads as before', async () => {
-    const store = copyOf(whole);
+    const store = original.copy();
     fill(segmentOf(store, 2), 0, 100);
     fill(path.join(store, 'superblock'), 0, 8192);
     const { code, out, err } = await run(['--store', store, 'fsck', '--repair']);
@@ -80,11 +64,11 @@ describe('fsck --repair', () => {
     expect(await run(['--store', store, 'fsck'])).toMatchObject({ code: 0, out: 'clean\n' });
     const raw = path.join(directory, 'back.raw');
     await ok(store, ['export', 'copy', raw]);
-    expect(fs.readFileSync(raw).equals(fs.readFileSync(path.join(directory, 'disk.raw')))).toBe(true);
+    expect(fs.readFileSync(raw).equals(fs.readFileSync(original.image))).toBe(true);
   });
 
   it('ends with 4 where something is lost, and names it by volume, snapshot and extent', async () => {
-    const store = copyOf(whole);
+    const store = original.copy();
     fs.rmSync(segmentOf(store, 2));
     const { code, out } = await run(['--store', store, 'fsck', '--repair']);
     expect(code).toBe(4);
@@ -100,7 +84,7 @@ describe('fsck --repair', () => {
   });
 
   it('is refused where nobody knows what is lost, says what that means, and goes on if it is told to', async () => {
-    const store = copyOf(whole);
+    const store = original.copy();
     fs.rmSync(path.join(store, 'index'), { recursive: true });
     fs.rmSync(segmentOf(store, 2));
     const before = contentOf(store);
@@ -126,7 +110,7 @@ describe('fsck --repair', () => {
   );
 
   it('of a store that is served ends with 8, and says to stop the server', async () => {
-    const store = copyOf(whole);
+    const store = original.copy();
     const server = await serve(store);
     const { code, err } = await run(['--store', store, 'fsck', '--repair']);
     expect(code).toBe(8);

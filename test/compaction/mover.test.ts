@@ -1,6 +1,7 @@
 /** Chunks on their way from segment to segment: verified when read and when written, on the disk when it is said so. */
 
 import { describe, expect, it } from 'vitest';
+import { crc32c } from '../../src/base/crc.ts';
 import { CHUNK_BYTES } from '../../src/base/units.ts';
 import type { Moved, MoveRequest } from '../../src/compaction/mover.ts';
 import {
@@ -223,6 +224,36 @@ describe('what a mover moves', () => {
 function same(a: Chunk, b: Chunk): boolean {
   return a.segment === b.segment && a.offset === b.offset;
 }
+
+describe('a mover of chunks from a thousand segments', () => {
+  it('does not keep all of them open', async () => {
+    const sources = await Sources.begin();
+    const { storage } = sources;
+    const chunks: Chunk[] = [];
+    for (let i = 0; i < 1000; i++) {
+      const bytes = Buffer.alloc(CHUNK_BYTES, `chunk ${i}`);
+      const segment = 5000 + i;
+      const file = await storage.open(segmentPath(segment), 'create');
+      await file.write([bytes], 0);
+      await file.close();
+      const chunk = { label: 1, chunk: i, sequence: 1, segment, offset: 0, checksum: crc32c(bytes) };
+      sources.bytes.set(nameOf(chunk), bytes);
+      chunks.push(chunk);
+    }
+    const before = storage.openFiles;
+    let most = 0;
+    const open = storage.open.bind(storage);
+    storage.open = async (path, mode) => {
+      most = Math.max(most, storage.openFiles - before);
+      return await open(path, mode);
+    };
+    const request = sources.request(chunks);
+    await checkMoved(sources, request, chunks, chunks, await sources.mover.move(request));
+    // What stays open between two records, and what one record is read from.
+    expect(most).toBeLessThanOrEqual(256 + 256);
+    expect(storage.openFiles).toBe(before);
+  });
+});
 
 describe('a mover that meets damage or failures', () => {
   async function prepared(): Promise<{ sources: Sources; all: Chunk[] }> {

@@ -6,7 +6,6 @@
 import fs from 'node:fs';
 import { expect } from 'vitest';
 import { hasCode } from '../../src/base/errors.ts';
-import { silentLogger } from '../../src/base/logger.ts';
 import type { Storage } from '../../src/base/storage.ts';
 import { Overlay } from '../../src/index/overlay.ts';
 import { PointerIndex } from '../../src/index/pointer-index.ts';
@@ -26,6 +25,7 @@ import { UUID } from '../log/rig.ts';
 import { ManualClock } from '../support/manual-clock.ts';
 import { MemoryStorage } from '../support/memory-storage.ts';
 import { scratchDirectory } from '../support/stores.ts';
+import { closedEnvironment } from '../volume/checked-closed.ts';
 import { CrashRig } from '../volume/crash-rig.ts';
 
 /** Read at once, where nothing is wrong. */
@@ -51,18 +51,7 @@ function shelterOf(store: Storage, beside: MemoryStorage): Storage {
 function surroundingsOf(storage: MemoryStorage, files: Storage): RepairSurroundings {
   return {
     storage: files,
-    environment(uuid) {
-      const scratch = new MemoryStorage();
-      return {
-        storage: files,
-        uuid,
-        cacheBytes: 1 << 20,
-        openDatabase: (path) => (path.endsWith('.new') ? scratch : storage).openDatabase(path),
-        logger: silentLogger,
-        clock: new ManualClock(),
-        makeScratch: () => ({ storage: scratch, remove: () => undefined }),
-      };
-    },
+    environment: (uuid) => closedEnvironment(storage, uuid, files),
     async shelter(environment: ClosedStoreEnvironment) {
       const beside = new MemoryStorage();
       if ((await storage.list('index')).length > 0) {

@@ -4,9 +4,11 @@ import { createHash } from 'node:crypto';
 import { beforeAll, describe, expect, it, vi } from 'vitest';
 import { StoreError } from '../../src/base/errors.ts';
 import type { Storage } from '../../src/base/storage.ts';
-import { segmentPath } from '../../src/log/format.ts';
+import { FIRST_RECORD_OFFSET, segmentPath } from '../../src/log/format.ts';
 import { readSuperblock, SLOT_BYTES } from '../../src/log/superblock.ts';
+import { likelyBase } from '../../src/volume/check-offline.ts';
 import { CHUNK, DamagedStore, knownChunk } from '../check/damaged-store.ts';
+import { UUID } from '../log/rig.ts';
 import type { MemoryStorage } from '../support/memory-storage.ts';
 import { CrashRig } from '../volume/crash-rig.ts';
 import { contentOf, expectNothingOld, placeIndex, readAll, repair, type Version } from './repair-rig.ts';
@@ -159,6 +161,20 @@ describe('a repair', () => {
     }
   });
 
+  it('that cannot check the store again says that it is repaired', async () => {
+    const store = await copy();
+    const [segment] = await store.chain();
+    store.flip(segment!, 50);
+    const onStep = (sentence: string): void => {
+      if (sentence.includes('checked again')) store.storage.fail('read', { path: /^log/ });
+    };
+    await expect(repair(store.storage, { onStep })).rejects.toThrow(
+      /^the store is repaired, and cannot be checked again yet: /,
+    );
+    expect((await repair(store.storage)).result.state).toBe('clean');
+    await expectAllToRead(store.storage);
+  });
+
   it('that is stopped changes nothing', async () => {
     const store = await copy();
     const [segment] = await store.chain();
@@ -267,6 +283,18 @@ function failingDisk(storage: MemoryStorage, path: string, from: number, to: num
 }
 
 describe('a disk that does not give some bytes', () => {
+  it('does not have the log begin somewhere else where the superblock is lost', async () => {
+    const store = await copy();
+    store.flip((await store.chain())[0]!, 50);
+    await repair(store.storage);
+    const chain = await store.chain();
+    const place = { storage: store.storage, uuid: UUID };
+    expect(await likelyBase(place)).toBeDefined();
+    const path = segmentPath(chain.at(-1)!);
+    const storage = failingDisk(store.storage, path, FIRST_RECORD_OFFSET, FIRST_RECORD_OFFSET + CHUNK);
+    await expect(likelyBase({ ...place, storage })).rejects.toMatchObject({ code: 'IO' });
+  });
+
   it('loses what lies there, and nothing else; behind the repair it is not asked for them any more', async () => {
     const store = await copy();
     const { segment, offset } = store.placeOf('own');
@@ -330,6 +358,26 @@ describe('versions of which the catalog is lost', () => {
     expect(bytes.equals(contents.get('a')!.bytes.subarray(5 * CHUNK, 6 * CHUNK))).toBe(true);
     // What is left in the log of the version that they took over from stays with it: nobody knows whether it had been zeroed.
     expect((await rig.read('a', 5 * CHUNK, CHUNK)).equals(knownChunk('own'))).toBe(true);
+    await rig.close();
+  });
+});
+
+describe('a process that was killed', () => {
+  it('leaves segments that nobody has synced: behind a repair the power takes nothing of them', async () => {
+    const store = await copy();
+    const before = store.segments;
+    const rig = CrashRig.over(store.storage);
+    await rig.open();
+    const late = Buffer.alloc(600 * CHUNK, 'late');
+    await rig.write('a', 20 * CHUNK, late.subarray(0, 300 * CHUNK));
+    await rig.write('a', 320 * CHUNK, late.subarray(300 * CHUNK));
+    expect(store.segments.filter((segment) => !before.includes(segment)).length).toBeGreaterThan(1);
+    rig.kill();
+    store.flip((await store.chain())[0]!, 50);
+    expect((await repair(store.storage)).result).toMatchObject({ state: 'mended', lostChunks: 0 });
+    store.storage.crash(() => false, true);
+    await rig.open();
+    expect((await rig.read('a', 20 * CHUNK, late.length)).equals(late)).toBe(true);
     await rig.close();
   });
 });

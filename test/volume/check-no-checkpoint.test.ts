@@ -4,13 +4,11 @@
  */
 
 import { expect, it } from 'vitest';
-import { silentLogger } from '../../src/base/logger.ts';
 import { segmentPath } from '../../src/log/format.ts';
 import { readSuperblock } from '../../src/log/superblock.ts';
 import { checkClosedStore } from '../../src/volume/check-offline.ts';
 import type { Finding } from '../../src/volume/summary.ts';
-import { UUID } from '../log/rig.ts';
-import { MemoryStorage } from '../support/memory-storage.ts';
+import { closedEnvironment } from './checked-closed.ts';
 import { CrashRig } from './crash-rig.ts';
 
 const CHUNK = 4096;
@@ -51,16 +49,7 @@ for (const isCompacted of [false, true]) {
     const rig = await openWithoutCheckpoint(isCompacted);
     expect(await findingsOf(rig.store.check())).toEqual(['note INDEX_NOT_COMPARED']);
     await rig.close();
-    const scratch = new MemoryStorage();
-    const environment = {
-      storage: rig.storage,
-      uuid: UUID,
-      cacheBytes: 1 << 20,
-      openDatabase: (path: string) => (path.endsWith('.new') ? scratch : rig.storage).openDatabase(path),
-      logger: silentLogger,
-      clock: rig.clock,
-      makeScratch: () => ({ storage: scratch, remove: () => undefined }),
-    };
+    const environment = closedEnvironment(rig.storage);
     const superblock = await readSuperblock(rig.storage);
     expect(await findingsOf(checkClosedStore(environment, superblock, superblock.base))).toContain(
       'note INDEX_NOT_COMPARED',

@@ -1,15 +1,14 @@
 /** A store that compaction has been at work in, and what its versions must read. */
 
 import { expect } from 'vitest';
-import { silentLogger } from '../../src/base/logger.ts';
 import { SEGMENT_MOVES } from '../../src/log/format.ts';
 import { SegmentScanner } from '../../src/log/scan.ts';
 import { type LogBase, readSuperblock } from '../../src/log/superblock.ts';
 import { checkClosedStore } from '../../src/volume/check-offline.ts';
 import { UUID } from '../log/rig.ts';
-import { ManualClock } from '../support/manual-clock.ts';
 import { MemoryStorage } from '../support/memory-storage.ts';
 import { Random } from '../support/random.ts';
+import { closedEnvironment } from './checked-closed.ts';
 import { CrashRig } from './crash-rig.ts';
 
 const CHUNK = 4096;
@@ -154,16 +153,7 @@ export class Compacted {
 
   /** The check of a closed store. */
   async findings(): Promise<string[]> {
-    const scratch = new MemoryStorage();
-    const environment = {
-      storage: this.storage,
-      uuid: UUID,
-      cacheBytes: 1 << 20,
-      openDatabase: (path: string) => (path.endsWith('.new') ? scratch : this.storage).openDatabase(path),
-      logger: silentLogger,
-      clock: new ManualClock(),
-      makeScratch: () => ({ storage: scratch, remove: () => undefined }),
-    };
+    const environment = closedEnvironment(this.storage);
     const found: string[] = [];
     const superblock = await readSuperblock(this.storage);
     for await (const { severity, code, message } of checkClosedStore(

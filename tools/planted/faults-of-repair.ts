@@ -29,6 +29,13 @@ export const REPAIR_FAULTS: readonly Fault[] = [
     tests: [KILLED],
   },
   {
+    name: 'segments that nobody has synced stay as they are',
+    file: 'src/repair/kept-segments.ts',
+    text: '|| !survey.chain.isProven(segment, durable)) continue;',
+    replacement: ') continue;',
+    tests: [REPAIR],
+  },
+  {
     name: 'what was switched to is cleared away as if it had not been',
     file: 'src/volume/interrupted-repair.ts',
     text: 'if (segments.length > 0 && !hasSwitched) {',
