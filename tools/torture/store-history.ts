@@ -36,9 +36,12 @@ export class StoreHistory {
     if (this.#promisesEndAt === Number.POSITIVE_INFINITY) this.#floor = Math.max(this.#floor, sentAt);
   }
 
-  /** From now until the store is opened again answers promise nothing: nobody whose power is off could give them. */
+  /**
+   * From now until the store is opened again answers promise nothing: nobody whose power is off could give them. A second
+   * blow, before that, makes no promise of what was answered behind the first.
+   */
   endPromises(): void {
-    this.#promisesEndAt = this.moments.next();
+    this.#promisesEndAt = Math.min(this.#promisesEndAt, this.moments.next());
   }
 
   promise(named: Named<DiskHistory | SnapshotHistory>): void {
@@ -103,11 +106,12 @@ export class StoreHistory {
       until: Number.POSITIVE_INFINITY,
       forcedUntil: Math.min(this.#promisesEndAt, this.moments.next()),
     };
+    const endedAt = this.#promisesEndAt;
     this.flushFailedAt = Number.POSITIVE_INFINITY;
     this.#promisesEndAt = Number.POSITIVE_INFINITY;
     for (const [name, { history }] of this.disks) {
       const wrong = history.wrong(contents.get(name)!, view);
-      if (wrong !== undefined) return wrong;
+      if (wrong !== undefined) return `${wrong}; answers promised something until ${endedAt}`;
     }
     for (const [name, { history }] of this.disks) history.settle(contents.get(name)!);
     return undefined;
