@@ -35,6 +35,7 @@ import { type ChunkArrays, ChunkList } from './chunk-list.ts';
 import { uncovered } from './kept-zeros.ts';
 import { movedBytes, type MoveOrder, segmentCountMax, type Zeros } from './layout.ts';
 import type { Found, Moved, Mover } from './mover.ts';
+import { Scatter } from './scatter.ts';
 import { SegmentTable } from './segment-table.ts';
 
 /** Regions that are looked up at once. */
@@ -149,6 +150,16 @@ export class Compactor {
   /** True if a segment holds anything but chunks that live. @throws IO */
   holdsDead(segment: number, liveChunks: number): Promise<boolean> {
     return this.table.chunkCount(segment).then((count) => count !== liveChunks);
+  }
+
+  /** How far disks are spread over segments, as rows are. @throws IO, CORRUPTION */
+  scatter(): Promise<Scatter> {
+    return this.#host.reading(async (index) => {
+      const scatter = new Scatter();
+      for await (const { region, blocks } of index.regions())
+        for (const [label, block] of blocks) scatter.add(label, region, block);
+      return scatter;
+    });
   }
 
   /** Empties victims, all of them eligible. @throws IO, NO_SPACE, CORRUPTION, POISONED, CLOSED */

@@ -1,12 +1,14 @@
 /**
- * Compaction to the end, when somebody asks for it: to a share of live bytes in every segment, in the order of disks, or
- * so that nothing of what is dead is left in any file.
+ * Compaction to the end, when somebody asks for it: to a share of live bytes in every segment, and in the order of disks;
+ * or so that nothing of what is dead is left in any file.
  *
- * Rounds are as large as room and memory allow, because within one all that is moved is put in order.
+ * Rounds are as large as room and memory allow, because within one all that is moved is put in order. Those come first that
+ * gain room. What is scattered (scatter.ts) is moved once in a pass; a second pass merges what several rounds have made.
  */
 
 import { CHUNK_BYTES } from '../base/units.ts';
 import type { Compactor } from './compactor.ts';
+import type { Scatter } from './scatter.ts';
 import { chooseVictims, gainOf, type SegmentUse } from './victims.ts';
 
 /** Live bytes that a round moves at most: 32 bytes of memory a chunk. */
@@ -14,6 +16,7 @@ const ROUND_BYTES_MAX = 4 * 2 ** 30;
 /** With a limit of its rate, rounds are short enough to keep to it. */
 const LIMITED_ROUND_BYTES_MAX = 256 * 2 ** 20;
 const VICTIMS_MAX = 4096;
+const PASSES_MAX = 2;
 
 export interface ThoroughOptions {
   /** Share of each segment that is to be live, 0.5 to 1. */
@@ -35,7 +38,7 @@ export interface CompactionEstimate {
 export interface CompactionProgress {
   readonly movedBytes: number;
   readonly freedBytes: number;
-  /** As estimated when it began. */
+  /** As estimated when it began, and again when a pass begins. */
   readonly totalBytes: number;
 }
 
@@ -52,10 +55,21 @@ export interface ThoroughSurroundings {
   now(): number;
 }
 
+/** What is to be emptied. */
+interface Candidates {
+  /** For what is dead in them. */
+  readonly dead: SegmentUse[];
+  /** For the order alone. */
+  readonly scattered: SegmentUse[];
+}
+
 export class ThoroughCompaction {
   readonly #compactor: Compactor;
   readonly #around: ThoroughSurroundings;
   readonly #options: ThoroughOptions;
+  /** As rows were when the pass began, and what has been moved since. */
+  #scatter: Scatter | undefined;
+  readonly #moved = new Set<number>();
 
   constructor(compactor: Compactor, around: ThoroughSurroundings, options: ThoroughOptions) {
     this.#compactor = compactor;
@@ -63,10 +77,10 @@ export class ThoroughCompaction {
     this.#options = options;
   }
 
-  /** What is to be emptied. @throws IO */
-  async #candidates(): Promise<SegmentUse[]> {
+  /** @throws IO */
+  async #candidates(): Promise<Candidates> {
     await this.#compactor.refresh();
-    const candidates: SegmentUse[] = [];
+    const candidates: Candidates = { dead: [], scattered: [] };
     for (const segment of [...this.#around.segments].sort((a, b) => a - b)) {
       if (!this.#compactor.isEligible(segment)) continue;
       const { bytes } = this.#compactor.table.get(segment)!;
@@ -76,7 +90,9 @@ export class ThoroughCompaction {
       const isWanted = this.#options.purge
         ? await this.#compactor.holdsDead(segment, liveChunks)
         : gainOf([use]) > (1 - this.#options.target) * bytes;
-      if (isWanted) candidates.push(use);
+      if (isWanted) candidates.dead.push(use);
+      else if (this.#scatter?.isScattered(segment) === true && !this.#moved.has(segment))
+        candidates.scattered.push(use);
     }
     return candidates;
   }
@@ -84,41 +100,62 @@ export class ThoroughCompaction {
   /** @throws IO, NO_SPACE */
   async estimate(): Promise<CompactionEstimate> {
     await this.#around.checkpoint();
-    const candidates = await this.#candidates();
+    this.#scatter = await this.#compactor.scatter();
+    this.#moved.clear();
+    const { dead, scattered } = await this.#candidates();
+    const candidates = [...dead, ...scattered];
     const movedBytes = candidates.reduce((sum, { liveChunks }) => sum + liveChunks * CHUNK_BYTES, 0);
-    return { victims: candidates.length, movedBytes, freedBytes: Math.max(0, gainOf(candidates)) };
+    return { victims: candidates.length, movedBytes, freedBytes: Math.max(0, gainOf(dead)) };
+  }
+
+  /** Those of the next round. @throws IO */
+  async #victims(): Promise<number[]> {
+    const { purge, bytesPerSecond } = this.#options;
+    const free = await this.#around.freeBytes();
+    const roundMax = bytesPerSecond === undefined ? ROUND_BYTES_MAX : LIMITED_ROUND_BYTES_MAX;
+    const liveBytesMax = Math.min(roundMax, Math.max(free / 2, free - this.#around.segmentBytes));
+    const { dead, scattered } = await this.#candidates();
+    let chosen = chooseVictims(dead, {
+      now: 1,
+      liveBytesMax,
+      victimsMax: VICTIMS_MAX,
+      deadShareMin: Number.NEGATIVE_INFINITY,
+    });
+    if (!purge && gainOf(chosen) <= 0) chosen = [];
+    const takenBytes = chosen.reduce((sum, { liveChunks }) => sum + liveChunks * CHUNK_BYTES, 0);
+    const besides = this.#scatter?.firstOf(scattered, liveBytesMax - takenBytes) ?? [];
+    chosen = [...chosen, ...besides.slice(0, VICTIMS_MAX - chosen.length)];
+    const alone = chosen.find(({ segment }) => this.#compactor.suspect.has(segment));
+    return (alone === undefined ? chosen : [alone]).map(({ segment }) => segment);
   }
 
   /** Does it; tells how far it is behind each round. @throws IO, NO_SPACE, CORRUPTION, POISONED, CLOSED */
   async *run(): AsyncGenerator<CompactionProgress> {
     const { purge, bytesPerSecond } = this.#options;
     if (purge) await this.#around.roll();
-    const { movedBytes: totalBytes } = await this.estimate();
     const began = this.#around.now();
     let [movedBytes, freedBytes] = [0, 0];
-    yield { movedBytes, freedBytes, totalBytes };
-    for (;;) {
-      const free = await this.#around.freeBytes();
-      const roundMax = bytesPerSecond === undefined ? ROUND_BYTES_MAX : LIMITED_ROUND_BYTES_MAX;
-      const chosen = chooseVictims(await this.#candidates(), {
-        now: 1,
-        liveBytesMax: Math.min(roundMax, Math.max(free / 2, free - this.#around.segmentBytes)),
-        victimsMax: VICTIMS_MAX,
-        deadShareMin: Number.NEGATIVE_INFINITY,
-      });
-      if (chosen.length === 0 || (!purge && gainOf(chosen) <= 0)) break;
-      const alone = chosen.find(({ segment }) => this.#compactor.suspect.has(segment));
-      const victims = (alone === undefined ? chosen : [alone]).map(({ segment }) => segment);
-      const result = await this.#compactor.round(victims, 'disk');
-      movedBytes += result.movedBytes;
-      freedBytes += result.freedBytes - result.writtenBytes;
-      await this.#around.checkpoint();
-      await this.#compactor.removeRetired();
+    for (let pass = 0; pass < PASSES_MAX; pass++) {
+      const totalBytes = movedBytes + (await this.estimate()).movedBytes;
       yield { movedBytes, freedBytes, totalBytes };
-      if (result.victims === 0) break;
-      if (bytesPerSecond === undefined) continue;
-      const dueMs = (1000 * movedBytes) / bytesPerSecond - (this.#around.now() - began);
-      if (dueMs > 0) await this.#around.sleep(dueMs);
+      let rounds = 0;
+      for (;;) {
+        const victims = await this.#victims();
+        if (victims.length === 0) break;
+        for (const segment of victims) this.#moved.add(segment);
+        const result = await this.#compactor.round(victims, 'disk');
+        rounds += 1;
+        movedBytes += result.movedBytes;
+        freedBytes += result.freedBytes - result.writtenBytes;
+        await this.#around.checkpoint();
+        await this.#compactor.removeRetired();
+        yield { movedBytes, freedBytes, totalBytes };
+        if (result.victims === 0) break;
+        if (bytesPerSecond === undefined) continue;
+        const dueMs = (1000 * movedBytes) / bytesPerSecond - (this.#around.now() - began);
+        if (dueMs > 0) await this.#around.sleep(dueMs);
+      }
+      if (rounds <= 1) break; // there is but one sorted sequence
     }
     await this.#around.checkpoint();
     await this.#compactor.removeRetired();

@@ -5,13 +5,13 @@
  * Held by a snapshot of LevelDB, which costs nothing but the room of what is replaced until it is closed.
  */
 
-import { Directory, type IndexDatabase, type RowSource } from './directory.ts';
+import { Directory, type IndexDatabase, REGIONS_MAX, type RowSource } from './directory.ts';
 import type { ExtentTable } from './extent-table.ts';
 import type { ExtentRow } from './extents.ts';
 import type { Overlay } from './overlay.ts';
 import { PointerBlock } from './pointers.ts';
 import type { ExtentSource } from './prune-batches.ts';
-import { type Lineage, mergeRows, readBlocks } from './region-read.ts';
+import { type Lineage, mergeRows, readBlocks, readRegion } from './region-read.ts';
 
 /** Bound of directory nodes in memory. */
 const DIRECTORY_BYTES = 1 << 20;
@@ -90,6 +90,18 @@ export class PinnedIndex implements ExtentSource {
   async blocks(tree: number, region: number, labels: readonly number[]): Promise<PointerBlock[]> {
     const rows = await this.#directory.rows(tree, region);
     return await readBlocks(this.#source, tree, region, rows, labels);
+  }
+
+  /** Every region that has rows, with the pointers of its versions by label. @throws INDEX_DAMAGED */
+  async *regions(): AsyncGenerator<{ region: number; blocks: ReadonlyMap<number, PointerBlock> }> {
+    for (const tree of this.#directory.trees()) {
+      let region = await this.#directory.nextRegion(tree, 0, REGIONS_MAX);
+      while (region >= 0) {
+        const rows = await this.#directory.rows(tree, region);
+        yield { region, blocks: await readRegion(this.#source, tree, region, rows) };
+        region = await this.#directory.nextRegion(tree, region + 1, REGIONS_MAX);
+      }
+    }
   }
 
   close(): Promise<void> {

@@ -22,7 +22,7 @@ import { Page, type PageTable } from './pages.ts';
 import { PinnedIndex } from './pinned-index.ts';
 import { PointerBlock } from './pointers.ts';
 import { mergeRegion, type RegionRows } from './region-merge.ts';
-import { type Lineage, mergeRows, readBlocks } from './region-read.ts';
+import { type Lineage, mergeRows, readBlocks, readRegion } from './region-read.ts';
 import { pruneRegion } from './region-prune.ts';
 import {
   CHECKPOINT_KEY,
@@ -221,10 +221,7 @@ export class PointerIndex {
 
   /** Every version's own pointers in a region, as LevelDB has them. @throws INDEX_DAMAGED */
   async regionBlocks(tree: number, region: number): Promise<Map<number, PointerBlock>> {
-    const rows = await this.directory.rows(tree, region);
-    const labels = [...new Set(rows.map((row) => row.label))];
-    const blocks = await readBlocks(this.#database, tree, region, rows, labels);
-    return new Map(labels.map((label, i) => [label, blocks[i]!]));
+    return await readRegion(this.#database, tree, region, await this.directory.rows(tree, region));
   }
 
   /** How many rows of these kinds LevelDB has, whether or not anything names them. */

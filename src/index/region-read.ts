@@ -56,3 +56,15 @@ export async function readBlocks(
   });
   return [...blocks.values()];
 }
+
+/** Own pointers of all versions that have any in a region, by label. @throws INDEX_DAMAGED */
+export async function readRegion(
+  source: RowSource,
+  tree: number,
+  region: number,
+  rows: readonly RowReference[],
+): Promise<Map<number, PointerBlock>> {
+  const labels = [...new Set(rows.map((row) => row.label))];
+  const blocks = await readBlocks(source, tree, region, rows, labels);
+  return new Map(labels.map((label, i) => [label, blocks[i]!]));
+}

@@ -14,6 +14,8 @@ export const TARGETS = {
   idleShare: 1.35,
   /** Behind `compact`. */
   compactedShare: 1.06,
+  /** Reading an aged volume in order, by a fresh one: behind `compact`, if idling does not do. */
+  agedRatioMin: 0.9,
 } as const;
 
 export interface Report {

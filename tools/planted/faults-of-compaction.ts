@@ -1,6 +1,6 @@
 /**
  * Planted bugs of compaction: what is moved and when it counts, how the index follows, which zeros and labels are kept, when
- * files go, what a log without its beginning says, full stores.
+ * files go, what a log without its beginning says.
  */
 
 import { type Fault, inCompaction, inIndex, inLog, inVolume } from './fault.ts';
@@ -12,7 +12,6 @@ const ORDER = inCompaction('planted-order');
 const FOLLOWING = inVolume('compaction-following');
 const COMPACTION = inVolume('compaction');
 const FULL_STORE = inVolume('full-store');
-const BACKGROUND = 'test/compaction/background.test.ts';
 const WHOLE_LOG = inVolume('whole-log');
 const RELOCATE = inIndex('relocate');
 const MOVES_REPLAY = inVolume('moves-replay');
@@ -462,27 +461,5 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
     text: 'if (hasCatalog) await appendCatalog(log, replay.catalog!, ledger);',
     replacement: '',
     tests: [MOVES_REPLAY],
-  },
-  // Full stores.
-  {
-    name: 'data use the reserve of a full store',
-    file: 'src/log/append.ts',
-    text: 'return kind === ENTRY_CHUNKS ? SPARE_OF_DATA :',
-    replacement: 'return kind === ENTRY_CHUNKS ? 0 :',
-    tests: [inLog('full-log'), FULL_STORE],
-  },
-  {
-    name: 'writers do not wait for compaction',
-    file: 'src/compaction/background.ts',
-    text: 'return this.#running === undefined || !mustWait(this.#room());',
-    replacement: 'return true;',
-    tests: [BACKGROUND],
-  },
-  {
-    name: 'the room of removed segments is not given back',
-    file: 'src/compaction/compactor.ts',
-    text: 'supply.removed(length);',
-    replacement: '',
-    tests: [FULL_STORE],
   },
 ];

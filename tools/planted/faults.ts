@@ -8,6 +8,7 @@ import { INDEX_FAULTS } from './faults-of-index.ts';
 import { LOG_FAULTS } from './faults-of-log.ts';
 import { RECOVERY_FAULTS } from './faults-of-recovery.ts';
 import { REPAIR_FAULTS } from './faults-of-repair.ts';
+import { ROOM_FAULTS } from './faults-of-room.ts';
 import { VERSION_FAULTS } from './faults-of-versions.ts';
 import { VOLUME_FAULTS } from './faults-of-volume.ts';
 
@@ -18,6 +19,7 @@ export const FAULTS: readonly Fault[] = [
   ...VERSION_FAULTS,
   ...VOLUME_FAULTS,
   ...COMPACTION_FAULTS,
+  ...ROOM_FAULTS,
   ...CHECK_FAULTS,
   ...REPAIR_FAULTS,
   ...DOOR_FAULTS,

@@ -1,0 +1,47 @@
+/** Planted bugs of how room is used: which segments are emptied for the order alone, full stores. */
+
+import { type Fault, inLog, inVolume } from './fault.ts';
+
+const FULL_STORE = inVolume('full-store');
+const COMPACTION = inVolume('compaction');
+const BACKGROUND = 'test/compaction/background.test.ts';
+
+export const ROOM_FAULTS: readonly Fault[] = [
+  // In order.
+  {
+    name: 'what is scattered stays where it is, if nothing in it is dead',
+    file: 'src/compaction/thorough.ts',
+    text: 'candidates.scattered.push(use);',
+    replacement: 'candidates.scattered.length = 0;',
+    tests: [COMPACTION],
+  },
+  {
+    name: 'sorted sequences are merged by number, not by place',
+    file: 'src/compaction/scatter.ts',
+    text: 'return one.label - other.label || one.region - other.region || a.segment - b.segment;',
+    replacement: 'return a.segment - b.segment;',
+    tests: ['test/compaction/scatter.test.ts'],
+  },
+  // Full stores.
+  {
+    name: 'data use the reserve of a full store',
+    file: 'src/log/append.ts',
+    text: 'return kind === ENTRY_CHUNKS ? SPARE_OF_DATA :',
+    replacement: 'return kind === ENTRY_CHUNKS ? 0 :',
+    tests: [inLog('full-log'), FULL_STORE],
+  },
+  {
+    name: 'writers do not wait for compaction',
+    file: 'src/compaction/background.ts',
+    text: 'return this.#running === undefined || !mustWait(this.#room());',
+    replacement: 'return true;',
+    tests: [BACKGROUND],
+  },
+  {
+    name: 'the room of removed segments is not given back',
+    file: 'src/compaction/compactor.ts',
+    text: 'supply.removed(length);',
+    replacement: '',
+    tests: [FULL_STORE],
+  },
+];
