@@ -16,6 +16,7 @@ import {
   deadShareMin,
   type LogRoom,
   mustWait,
+  nextStep,
   type RoomState,
   roundBytesMax,
   roomStateOf,
@@ -32,10 +33,6 @@ const RETRY_MS_MAX = 60_000;
 /** How long a rest is before it is asked whether room is needed. */
 const REST_MS = 50;
 const VICTIMS_MAX = 64;
-/** Log behind the checkpoint, in segments and in shares of what lives, that is worth one before victims are chosen. */
-const BEHIND_SEGMENTS = 4;
-const BEHIND_SHARE = 1 / 8;
-const BEHIND_SHARE_FULL = 1 / 24;
 
 /** What a round has to gain at least, in segments. */
 const GAIN_SHARE_MIN: Record<Urgency, number> = { none: 1, idle: 1, busy: 0.5, full: 0.03 };
@@ -93,6 +90,8 @@ export class Background {
   #usedThen = 0;
   #roomState: RoomState = 'enough';
   #waiters: (() => void)[] = [];
+  /** Since the last checkpoint. */
+  #haveWaited = false;
   readonly #done = { rounds: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 };
 
   constructor(compactor: Compactor, around: Surroundings) {
@@ -162,6 +161,7 @@ export class Background {
 
   /** Rounds, for as long as one is due. */
   async #run(isIdle: boolean): Promise<void> {
+    const { clock } = this.#around;
     const written = this.#around.writtenAppend;
     await this.#lookAtRoom();
     await this.#compactor.refresh();
@@ -169,16 +169,20 @@ export class Background {
       await this.#removeRetired();
       if (this.#isClosed || this.#isPaused) return;
       const stillIdle = isIdle && this.#around.writtenAppend === written;
-      const urgency = urgencyOf(this.#room(), stillIdle);
-      if (urgency === 'none') return;
-      if (this.#isMuchBehind(urgency)) await this.#checkpoint();
-      const began = this.#around.clock.now();
-      const result = await this.roundOf(urgency, stillIdle ? 'disk' : 'age');
+      const { bytesBehindCheckpoint } = this.#around;
+      const step = nextStep(this.#room(), stillIdle, bytesBehindCheckpoint, this.#haveWaited);
+      if (step.checkpoint) {
+        await this.#checkpoint();
+        continue;
+      }
+      if (step.urgency === 'none') return;
+      const began = clock.now();
+      const result = await this.roundOf(step.urgency, stillIdle ? 'disk' : 'age');
       if (result !== undefined) {
         await this.#rest(began + (1000 * result.writtenBytes) / this.#around.bytesPerSecond);
         continue;
       }
-      if (urgency !== 'busy' && this.#around.writtenAppend !== this.#searched) await this.#checkpoint();
+      if (step.urgency !== 'busy' && this.#around.writtenAppend !== this.#searched) await this.#checkpoint();
       else if (!(await this.#makeRoom())) return;
     }
   }
@@ -196,18 +200,10 @@ export class Background {
     }
   }
 
-  /** What is dead is known up to the last checkpoint; rows cost, and a round looks at what is newer by itself. */
-  #isMuchBehind(urgency: Urgency): boolean {
-    const { bytesBehindCheckpoint, allLiveChunks, segmentBytes } = this.#around;
-    const share = urgency === 'full' ? BEHIND_SHARE_FULL : BEHIND_SHARE;
-    return (
-      bytesBehindCheckpoint >= Math.max(BEHIND_SEGMENTS * segmentBytes, share * allLiveChunks * CHUNK_BYTES)
-    );
-  }
-
   async #checkpoint(): Promise<void> {
     await this.#around.checkpoint();
     this.#searched = this.#around.writtenAppend;
+    this.#haveWaited = false;
   }
 
   /** When compaction gains nothing and writers would be refused: what may be deleted for them is. */
@@ -247,7 +243,8 @@ export class Background {
   #room(): LogRoom {
     const { usedBytes, allLiveChunks, segmentBytes } = this.#around;
     const freeBytes = this.#free - (usedBytes - this.#usedThen);
-    return { usedBytes, liveBytes: allLiveChunks * CHUNK_BYTES, segmentBytes, freeBytes };
+    const { comingBytes } = this.#compactor;
+    return { usedBytes, liveBytes: allLiveChunks * CHUNK_BYTES, segmentBytes, freeBytes, comingBytes };
   }
 
   /** One round; undefined if it would gain nothing. @throws what `Compactor.round` throws */
@@ -316,7 +313,10 @@ export class Background {
 
   /** Resolves when writers may go on. */
   async room(): Promise<void> {
-    while (!this.hasRoom) await new Promise<void>((resolve) => this.#waiters.push(resolve));
+    while (!this.hasRoom) {
+      this.#haveWaited = true;
+      await new Promise<void>((resolve) => this.#waiters.push(resolve));
+    }
   }
 
   /** Those who wait look again. */

@@ -108,6 +108,8 @@ export class Compactor {
   readonly #settling = new Map<number, number>();
   /** Retired segments that no pointer leads to but in rows that the overlay stands above. */
   readonly #emptied = new Set<number>();
+  /** What the round under way copies at most, until its victims are emptied. */
+  #copiedBytes = 0;
 
   /** `followed`: segments of moves that recovery has led pointers to. */
   constructor(host: CompactionHost, mover: Mover, followed: Iterable<number> = []) {
@@ -147,6 +149,13 @@ export class Compactor {
     return true;
   }
 
+  /** What comes back at least, if all goes well: a round gives no less than it has taken, and what is emptied goes. */
+  get comingBytes(): number {
+    let bytes = this.#copiedBytes;
+    for (const segment of this.#emptied) bytes += this.table.get(segment)?.bytes ?? 0;
+    return bytes;
+  }
+
   /** True if a segment holds anything but chunks that live. @throws IO */
   holdsDead(segment: number, liveChunks: number): Promise<boolean> {
     return this.table.chunkCount(segment).then((count) => count !== liveChunks);
@@ -183,6 +192,7 @@ export class Compactor {
       if (copiedBytes > (await supply.roomBytes()))
         throw new StoreError('NO_SPACE', 'there is no room for what compaction would copy');
       supply.usedBytes += copiedBytes;
+      this.#copiedBytes = copiedBytes;
       const wanted = [...all].map((segment) => ({ segment, end: this.table.endOf(segment) }));
       try {
         const found = await this.#mover.find(wanted);
@@ -196,6 +206,7 @@ export class Compactor {
         throw error;
       } finally {
         supply.usedBytes -= copiedBytes;
+        this.#copiedBytes = 0;
       }
     });
   }
@@ -243,11 +254,9 @@ export class Compactor {
         trees.set(holder.label, holder.tree);
         groups.push({ from, to: at, label: holder.label, tree: holder.tree, region });
       }
-      const blocks = await Promise.all(
-        groups.map(({ tree, region, label }) => index.blocks(tree, region, [label])),
-      );
+      const blocks = await index.blocks(groups);
       groups.forEach(({ from, to, label, tree, region }, i) => {
-        const block = blocks[i]![0]!;
+        const block = blocks[i]!;
         const isHere = (c: number): boolean => {
           const inRegion = numbers[c]! % REGION_CHUNKS;
           return block.segment(inRegion) === segments[c] && block.offset(inRegion) === offsets[c];
@@ -304,7 +313,7 @@ export class Compactor {
     const region = Math.floor(first / REGION_CHUNKS);
     if (Math.floor((first + count - 1) / REGION_CHUNKS) !== region) return false;
     const { tree } = this.#host.holderOf(label)!;
-    const [block] = await index.blocks(tree, region, [label]);
+    const [block] = await index.blocks([{ tree, region, label }]);
     for (let chunk = first; chunk < first + count; chunk++) {
       const at = chunk % REGION_CHUNKS;
       if (block!.segment(at) === 0 || block!.sequence(at) <= sequence) return false;

@@ -13,6 +13,8 @@ export interface LogRoom {
   readonly segmentBytes: number;
   /** What the log may still take. */
   readonly freeBytes: number;
+  /** What of the rest comes back soon: a round under way has taken it, or emptied it. */
+  readonly comingBytes: number;
 }
 
 /** Share of what lives, and segments beside it. */
@@ -39,7 +41,10 @@ const FREE_SEGMENTS_OF_DATA = 3;
 /** `low`: compaction has everything done for room, and soon writers wait. `full`: they are refused. */
 export type RoomState = 'enough' | 'low' | 'full';
 
-export function roomStateOf({ freeBytes, segmentBytes }: LogRoom): RoomState {
+export function roomStateOf({
+  freeBytes,
+  segmentBytes,
+}: Pick<LogRoom, 'freeBytes' | 'segmentBytes'>): RoomState {
   if (freeBytes < FREE_SEGMENTS_OF_DATA * segmentBytes) return 'full';
   return freeBytes < FREE_SEGMENTS_LOW * segmentBytes ? 'low' : 'enough';
 }
@@ -49,6 +54,13 @@ function lowBytes({ usedBytes, freeBytes, segmentBytes }: LogRoom): number {
   const share = FREE_SHARE_LOW * (usedBytes + freeBytes);
   return Math.min(Math.max(FREE_SEGMENTS_LOW * segmentBytes, share), FREE_SEGMENTS_LOW_MAX * segmentBytes);
 }
+
+/** Free segments beside those for what is written during a checkpoint. */
+const CHECKPOINT_SEGMENTS = 4;
+/** Log behind the checkpoint, in segments and in shares of what lives, that is worth one before victims are chosen. */
+const BEHIND_SEGMENTS = 4;
+const BEHIND_SHARE = 1 / 8;
+const BEHIND_SHARE_TIGHT = 1 / 24;
 
 /** Segments that a round leaves: for what writers fill meanwhile, and for the log that says what it did. */
 const ROUND_SEGMENTS_LEFT = 5;
@@ -67,9 +79,16 @@ export function urgencyOf(room: LogRoom, isIdle: boolean): Urgency {
   return isIdle && exceeds(room, IDLE) ? 'idle' : 'none';
 }
 
-/** True if writers are to wait for compaction, as long as it gains anything. */
+/**
+ * True if writers are to wait for compaction, as long as it gains anything. They do not for what a round has taken, while
+ * there is enough to begin a segment: or a round would keep everybody waiting, however little they write.
+ */
 export function mustWait(room: LogRoom): boolean {
-  return room.freeBytes < FREE_SEGMENTS_MIN * room.segmentBytes || exceeds(room, LIMIT);
+  const { freeBytes, comingBytes, segmentBytes } = room;
+  const isShort =
+    freeBytes < FREE_SEGMENTS_OF_DATA * segmentBytes ||
+    freeBytes + comingBytes < FREE_SEGMENTS_MIN * segmentBytes;
+  return isShort || exceeds(room, LIMIT);
 }
 
 /** Share of a segment that must be dead for it to be emptied. */
@@ -79,8 +98,35 @@ export function deadShareMin(urgency: Urgency): number {
 
 /** Live bytes that a round copies at most: each has its costs, and what is copied needs room before anything goes. */
 export function roundBytesMax({ freeBytes, segmentBytes }: LogRoom): number {
-  // In a full store one victim at least, however much lives in it, if that is at all possible.
-  const least = Math.min(0.9 * freeBytes, segmentBytes);
-  const room = Math.max(least, freeBytes / 2, freeBytes - ROUND_SEGMENTS_LEFT * segmentBytes);
-  return Math.min(ROUND_SEGMENTS_MAX * segmentBytes, ROUND_BYTES_MAX, room);
+  const left = freeBytes - ROUND_SEGMENTS_LEFT * segmentBytes;
+  // Where writers wait already: one victim at least, however much lives in it, if that is at all possible.
+  const least = Math.max(Math.min(0.9 * freeBytes, segmentBytes), freeBytes / 2);
+  return Math.min(ROUND_SEGMENTS_MAX * segmentBytes, ROUND_BYTES_MAX, left >= segmentBytes ? left : least);
+}
+
+export interface Step {
+  readonly urgency: Urgency;
+  /** Rows are brought up to date first, so that it is known what is dead. */
+  readonly checkpoint: boolean;
+}
+
+/**
+ * What is to be done next. Rows cost, and no round ends while they are written: where writers live on what rounds give, there
+ * is a checkpoint only when there is room enough for what comes meanwhile, unless they have waited since the last one all the
+ * same, or too much is behind it.
+ */
+export function nextStep(room: LogRoom, isIdle: boolean, behindBytes: number, haveWaited: boolean): Step {
+  const { freeBytes, liveBytes, segmentBytes } = room;
+  const low = lowBytes(room);
+  const isTight = freeBytes < 2 * low;
+  const bound = Math.max(
+    BEHIND_SEGMENTS * segmentBytes,
+    (isTight ? BEHIND_SHARE_TIGHT : BEHIND_SHARE) * liveBytes,
+  );
+  const isBehind = behindBytes >= bound;
+  const hasRoom = freeBytes >= low + CHECKPOINT_SEGMENTS * segmentBytes;
+  if (isTight && isBehind && !hasRoom && !haveWaited && behindBytes < 2 * bound)
+    return { urgency: 'full', checkpoint: false };
+  const urgency = urgencyOf(room, isIdle);
+  return { urgency, checkpoint: isBehind && (isTight || urgency !== 'none') };
 }

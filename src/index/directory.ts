@@ -18,6 +18,7 @@
 import type { AbstractLevel } from 'abstract-level';
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { assert } from '../base/errors.ts';
+import { encodeRowList, RowList, type RowReference } from './row-list.ts';
 import { directoryKey, listKey, openRow, openStatedRow, sealRow } from './rows.ts';
 
 export type IndexDatabase = AbstractLevel<string | Buffer | Uint8Array, Buffer, Buffer>;
@@ -29,59 +30,7 @@ export interface RowSource {
   iterator(range: { gte: Buffer; lt: Buffer }): AsyncIterable<[Buffer, Buffer]>;
 }
 
-/** A pointer row: its key has label and generation. */
-export interface RowReference {
-  label: number;
-  generation: number;
-  checksum: number;
-}
-
 const CHECKSUM_BYTES = 4;
-const ROW_REFERENCE_BYTES = 12;
-const EMPTY_LIST = Buffer.alloc(CHECKSUM_BYTES);
-
-/** The pointer rows of a region, newest version first, looked at only as far as somebody wants them. */
-export class RowList {
-  readonly #encoded: Buffer;
-  #at = CHECKSUM_BYTES;
-
-  /** A list row, or none. */
-  constructor(encoded: Buffer = EMPTY_LIST) {
-    this.#encoded = encoded;
-  }
-
-  static of(row: RowReference): RowList {
-    const encoded = Buffer.allocUnsafe(CHECKSUM_BYTES + ROW_REFERENCE_BYTES);
-    new ByteWriter(encoded, CHECKSUM_BYTES).u32(row.label).u32(row.generation).u32(row.checksum);
-    return new RowList(encoded);
-  }
-
-  /** Passes by the rows of versions newer than `label`, by halving. */
-  passNewer(label: number): void {
-    let low = 0;
-    let high = (this.#encoded.length - CHECKSUM_BYTES) / ROW_REFERENCE_BYTES;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#encoded.readUInt32BE(CHECKSUM_BYTES + middle * ROW_REFERENCE_BYTES) <= label) high = middle;
-      else low = middle + 1;
-    }
-    this.#at = CHECKSUM_BYTES + low * ROW_REFERENCE_BYTES;
-  }
-
-  /** The next rows of versions in `path`, at most `count`; none at the end. */
-  next(count: number, path?: ReadonlySet<number>): RowReference[] {
-    const rows: RowReference[] = [];
-    while (rows.length < count && this.#at < this.#encoded.length) {
-      const label = this.#encoded.readUInt32BE(this.#at);
-      if (path === undefined || path.has(label)) {
-        const generation = this.#encoded.readUInt32BE(this.#at + 4);
-        rows.push({ label, generation, checksum: this.#encoded.readUInt32BE(this.#at + 8) });
-      }
-      this.#at += ROW_REFERENCE_BYTES;
-    }
-    return rows;
-  }
-}
 
 /** What takes rows of a batch. */
 export interface RowSink {
@@ -190,6 +139,13 @@ function hasBit(value: Buffer, index: number): boolean {
   return (value[CHECKSUM_BYTES + (index >> 3)]! & (0x80 >> (index & 7))) !== 0;
 }
 
+/** The only row that a leaf names, or none. */
+function rowsIn({ labels, generations, checksums }: LeafNode, slot: number): RowList {
+  const label = labels[slot]!;
+  if (label === 0) return new RowList();
+  return RowList.of({ label, generation: generations[slot]!, checksum: checksums[slot]! });
+}
+
 interface Root {
   node: UpperNode;
   checksum: number;
@@ -245,7 +201,33 @@ export class Directory {
     return (await this.#listOf(leaf, tree, region)).next(Infinity);
   }
 
-  /** The same, for who may not want all of them. @throws INDEX_DAMAGED */
+  /** Those of several regions, in their order; asks for all lists at once. @throws INDEX_DAMAGED */
+  async rowsOfAll(
+    places: readonly { tree: number; region: number }[],
+    leafAt = (tree: number, number: number): Promise<LeafNode | undefined> => this.leaf(tree, number),
+  ): Promise<RowReference[][]> {
+    const all: RowReference[][] = [];
+    const keys: Buffer[] = [];
+    const listed: { place: number; checksum: number }[] = [];
+    for (const [place, { tree, region }] of places.entries()) {
+      const leaf = await leafAt(tree, leafOf(region));
+      const slot = region % LEAF_REGIONS;
+      all.push([]);
+      if (leaf?.labels[slot] === LIST) {
+        keys.push(listKey(tree, region));
+        listed.push({ place, checksum: leaf.checksums[slot]! });
+      } else if (leaf !== undefined) {
+        all[place] = rowsIn(leaf, slot).next(Infinity);
+      }
+    }
+    const values = keys.length > 0 ? await this.#database.getMany(keys) : [];
+    listed.forEach(({ place, checksum }, i) => {
+      all[place] = new RowList(openStatedRow(keys[i]!, values[i], checksum)).next(Infinity);
+    });
+    return all;
+  }
+
+  /** The same as `rows`, for who may not want all of them. @throws INDEX_DAMAGED */
   async rowList(tree: number, region: number): Promise<RowList> {
     const leaf = await this.leaf(tree, leafOf(region));
     return leaf === undefined ? new RowList() : await this.#listOf(leaf, tree, region);
@@ -253,13 +235,9 @@ export class Directory {
 
   async #listOf(leaf: LeafNode, tree: number, region: number): Promise<RowList> {
     const slot = region % LEAF_REGIONS;
-    const label = leaf.labels[slot]!;
-    if (label === 0) return new RowList();
-    const generation = leaf.generations[slot]!;
-    const checksum = leaf.checksums[slot]!;
-    if (label !== LIST) return RowList.of({ label, generation, checksum });
+    if (leaf.labels[slot] !== LIST) return rowsIn(leaf, slot);
     const key = listKey(tree, region);
-    return new RowList(openStatedRow(key, await this.#database.get(key), checksum));
+    return new RowList(openStatedRow(key, await this.#database.get(key), leaf.checksums[slot]!));
   }
 
   /** The first region at or behind `from` that has rows, below `end`; -1 if there is none. */
@@ -389,6 +367,15 @@ export class DirectoryEdit {
     return await this.#directory.rowsOf(changed.node, tree, region);
   }
 
+  /** See Directory.rowsOfAll. */
+  rowsOfAll(places: readonly { tree: number; region: number }[]): Promise<RowReference[][]> {
+    return this.#directory.rowsOfAll(
+      places,
+      async (tree, number) =>
+        this.#leaves.get(leafKey(tree, number))?.node ?? (await this.#directory.leaf(tree, number)),
+    );
+  }
+
   /** States the pointer rows of a region, which replace `before`; writes or removes its list row. */
   async set(tree: number, region: number, before: number, rows: RowReference[]): Promise<void> {
     assert(region < REGIONS_MAX, 'a region lies in the directory');
@@ -397,9 +384,7 @@ export class DirectoryEdit {
     const key = listKey(tree, region);
     if (rows.length > 1) {
       rows.sort((a, b) => b.label - a.label || b.generation - a.generation);
-      const value = Buffer.alloc(CHECKSUM_BYTES + ROW_REFERENCE_BYTES * rows.length);
-      const out = new ByteWriter(value, CHECKSUM_BYTES);
-      for (const row of rows) out.u32(row.label).u32(row.generation).u32(row.checksum);
+      const value = encodeRowList(rows);
       leaf.labels[slot] = LIST;
       leaf.generations[slot] = this.#generation;
       leaf.checksums[slot] = sealRow(key, value);

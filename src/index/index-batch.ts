@@ -4,15 +4,10 @@
  */
 
 import type { AbstractChainedBatchWriteOptions } from 'abstract-level';
-import {
-  type Directory,
-  DirectoryEdit,
-  type IndexDatabase,
-  type RowReference,
-  type RowSink,
-} from './directory.ts';
+import { type Directory, DirectoryEdit, type IndexDatabase, type RowSink } from './directory.ts';
 import { ExtentEdit, type ExtentTable } from './extent-table.ts';
 import { HOLE, type PointerBlock } from './pointers.ts';
+import type { RowReference } from './row-list.ts';
 import {
   CHECKPOINT_KEY,
   type CheckpointRow,

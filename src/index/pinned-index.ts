@@ -11,10 +11,19 @@ import type { ExtentRow } from './extents.ts';
 import type { Overlay } from './overlay.ts';
 import { PointerBlock } from './pointers.ts';
 import type { ExtentSource } from './prune-batches.ts';
-import { type Lineage, mergeRows, readBlocks, readRegion } from './region-read.ts';
+import { type Lineage, mergeRows, readRegion } from './region-read.ts';
+import type { RowReference } from './row-list.ts';
+import { mergePointerRow, openStatedRow, pointerKey } from './rows.ts';
 
 /** Bound of directory nodes in memory. */
 const DIRECTORY_BYTES = 1 << 20;
+
+/** A version in a region. */
+export interface OwnPlace {
+  readonly tree: number;
+  readonly region: number;
+  readonly label: number;
+}
 
 export class PinnedIndex implements ExtentSource {
   readonly #source: RowSource;
@@ -86,10 +95,26 @@ export class PinnedIndex implements ExtentSource {
     return next;
   }
 
-  /** Pointers of their own of versions in a region, in the order of `labels`. @throws INDEX_DAMAGED */
-  async blocks(tree: number, region: number, labels: readonly number[]): Promise<PointerBlock[]> {
-    const rows = await this.#directory.rows(tree, region);
-    return await readBlocks(this.#source, tree, region, rows, labels);
+  /** Pointers of its own of each version in a region, in the order of `places`; asks LevelDB once. @throws INDEX_DAMAGED */
+  async blocks(places: readonly OwnPlace[]): Promise<PointerBlock[]> {
+    const keys: Buffer[] = [];
+    const stated: { row: RowReference; block: PointerBlock }[] = [];
+    const blocks: PointerBlock[] = [];
+    const rows = await this.#directory.rowsOfAll(places);
+    places.forEach(({ tree, region, label }, i) => {
+      const block = new PointerBlock();
+      blocks.push(block);
+      for (const row of rows[i]!) {
+        if (row.label !== label) continue;
+        keys.push(pointerKey(tree, region, label, row.generation));
+        stated.push({ row, block });
+      }
+    });
+    const values = keys.length > 0 ? await this.#source.getMany(keys) : [];
+    stated.forEach(({ row, block }, i) => {
+      mergePointerRow(openStatedRow(keys[i]!, values[i], row.checksum), block);
+    });
+    return blocks;
   }
 
   /** Every region that has rows, with the pointers of its versions by label. @throws INDEX_DAMAGED */

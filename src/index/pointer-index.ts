@@ -11,7 +11,7 @@
  */
 
 import { assert, hasCode, StoreError } from '../base/errors.ts';
-import { Directory, type IndexDatabase, othersFirst, type RowReference } from './directory.ts';
+import { Directory, type IndexDatabase, othersFirst } from './directory.ts';
 import { ExtentTable } from './extent-table.ts';
 import type { ExtentRow } from './extents.ts';
 import type { Destinies } from './heirs.ts';
@@ -24,6 +24,7 @@ import { PointerBlock } from './pointers.ts';
 import { mergeRegion, type RegionRows } from './region-merge.ts';
 import { type Lineage, mergeRows, readBlocks, readRegion } from './region-read.ts';
 import { pruneRegion } from './region-prune.ts';
+import type { RowReference } from './row-list.ts';
 import {
   CHECKPOINT_KEY,
   type CheckpointRow,
@@ -396,8 +397,9 @@ export class PointerIndex {
     const found: RegionRows[] = [];
     const keys: Buffer[] = [];
     const references: RowReference[] = [];
-    for (const region of regions) {
-      const rows = await batch.directory.rows(tree, region);
+    const rowsOf = await batch.directory.rowsOfAll(regions.map((region) => ({ tree, region })));
+    for (const [i, region] of regions.entries()) {
+      const rows = rowsOf[i]!;
       const labels = overlay.labels(tree, region);
       found.push({ tree, region, rows, labels, values: new Map() });
       for (const row of rows) {

@@ -6,7 +6,7 @@
  * each region they touch, and a region is still read from a bounded number of rows.
  */
 
-import type { RowReference } from './directory.ts';
+import type { RowReference } from './row-list.ts';
 import type { IndexBatch } from './index-batch.ts';
 import type { Overlay } from './overlay.ts';
 import { HOLE, PointerBlock, REGION_CHUNKS } from './pointers.ts';

@@ -4,7 +4,7 @@
  * everything, and that is known without a row.
  */
 
-import type { RowReference } from './directory.ts';
+import type { RowReference } from './row-list.ts';
 import { DEAD, type Destinies, dropAndHandOver, orphansOf } from './heirs.ts';
 import type { IndexBatch } from './index-batch.ts';
 import { HOLE, PointerBlock, REGION_CHUNKS } from './pointers.ts';

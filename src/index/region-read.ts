@@ -1,7 +1,8 @@
 /** Pointers of a region, put together from the rows that the directory states. */
 
-import type { Directory, RowReference, RowSource } from './directory.ts';
+import type { Directory, RowSource } from './directory.ts';
 import { PointerBlock } from './pointers.ts';
+import type { RowReference } from './row-list.ts';
 import { mergePointerRow, openStatedRow, pointerKey } from './rows.ts';
 
 /** Rows that are read at once behind the first. */

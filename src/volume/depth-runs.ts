@@ -38,7 +38,7 @@ export async function depthRuns(
 
 async function depthsIn(index: PinnedIndex, lineage: Lineage, region: number): Promise<Uint8Array> {
   const { tree, label } = lineage;
-  const [own] = await index.blocks(tree, region, [label]);
+  const [own] = await index.blocks([{ tree, region, label }]);
   const all = await index.resolveLive(lineage, region);
   const block = own ?? new PointerBlock();
   for (const overlay of index.overlays) overlay.mergeVersionInto(block, tree, region, label);

@@ -15,12 +15,17 @@ function says(error: unknown, what: RegExp): boolean {
   return false;
 }
 
+/** There was no room to write it. */
+export function lacksRoom(error: unknown): boolean {
+  return hasCode(error, 'NO_SPACE') || says(error, NO_ROOM);
+}
+
 /** The index may be whole: it could not be opened or written for now. */
 export function isTemporary(error: unknown): boolean {
   for (let at = error as CodedError | undefined; at instanceof Error; at = at.cause as typeof at) {
     if (at.code === 'LEVEL_LOCKED') return true;
   }
-  return hasCode(error, 'NO_SPACE') || says(error, NO_ROOM) || says(error, NO_DESCRIPTORS);
+  return lacksRoom(error) || says(error, NO_DESCRIPTORS);
 }
 
 /** An error of LevelDB itself. */

@@ -6,12 +6,12 @@
  * - The index is never ahead of the log: a commit starts when the log is synced up to its position.
  * - A checkpoint's position is the record that begins a catalog; the overlay freezes in the very step in which that
  *   record is known to be written. So what replay finds from there on, the catalog first, is what the index lacks.
- * - After a failed commit the database is closed before anything else is done with it: LevelDB goes on
+ * - After a failed commit the database is closed before anything else is written to it: LevelDB goes on
  *   acknowledging behind a torn record of its own, and loses that (measured; see ARCHITECTURE.md, Decisions).
  * - Overlays give up nothing before the index has it, so an index that is lost is made anew up to its last commit.
  */
 
-import { fromSystemError, hasCode, StoreError } from '../base/errors.ts';
+import { hasCode, StoreError } from '../base/errors.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import type { ExtentRow } from '../index/extents.ts';
 import type { Destinies } from '../index/heirs.ts';
@@ -23,17 +23,14 @@ import type { MovesByRegion } from '../index/move.ts';
 import type { VersionView } from '../index/version-tree.ts';
 import type { ChunkLog } from '../log/chunk-log.ts';
 import type { Numbers } from '../log/numbers.ts';
-import type { SegmentLedger } from '../log/segment-ledger.ts';
 import type { Catalog } from './catalog.ts';
 import type { CatalogAppender } from './catalog-append.ts';
 import { hasRoom, isCheckpointDue } from './checkpoint-policy.ts';
 import { type IndexEnvironment, viewOf } from './index-builder.ts';
 import { isDamage, isOfDatabase, isTemporary, ofIndex, toReader } from './index-errors.ts';
-import { type LogOfIndex, makeAgain, openAgain } from './index-repair.ts';
+import { IndexRepair } from './index-repair.ts';
 import type { Recovered } from './recovery.ts';
 
-/** Room that LevelDB gets for a commit: the changes, once in its log and once in a table, and what it compacts with them. */
-const COMMIT_ROOM_BYTES = 32 << 20;
 const RETRY_MS = 1000; // nothing that failed is tried again before
 /** Share of a segment that has to live for its memory to be of more use there than elsewhere. */
 const LIVE_SHARE_CACHED = 1 / 16;
@@ -66,7 +63,6 @@ export class IndexKeeper implements ExtentSource {
   readonly #log: ChunkLog;
   readonly #catalog: Catalog;
   readonly #numbers: Numbers;
-  readonly #ledger: SegmentLedger;
   readonly #onChanges: () => void;
   readonly #onEmptied: (segments: readonly number[]) => void;
   readonly #appender: CatalogAppender;
@@ -75,9 +71,7 @@ export class IndexKeeper implements ExtentSource {
   #frozen: Frozen;
   #frozenAt: CommitPosition | undefined;
   #checkpointing: Promise<void> | undefined;
-  #repairing: Promise<void> | undefined;
-  /** Why the last repair failed: until one succeeds, the index is not used. */
-  #unrepaired: StoreError | undefined;
+  readonly #repair: IndexRepair;
   /** Nothing that failed is tried again before this moment. */
   #retryAt = 0;
   #closed = false;
@@ -97,7 +91,7 @@ export class IndexKeeper implements ExtentSource {
     const { index, overlays, log, catalog, catalogSequence, numbers, ledger } = recovered;
     [this.#onChanges, this.#onEmptied] = [onChanges, onEmptied];
     this.#appender = appender;
-    [this.#numbers, this.#ledger] = [numbers, ledger];
+    this.#numbers = numbers;
     this.#catalogSequenceAt = catalogSequence;
     this.#frozen = { append: 0, view: viewOf(catalog), sequence: catalogSequence, splices: 0 };
     this.#environment = environment;
@@ -107,6 +101,21 @@ export class IndexKeeper implements ExtentSource {
     this.#catalog = catalog;
     // An index that was made anew and has no checkpoint yet may have anything of what was recovered.
     this.#indexedAppend = index.checkpoint.segment === 0 ? log.writtenAppend : index.checkpoint.append;
+    this.#repair = new IndexRepair({
+      environment,
+      overlays,
+      catalog,
+      current: () => this.#index,
+      replaceBy: (other) => {
+        this.#index = other;
+      },
+      isClosed: () => this.#closed,
+      logNow: () => ({
+        base: numbers.superblock.base,
+        present: ledger.copy(),
+        indexedAppend: this.#indexedAppend,
+      }),
+    });
   }
 
   get index(): PointerIndex {
@@ -155,7 +164,7 @@ export class IndexKeeper implements ExtentSource {
   async #trusting<T>(use: (index: PointerIndex) => Promise<T>): Promise<T> {
     for (let attempt = 0; ; attempt++) {
       while (this.isInRepair) {
-        await this.#repair().catch((error: unknown) => {
+        await this.#repair.end().catch((error: unknown) => {
           throw toReader(error);
         });
       }
@@ -201,22 +210,13 @@ export class IndexKeeper implements ExtentSource {
   }
 
   get isInRepair(): boolean {
-    return this.#repairing !== undefined || this.#unrepaired !== undefined;
-  }
-
-  /** Waits for the repair under way, or tries once more after one that failed. @throws why it failed */
-  async #repair(): Promise<void> {
-    if (this.#repairing === undefined && this.#unrepaired !== undefined) {
-      if (this.#closed || this.#environment.clock.now() < this.#retryAt) throw this.#unrepaired;
-      this.mend(this.#unrepaired, !isTemporary(this.#unrepaired));
-    }
-    await this.#repairing;
+    return this.#repair.isNeeded;
   }
 
   /** Called when changes have been put into the overlay: begins a checkpoint when enough have come together. */
   noteChanges(): void {
     this.#onChanges();
-    if (this.#checkpointing !== undefined || this.#repairing !== undefined) return;
+    if (this.#checkpointing !== undefined || this.#repair.underWay !== undefined) return;
     if (!isCheckpointDue(this.overlays.active, this.bytesBehindCheckpoint)) return;
     if (this.#environment.clock.now() < this.#retryAt) return;
     this.checkpoint().catch((error: unknown) => {
@@ -239,7 +239,7 @@ export class IndexKeeper implements ExtentSource {
   async room(): Promise<void> {
     while (!this.hasRoom) {
       this.noteChanges();
-      const making = this.#checkpointing ?? this.#repairing;
+      const making = this.#checkpointing ?? this.#repair.underWay;
       if (making === undefined) return;
       await making.catch(() => undefined);
     }
@@ -266,7 +266,7 @@ export class IndexKeeper implements ExtentSource {
   /** One step towards a moment in which no checkpoint and no repair is under way. */
   async #alone(): Promise<void> {
     if (this.#checkpointing !== undefined) await this.#checkpointing.catch(() => undefined);
-    else await this.#repair();
+    else await this.#repair.end();
   }
 
   /** True if the catalog is not what the last checkpoint has. */
@@ -307,17 +307,18 @@ export class IndexKeeper implements ExtentSource {
     const started = this.#environment.clock.now();
     await this.#log.flush();
     for (let attempt = 0; ; attempt++) {
-      const index = this.#index;
+      let index = this.#index;
       try {
+        await this.#repair.requireRoom();
+        index = this.#index;
         // Without a position of its own (its catalog did not get into the log whole) the one before still holds.
-        await this.#requireRoom();
         await index.commit(this.#frozenAt ?? index.checkpoint, this.#frozen.view);
         break;
       } catch (error) {
         // Nothing was asked of LevelDB then, and it is as good as it was.
         if (hasCode(error, 'NO_SPACE')) throw error;
         if (index === this.#index) this.mend(error, isDamage(error));
-        await this.#repairing;
+        await this.#repair.underWay;
         if (attempt === 2) throw ofIndex(error, 'writing the index');
       }
     }
@@ -335,48 +336,8 @@ export class IndexKeeper implements ExtentSource {
     this.#onEmptied(usage.diminished.filter((segment) => usage.of(segment) <= chunks));
   }
 
-  /** LevelDB that runs out of room must be closed, and needs room to be opened again: it is spared that. */
-  async #requireRoom(): Promise<void> {
-    if ((await this.#environment.storage.freeBytes()) >= COMMIT_ROOM_BYTES) return;
-    throw new StoreError('NO_SPACE', 'there is no room for a checkpoint');
-  }
-
-  /** `anew`: from the log. Otherwise the index is only opened again, if it has kept what it acknowledged. */
   mend(cause: unknown, anew: boolean): void {
-    if (this.#repairing !== undefined || this.#closed) return;
-    this.#environment.logger.warn({ err: cause }, 'the index is in doubt');
-    this.#repairing = (anew ? this.#rebuild() : this.#reopen())
-      .then(
-        () => {
-          this.#unrepaired = undefined;
-        },
-        (error: unknown) => {
-          this.#environment.logger.error({ err: error }, 'repairing the index failed');
-          this.#retryAt = this.#environment.clock.now() + RETRY_MS;
-          this.#unrepaired = fromSystemError(ofIndex(error, 'repairing the index'), 'repairing the index');
-          throw this.#unrepaired;
-        },
-      )
-      .finally(() => {
-        this.#repairing = undefined;
-      });
-    this.#repairing.catch(() => undefined);
-  }
-
-  async #reopen(): Promise<void> {
-    const reopened = await openAgain(this.#environment, this.overlays, this.#index);
-    if (reopened === undefined) await this.#rebuild();
-    else this.#index = reopened;
-  }
-
-  async #rebuild(): Promise<void> {
-    const logNow = (): LogOfIndex => {
-      const { base } = this.#numbers.superblock;
-      return { base, present: this.#ledger.copy(), indexedAppend: this.#indexedAppend };
-    };
-    this.#index = await makeAgain(this.#environment, this.overlays, this.#index, this.#catalog, logNow);
-    const { generation } = this.#index.checkpoint;
-    this.#environment.logger.info({ generation }, 'the index is whole again');
+    this.#repair.begin(cause, anew);
   }
 
   /**
@@ -431,8 +392,9 @@ export class IndexKeeper implements ExtentSource {
 
   /** Takes pointers out of the index, in its turn. @throws IO, NO_SPACE: nothing has changed then */
   async prune({ tree, regions }: PruneBatch, destinies: Destinies, view: VersionView): Promise<void> {
-    await this.#inTurn(async (index) => {
-      await this.#requireRoom();
+    await this.#inTurn(async () => {
+      await this.#repair.requireRoom();
+      const index = this.#index;
       try {
         await index.prune(tree, regions, destinies, view);
       } catch (error) {
@@ -479,13 +441,13 @@ export class IndexKeeper implements ExtentSource {
 
   /** Resolves when no repair is under way. */
   async repaired(): Promise<void> {
-    await this.#repairing?.catch(() => undefined);
+    await this.#repair.underWay?.catch(() => undefined);
   }
 
   /** A last checkpoint, if it is a small one, and the end. */
   async close(poison: StoreError | undefined): Promise<void> {
     await this.#checkpointing?.catch(() => undefined);
-    await this.#repairing?.catch(() => undefined);
+    await this.#repair.underWay?.catch(() => undefined);
     const { active, frozen } = this.overlays;
     if (!poison && active.pointerCount + (frozen?.pointerCount ?? 0) <= CLOSING_POINTERS_MAX) {
       await this.checkpoint().catch((error: unknown) => {
@@ -493,7 +455,7 @@ export class IndexKeeper implements ExtentSource {
       });
     }
     this.#closed = true;
-    await this.#repairing?.catch(() => undefined);
+    await this.#repair.underWay?.catch(() => undefined);
     await this.#index.close();
   }
 }

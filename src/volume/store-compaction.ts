@@ -64,7 +64,7 @@ export class StoreCompaction {
     const { segmentBytes } = numbers.superblock;
     const freeBytes = await supply.roomBytes();
     return {
-      state: roomStateOf({ usedBytes: supply.usedBytes, liveBytes: 0, segmentBytes, freeBytes }),
+      state: roomStateOf({ freeBytes, segmentBytes }),
       freeBytes,
     };
   }

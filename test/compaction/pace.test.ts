@@ -1,7 +1,15 @@
 /** When compaction has something to do, and when writers wait for it. */
 
 import { describe, expect, it } from 'vitest';
-import { deadShareMin, type LogRoom, mustWait, type Urgency, urgencyOf } from '../../src/compaction/pace.ts';
+import {
+  deadShareMin,
+  type LogRoom,
+  mustWait,
+  nextStep,
+  roundBytesMax,
+  type Urgency,
+  urgencyOf,
+} from '../../src/compaction/pace.ts';
 import { MIB } from '../log/rig.ts';
 
 const SEGMENT = 64 * MIB;
@@ -44,6 +52,7 @@ const roomOf = ({ used, live, free }: Case): LogRoom => ({
   liveBytes: live * SEGMENT,
   freeBytes: free * SEGMENT,
   segmentBytes: SEGMENT,
+  comingBytes: 0,
 });
 
 describe('the pace of compaction', () => {
@@ -73,5 +82,58 @@ describe('the pace of compaction', () => {
     expect(deadShareMin('full')).toBeLessThan(deadShareMin('idle'));
     expect(deadShareMin('idle')).toBeLessThan(deadShareMin('busy'));
     expect(deadShareMin('full')).toBeGreaterThan(0);
+  });
+
+  /** A full-grown store of 1000 segments, 900 of which live. */
+  const roomWith = (free: number, coming = 0): LogRoom => ({
+    usedBytes: (1000 - free) * SEGMENT,
+    liveBytes: 900 * SEGMENT,
+    freeBytes: free * SEGMENT,
+    segmentBytes: SEGMENT,
+    comingBytes: coming * SEGMENT,
+  });
+
+  it('has nobody wait for what a round has taken, as long as there is room to write', () => {
+    expect(mustWait(roomWith(3.9))).toBe(true);
+    expect(mustWait(roomWith(3.9, 2))).toBe(false);
+    expect(mustWait(roomWith(2.9, 4))).toBe(true);
+    expect(mustWait(roomWith(3, 0.9))).toBe(true);
+  });
+
+  it('leaves what writers fill during a round, and takes what it needs where they wait', () => {
+    const segments = (free: number): number => roundBytesMax(roomWith(free)) / SEGMENT;
+    expect([20, 9, 8, 7, 6].map(segments)).toEqual([4, 4, 3, 2, 1]);
+    expect([5, 4, 2].map(segments)).toEqual([2.5, 2, 1]);
+    expect(segments(1)).toBeCloseTo(0.9);
+  });
+
+  describe('and checkpoints', () => {
+    /** A 24th of what lives is 37.5 segments. */
+    const step = (free: number, behind: number, haveWaited = false, isIdle = false): string => {
+      const { urgency, checkpoint } = nextStep(roomWith(free), isIdle, behind * SEGMENT, haveWaited);
+      return checkpoint ? `${urgency}, checkpoint` : urgency;
+    };
+
+    it('come before a round when much is behind the last one, where writers wait', () => {
+      expect(step(10, 30, true)).toBe('full');
+      expect(step(10, 40, true)).toBe('full, checkpoint');
+    });
+
+    it('come when there is room for what is written meanwhile, where writers need not wait', () => {
+      expect(step(10, 40)).toBe('full');
+      expect(step(18, 40)).toBe('full');
+      expect(step(20, 40)).toBe('none, checkpoint');
+      expect(step(20, 30)).toBe('none');
+    });
+
+    it('do not wait for that for ever', () => {
+      expect(step(10, 74)).toBe('full');
+      expect(step(10, 76)).toBe('full, checkpoint');
+    });
+
+    it('are not made for room that nobody needs', () => {
+      expect(step(500, 40)).toBe('none');
+      expect(step(500, 1000)).toBe('none');
+    });
   });
 });

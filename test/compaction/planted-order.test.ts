@@ -5,7 +5,7 @@ import { silentLogger } from '../../src/base/logger.ts';
 import { type CompactionHost, Compactor } from '../../src/compaction/compactor.ts';
 import { StoreError } from '../../src/base/errors.ts';
 import { Overlay } from '../../src/index/overlay.ts';
-import type { PinnedIndex } from '../../src/index/pinned-index.ts';
+import type { OwnPlace, PinnedIndex } from '../../src/index/pinned-index.ts';
 import type { PointerIndex } from '../../src/index/pointer-index.ts';
 import { PointerBlock, REGION_CHUNKS } from '../../src/index/pointers.ts';
 import { segmentPath } from '../../src/log/format.ts';
@@ -38,8 +38,8 @@ class Stub {
     const pinned = {
       moment: Symbol('moment'),
       usage: this.usage,
-      blocks: async (_: number, region: number, labels: readonly number[]) =>
-        labels.map((label) => this.#block(label, region)),
+      blocks: async (places: readonly OwnPlace[]) =>
+        places.map(({ label, region }) => this.#block(label, region)),
     };
     this.host = {
       storage: sources.storage,

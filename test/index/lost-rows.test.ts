@@ -10,6 +10,7 @@ import { CanonicalForm } from '../../src/index/dump.ts';
 import { Overlay } from '../../src/index/overlay.ts';
 import { PageCache, PageTable } from '../../src/index/pages.ts';
 import { PointerIndex } from '../../src/index/pointer-index.ts';
+import type { PointerBlock } from '../../src/index/pointers.ts';
 import { Random, seeds } from '../support/random.ts';
 import { IndexRig, memoryDatabase, REGIONS_END, UUID } from './rig.ts';
 
@@ -25,6 +26,8 @@ let rig: IndexRig;
 /** The rows as they are, and as they were one commit before. */
 let rows: Rows;
 let predecessors: Rows;
+/** What versions have of their own, as first read, from rows that are whole. */
+let own: PointerBlock[] = [];
 
 /** Two commits over versions of every kind; the second changes a row of each. */
 async function makeHistory(): Promise<void> {
@@ -58,6 +61,20 @@ async function databaseOf(content: Rows): Promise<IndexDatabase> {
   return database;
 }
 
+/** Every version in every region, at once: as a commit and compaction ask. */
+async function ownPointers(index: PointerIndex): Promise<PointerBlock[]> {
+  const pinned = await index.pin();
+  try {
+    return await pinned.blocks(
+      [...rig.own.keys()].flatMap((label) =>
+        REGIONS.map((region) => ({ label, region, tree: rig.versions.get(label)!.tree })),
+      ),
+    );
+  } finally {
+    await pinned.close();
+  }
+}
+
 /** Opens the index and loads every region of every version; answers what was noticed. Throws on a wrong pointer. */
 async function look(content: Rows): Promise<{ onOpen: boolean; loads: number; noticed: number }> {
   const database = await databaseOf(content);
@@ -80,6 +97,11 @@ async function look(content: Rows): Promise<{ onOpen: boolean; loads: number; no
       noticed += 1;
     }
   };
+  await count(async () => {
+    const found = await ownPointers(index);
+    if (own.length > 0) expect(found).toEqual(own);
+    else own = found;
+  });
   for (const label of rig.own.keys()) {
     const { tree } = rig.versions.get(label)!;
     const lineage = { tree, label, path: new Set(rig.versions.path(label)) };

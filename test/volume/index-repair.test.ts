@@ -1,9 +1,10 @@
 /** The keeper when the index cannot be written: repaired, nothing lost, and errors rather than zeros until then. */
 
 import fs from 'node:fs';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { StoreError } from '../../src/base/errors.ts';
+import { NodeStorage } from '../../src/base/node-storage.ts';
 import { Store } from '../../src/volume/store.ts';
 import { CHECKPOINT_KEY, decodeCheckpoint } from '../../src/index/rows.ts';
 import { ticks } from '../index/slow-database.ts';
@@ -59,6 +60,50 @@ describe('commits that fail', () => {
     fixture.handles.watch = {};
     now = 10_000;
     await fixture.store.checkpoint();
+    await fixture.end();
+  });
+
+  it('there is no room to write the index, nor to open it again: it is read as it is, and opened again before a write', async () => {
+    const fixture = await StoreFixture.make();
+    await fixture.reopen();
+    await fixture.writeSome('a', 20);
+    const room = vi.spyOn(NodeStorage.prototype, 'freeBytes').mockResolvedValue(1 << 30);
+    try {
+      let [opens, writes] = [0, 0];
+      fixture.handles.refuseToOpen = () => {
+        opens += 1;
+        return diskFull();
+      };
+      fixture.handles.watch = {
+        before(call) {
+          if (call !== 'write') return;
+          writes += 1;
+          room.mockResolvedValue(1 << 20); // somebody else was faster
+          throw diskFull();
+        },
+      };
+      for (let i = 0; i < 3; i++) {
+        await expect(fixture.store.checkpoint()).rejects.toMatchObject({ code: 'NO_SPACE' });
+        await fixture.readAll();
+      }
+      expect([opens, writes]).toEqual([0, 1]);
+      // LevelDB acknowledges behind a torn record of its own, and loses that.
+      const torn = fixture.handles.opened.length;
+      room.mockResolvedValue(1 << 30);
+      fixture.handles.refuseToOpen = undefined;
+      fixture.handles.watch = {
+        before(call) {
+          if (call === 'write' && fixture.handles.opened.length === torn) writes += 1;
+        },
+      };
+      await fixture.store.checkpoint();
+      expect([fixture.handles.opened.length, writes]).toEqual([torn + 1, 1]);
+      await fixture.readAll();
+    } finally {
+      room.mockRestore();
+    }
+    fixture.handles.watch = {};
+    await fixture.reopen();
     await fixture.end();
   });
 

@@ -49,10 +49,18 @@ export const INDEX_FAULTS: readonly Fault[] = [
   {
     name: 'a list row that is missing reads as no rows',
     file: 'src/index/directory.ts',
-    text: `return new RowList(openStatedRow(key, await this.#database.get(key), checksum));`,
+    text: `return new RowList(openStatedRow(key, await this.#database.get(key), leaf.checksums[slot]!));`,
     replacement: `const found = await this.#database.get(key);
-    return new RowList(found && openStatedRow(key, found, checksum));`,
+    return new RowList(found && openStatedRow(key, found, leaf.checksums[slot]!));`,
     tests: [LOST_ROWS, KEEPER],
+  },
+  {
+    name: 'a list row that is missing reads as no rows, to who reads many at once',
+    file: 'src/index/directory.ts',
+    text: 'all[place] = new RowList(openStatedRow(keys[i]!, values[i], checksum)).next(Infinity);',
+    replacement:
+      'all[place] = new RowList(values[i] && openStatedRow(keys[i]!, values[i], checksum)).next(Infinity);',
+    tests: [LOST_ROWS, KEEPER, inVolume('compaction')],
   },
   {
     name: 'a node of the directory that is missing reads as no rows',
@@ -196,8 +204,23 @@ export const INDEX_FAULTS: readonly Fault[] = [
     name: 'after a failed batch the index is used on without being opened again',
     file: 'src/volume/index-keeper.ts',
     text: `if (index === this.#index) this.mend(error, isDamage(error));
-        await this.#repairing;`,
+        await this.#repair.underWay;`,
     replacement: '',
+    tests: [REPAIR],
+  },
+  {
+    name: 'LevelDB that found no room is written again as it is, once there is some',
+    file: 'src/volume/index-repair.ts',
+    text: `      this.begin(this.#lackedRoom, false);
+      await this.#underWay;`,
+    replacement: '      this.#lackedRoom = undefined;',
+    tests: [REPAIR],
+  },
+  {
+    name: 'LevelDB that found no room is closed where it cannot be opened again',
+    file: 'src/volume/index-repair.ts',
+    text: 'if (lacksRoom(cause) && !(await this.#hasRoom())) {',
+    replacement: 'if (this.#owner.isClosed()) {',
     tests: [REPAIR],
   },
   {

@@ -18,6 +18,7 @@ const SIZE_BYTES = 200 << 20;
 const ROUNDS_PER_STORE = 4;
 const NOTICED_MS_MAX = 10_000;
 const READ_BYTES = 64 << 10;
+const END_MS_MAX = 5_000;
 
 async function run({ random, rounds, cleanup, scratch, say }: RigOptions): Promise<Counts> {
   const counts: Counts = { 'write errors': 0, 'read errors': 0, 'reads refused': 0, 'servers dead': 0 };
@@ -97,6 +98,8 @@ async function failReads(
     }
   } catch (error) {
     if (!(error instanceof ConnectionLost)) throw error;
+    // A socket is closed before anybody hears of the end of its process.
+    await store.until(() => store.server.result !== undefined, END_MS_MAX);
     if (store.server.result !== 'SIGBUS')
       throw new Error(`the server ended with ${store.server.result}`, { cause: error });
     counts['servers dead'] = counts['servers dead']! + 1;
