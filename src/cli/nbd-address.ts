@@ -32,12 +32,26 @@ export function parseListenAddress(text: string): TcpAddress {
   return { host, port };
 }
 
-/** The address that a client opens to reach `volume`. */
-export function nbdUri(listener: NbdListener, volume: string): string {
+/** What a client needs where TLS is required. */
+export interface UriSecurity {
+  /** A key that a client on this machine can use: one that is elsewhere has a file of its own. */
+  readonly sharedKey?: { readonly name: string; readonly file: string };
+}
+
+/** The address that a client opens to reach `volume`; `security` undefined if it needs no TLS. */
+export function nbdUri(listener: NbdListener, volume: string, security?: UriSecurity): string {
+  const scheme = security === undefined ? 'nbd' : 'nbds';
   const name = encodeURIComponent(volume);
   if ('socketPath' in listener) {
-    return `nbd+unix:///${name}?socket=${listener.socketPath.split('/').map(encodeURIComponent).join('/')}`;
+    const { sharedKey } = security ?? {};
+    const user = sharedKey === undefined ? '' : `${encodeURIComponent(sharedKey.name)}@`;
+    const key = sharedKey === undefined ? '' : `&tls-psk-file=${encodePath(sharedKey.file)}`;
+    return `${scheme}+unix://${user}/${name}?socket=${encodePath(listener.socketPath)}${key}`;
   }
   const host = listener.host.includes(':') ? `[${listener.host.replace('%', '%25')}]` : listener.host;
-  return `nbd://${host}:${listener.port}/${name}`;
+  return `${scheme}://${host}:${listener.port}/${name}`;
+}
+
+function encodePath(file: string): string {
+  return file.split('/').map(encodeURIComponent).join('/');
 }

@@ -97,7 +97,15 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
       'listen on this Unix socket (repeatable; default: nbd.sock in the store)',
       collect,
     )
-    .option('--listen <host:port>', 'listen on TCP, without any protection (repeatable)', collect)
+    .option(
+      '--listen <host:port>',
+      'listen on TCP, without any protection but --tls require (repeatable)',
+      collect,
+    )
+    .option('--tls <mode>', 'off, on (clients may ask for TLS) or require (they must; default: off)')
+    .option('--tls-certificates <dir>', 'server-cert.pem, server-key.pem, ca-cert.pem and ca-crl.pem')
+    .option('--tls-psk <file>', 'keys shared with clients, NAME:HEXKEY a line, as psktool writes them')
+    .option('--tls-verify-peer', 'clients must show a certificate that ca-cert.pem has signed')
     .option(
       '--read-only',
       'write nothing into the store, and open it even if it is damaged, as far as it is whole',
@@ -116,6 +124,10 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
         cacheSize?: string;
         limit?: string[];
         compactionRate?: string;
+        tls?: string;
+        tlsCertificates?: string;
+        tlsPsk?: string;
+        tlsVerifyPeer?: boolean;
       }) => {
         const directory = directoryOf(program);
         const addresses = (options.listen ?? []).map(parseListenAddress);
@@ -128,6 +140,8 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
         const sockets = isDefault ? [path.join(directory, NBD_SOCKET_NAME)] : (options.socket ?? []);
         const readOnly = options.readOnly === true;
         const logger = createLogger();
+        const { loadTls } = await import('./nbd-tls.ts');
+        const tls = await loadTls(options, logger);
         const output = outputOf(program);
         finish(
           await serveUntilSignal(
@@ -140,6 +154,7 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
               cacheBytes,
               compactionRate,
               limits,
+              tls,
               logger,
             },
             (serving) => printUris(output, serving.volumes(), logger),

@@ -15,7 +15,8 @@ import { type OpenStore, StoreDoor } from '../server/store-door.ts';
 import { ReadOnlyStore } from '../volume/read-only-store.ts';
 import { Store } from '../volume/store.ts';
 import type { VersionSummary } from '../volume/summary.ts';
-import { type NbdListener, nbdUri, type TcpAddress } from './nbd-address.ts';
+import { type NbdListener, nbdUri, type TcpAddress, type UriSecurity } from './nbd-address.ts';
+import type { ServedTls } from './nbd-tls.ts';
 import { controlSocketOf, retryWhileOwned } from './reach-store.ts';
 import { formatSize } from './size.ts';
 
@@ -36,6 +37,8 @@ export interface ServingOptions {
   readonly compactionRate: number | undefined;
   /** What clients may take, where it is not the default. */
   readonly limits: Partial<NbdLimits>;
+  /** Undefined if NBD clients cannot have TLS. */
+  readonly tls: ServedTls | undefined;
   readonly logger: Logger;
 }
 
@@ -49,11 +52,13 @@ export class Serving {
   readonly store: OpenStore;
   readonly #control: ControlServer;
   readonly #nbd: NbdServer;
+  readonly #security: UriSecurity | undefined;
   readonly #tcp: TcpAddress[] = [];
 
   private constructor(store: OpenStore, options: ServingOptions) {
     const { logger } = options;
     this.store = store;
+    this.#security = options.tls?.security;
     this.#control = new ControlServer({ door: new StoreDoor(store), logger });
     this.#nbd = new NbdServer({
       exports: {
@@ -64,6 +69,7 @@ export class Serving {
       logger,
       readOnly: options.readOnly,
       limits: options.limits,
+      tls: options.tls?.offer,
     });
   }
 
@@ -99,7 +105,7 @@ export class Serving {
     ];
     const volumes = this.store.list().filter(({ kind }) => kind === 'volume');
     return volumes.flatMap(({ name }) =>
-      listeners.map((listener) => ({ uri: nbdUri(listener, name), volume: name })),
+      listeners.map((listener) => ({ uri: nbdUri(listener, name, this.#security), volume: name })),
     );
   }
 

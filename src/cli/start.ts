@@ -35,6 +35,7 @@ async function start(): Promise<ExitCode> {
       cacheBytes: undefined,
       compactionRate: undefined,
       limits: {},
+      tls: undefined,
       logger: createLogger(),
     },
     async (serving) => {

@@ -1,16 +1,20 @@
 /**
- * One client's socket, from accept to close: first the handshake, then the transmission.
+ * One client's socket, from accept to close: first the handshake, with TLS or without, then the transmission.
  *
  * Invariants:
  * - The first thing done with a socket is to listen for its errors: a reset ends this connection and nothing else.
  * - A handshake is over within its time, whatever the client does, and stops while its answers are not read. It has a
  *   few options in a turn of the event loop, so that others get theirs.
+ * - Behind STARTTLS nothing that came in plain text is looked at: what came in one read with it ends the connection,
+ *   and what came later is read by TLS, which fails.
  * - A device that the handshake opened belongs to the transmission, which releases it.
  */
 
 import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
 import type { Logger } from 'pino';
 import type { Clock } from '../base/clock.ts';
+import { assert } from '../base/errors.ts';
 import { Budget, type ServerBudget } from './budget.ts';
 import type { Complaints } from './complaints.ts';
 import { type Agreement, Handshake, type HandshakeTerms } from './handshake.ts';
@@ -18,6 +22,7 @@ import type { NbdLimits } from './limits.ts';
 import { type Slab, type SlabPool, SlabReader } from './receive-slabs.ts';
 import type { ReplyBufferPool } from './reply-buffer.ts';
 import { readIntoSlabs } from './slab-socket.ts';
+import type { TlsClient, TlsHandshakes } from './tls-handshakes.ts';
 import { Transmission } from './transmission.ts';
 
 /** How long a client has to take notice of our goodbye. */
@@ -29,6 +34,8 @@ const TURN_MS_MAX = 2;
 /** What all connections of a server have in common. */
 export interface ConnectionContext {
   readonly terms: HandshakeTerms;
+  /** Undefined where the terms offer no TLS. */
+  readonly tls: TlsHandshakes | undefined;
   readonly limits: NbdLimits;
   readonly budget: ServerBudget;
   readonly pool: ReplyBufferPool;
@@ -45,14 +52,15 @@ export interface ConnectionEvents {
   closed(connection: Connection): void;
 }
 
-export class Connection {
+export class Connection implements TlsClient {
   readonly #context: ConnectionContext;
-  readonly #socket: Socket;
   readonly #events: ConnectionEvents;
   readonly #number: number;
   readonly #cancelTimeout: () => void;
   readonly #reader: SlabReader;
 
+  /** What is read and written: the accepted one, then TLS over it. */
+  #socket: Socket;
   #handshake: Handshake | undefined;
   #transmission: Transmission | undefined;
   /** Bytes of the client that came while it had not read our answers, or behind its options of this turn. */
@@ -70,7 +78,7 @@ export class Connection {
     this.#events = events;
     this.#number = number;
     this.#cancelTimeout = context.clock.after(context.limits.handshakeMsMax, () => this.#timedOut());
-    this.#handshake = new Handshake(context.terms, (bytes) => socket.write(bytes));
+    this.#handshake = new Handshake(context.terms, (bytes) => this.#socket.write(bytes));
     socket.on('end', () => this.#ended());
     socket.on('drain', this.#goOn);
     this.#handshake.begin();
@@ -129,12 +137,50 @@ export class Connection {
     if (outcome === undefined) return;
     if (outcome.kind === 'transmission') {
       this.#transmit(outcome.agreement, Buffer.from(chunk.subarray(at)));
+    } else if (outcome.kind === 'starttls') {
+      if (at < chunk.length) this.#refuse('bytes in plain text came with STARTTLS');
+      else this.#beginTls();
     } else if (outcome.kind === 'abort') {
       this.#socket.destroySoon();
     } else {
-      this.#context.complaints.note(outcome.reason, this.#number);
-      this.#socket.destroy();
+      this.#refuse(outcome.reason);
     }
+  }
+
+  #refuse(reason: string): void {
+    this.#context.complaints.note(reason, this.#number);
+    this.#socket.destroy();
+  }
+
+  #beginTls(): void {
+    const socket = this.#socket;
+    // What comes from now on is for TLS, which reads it itself; Node sends its first word behind our answer.
+    socket.pause();
+    socket.off('drain', this.#goOn);
+    const { tls } = this.#context;
+    assert(tls !== undefined, 'TLS that is offered can be had');
+    if (!socket.destroyed) tls.begin(socket, this);
+  }
+
+  encrypted(socket: TLSSocket, peerName: string | undefined): void {
+    const handshake = this.#handshake;
+    // It may be that the time was over, or that the server stopped.
+    if (handshake === undefined) return void socket.destroy();
+    this.#socket = socket;
+    socket.on('error', (error) => {
+      this.#failed(error);
+      socket.destroy();
+    });
+    socket.on('end', () => this.#ended());
+    socket.on('drain', this.#goOn);
+    handshake.encrypted(peerName);
+    socket.on('data', (chunk: Buffer) => this.#received(chunk, undefined));
+  }
+
+  tlsFailed(reason: string | undefined, error: Error): void {
+    this.#failed(error);
+    if (reason === undefined) this.#socket.destroy();
+    else this.#refuse(reason);
   }
 
   #hold(rest: Buffer): void {
@@ -153,6 +199,7 @@ export class Connection {
   };
 
   #transmit(agreement: Agreement, rest: Buffer): void {
+    const client = this.#handshake?.peerName;
     this.#handshake = undefined;
     this.#cancelTimeout();
     this.#events.negotiated(this);
@@ -160,7 +207,7 @@ export class Connection {
     const { style, readOnly, device } = agreement;
     const { pool, budget, limits, complaints } = this.#context;
     const number = this.#number;
-    const logger = this.#context.logger.child({ connection: number, export: device.name });
+    const logger = this.#context.logger.child({ connection: number, export: device.name, client });
     logger.debug({ style, readOnly }, 'transmission begins');
     const own = new Budget(limits.connectionBytesMax, budget);
     const complain = (reason: string): void => complaints.note(reason, number);
@@ -180,8 +227,7 @@ export class Connection {
 
   #timedOut(): void {
     if (!this.isNegotiating) return;
-    this.#context.complaints.note('the handshake took too long', this.#number);
-    this.#socket.destroy();
+    this.#refuse('the handshake took too long');
   }
 
   #closed(): void {

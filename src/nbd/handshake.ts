@@ -4,13 +4,17 @@
  *
  *     client flags -> (option header -> option body | too long: skipped)* -> outcome
  *
+ * STARTTLS has an outcome as well; the same handshake goes on when the connection is `encrypted`.
+ *
  * Invariants:
  * - Memory has a bound, whatever a client claims: an option of more than a few KiB is skipped
  *   unread, a much longer one ends the connection, and so does one option too many.
  * - One call of `receive` handles at most one option, so that the caller can stop when answers pile up.
  * - No device is open between two options. Only a handshake that ended in transmission hands one over.
  * - A metadata context counts only for the export it was selected for, and the last selection replaces all before.
- * - All that was negotiated is in `#agreed`, so that what has to be forgotten is forgotten at once.
+ * - All that was negotiated is in `#agreed`, so that what has to be forgotten is forgotten at once: TLS begins with
+ *   nothing but the client's flags, and the count of its options.
+ * - Where TLS is required, nothing is looked at in plain text but ABORT and STARTTLS.
  */
 
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
@@ -40,11 +44,15 @@ export interface Agreement {
   readonly payloadBytesMax: number;
 }
 
+/** Whether a client may ask for TLS, or must: NOTLS, SELECTIVETLS without an export that needs it, FORCEDTLS. */
+export type TlsMode = 'off' | 'on' | 'require';
+
 /** What a server offers, and how much of it one handshake may ask for. */
 export interface HandshakeTerms {
   readonly exports: ExportSource;
   /** Every export is read-only. */
   readonly readOnly: boolean;
+  readonly tls: TlsMode;
   readonly optionsMax: number;
   readonly payloadBytesMax: number;
 }
@@ -63,6 +71,8 @@ class Agreed {
 
 export type Outcome =
   | { readonly kind: 'transmission'; readonly agreement: Agreement }
+  /** The client begins TLS behind the answer: not another byte in plain text. */
+  | { readonly kind: 'starttls' }
   /** The client said goodbye. */
   | { readonly kind: 'abort' }
   /** The connection cannot go on; `reason` is for the log. */
@@ -71,8 +81,10 @@ export type Outcome =
 type Phase = 'client flags' | 'option header' | 'option body' | 'skip';
 
 export class Handshake {
-  /** Set once: then no more bytes are taken. */
+  /** Once it is set, no more bytes are taken. */
   outcome: Outcome | undefined;
+  /** Who the client is by its certificate or its key; undefined as long as it has proved nothing. */
+  peerName: string | undefined;
 
   readonly #terms: HandshakeTerms;
   readonly #send: (bytes: Buffer) => void;
@@ -86,7 +98,9 @@ export class Handshake {
   #option = 0;
   #options = 0;
 
+  #isFixedNewstyle = false;
   #noZeroes = false;
+  #isEncrypted = false;
   #agreed = new Agreed();
 
   constructor(terms: HandshakeTerms, send: (bytes: Buffer) => void) {
@@ -101,6 +115,14 @@ export class Handshake {
     greeting.u32(nbd.NBDMAGIC[0]).u32(nbd.NBDMAGIC[1]).u32(nbd.IHAVEOPT[0]).u32(nbd.IHAVEOPT[1]);
     greeting.u16(nbd.NBD_FLAG_FIXED_NEWSTYLE | nbd.NBD_FLAG_NO_ZEROES);
     this.#send(greeting.buffer);
+  }
+
+  /** Goes on behind STARTTLS, with a client that is `peerName`: what it agreed on before anybody could have said. */
+  encrypted(peerName: string | undefined): void {
+    this.#agreed = new Agreed();
+    this.#isEncrypted = true;
+    this.peerName = peerName;
+    this.outcome = undefined;
   }
 
   /** Takes bytes of `chunk` from `at` on, up to the end of one option; answers where it stopped. */
@@ -134,7 +156,8 @@ export class Handshake {
         return true;
       case 'skip':
         this.#expect('option header', nbd.OPTION_HEADER_BYTES);
-        this.#replies.refuse(nbd.NBD_REP_ERR_TOO_BIG, 'the option is too long');
+        if (this.#needsTls) this.#refusePlain();
+        else this.#replies.refuse(nbd.NBD_REP_ERR_TOO_BIG, 'the option is too long');
         return true;
     }
   }
@@ -154,6 +177,9 @@ export class Handshake {
     const known = nbd.NBD_FLAG_C_FIXED_NEWSTYLE | nbd.NBD_FLAG_C_NO_ZEROES;
     if ((flags & ~known) !== 0) this.#drop('unknown client flags');
     this.#noZeroes = (flags & nbd.NBD_FLAG_C_NO_ZEROES) !== 0;
+    this.#isFixedNewstyle = (flags & nbd.NBD_FLAG_C_FIXED_NEWSTYLE) !== 0;
+    if (this.#terms.tls === 'require' && !this.#isFixedNewstyle)
+      this.#drop('TLS is required, and the client has no way to begin it');
   }
 
   #takeOptionHeader(header: ByteReader): void {
@@ -170,7 +196,20 @@ export class Handshake {
     this.#expect(bytes > OPTION_BYTES_MAX ? 'skip' : 'option body', bytes);
   }
 
+  /** True for an option that is not looked at before TLS. */
+  get #needsTls(): boolean {
+    if (this.#terms.tls !== 'require' || this.#isEncrypted) return false;
+    return this.#option !== nbd.NBD_OPT_STARTTLS && this.#option !== nbd.NBD_OPT_ABORT;
+  }
+
+  #refusePlain(): void {
+    // To this option there is no error reply.
+    if (this.#option === nbd.NBD_OPT_EXPORT_NAME) this.#drop('an export was asked for without TLS');
+    else this.#replies.refuse(nbd.NBD_REP_ERR_TLS_REQD, 'begin TLS first');
+  }
+
   #handleOption(body: ByteReader): void {
+    if (this.#needsTls) return this.#refusePlain();
     if (this.#option === nbd.NBD_OPT_EXPORT_NAME) return this.#exportName(body);
     try {
       this.#answerOption(body);
@@ -201,6 +240,8 @@ export class Handshake {
         this.#replies.acknowledge();
         this.outcome = { kind: 'abort' };
         return;
+      case nbd.NBD_OPT_STARTTLS:
+        return this.#startTls(body);
       case nbd.NBD_OPT_LIST:
         return this.#list(body);
       case nbd.NBD_OPT_STRUCTURED_REPLY:
@@ -216,6 +257,15 @@ export class Handshake {
       default:
         return this.#replies.refuse(nbd.NBD_REP_ERR_UNSUP, 'unknown option');
     }
+  }
+
+  #startTls(body: ByteReader): void {
+    if (this.#terms.tls === 'off' || !this.#isFixedNewstyle)
+      return this.#replies.refuse(nbd.NBD_REP_ERR_POLICY, 'there is no TLS here');
+    if (this.#isEncrypted) throw new StoreError('INVALID_ARGUMENT', 'TLS has begun already');
+    requireEmpty(body);
+    this.#replies.acknowledge();
+    this.outcome = { kind: 'starttls' };
   }
 
   #list(body: ByteReader): void {

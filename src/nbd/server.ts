@@ -19,9 +19,12 @@ import { ServerBudget } from './budget.ts';
 import { Complaints } from './complaints.ts';
 import { Connection, type ConnectionContext, type ConnectionEvents } from './connection.ts';
 import type { ExportSource } from './export-source.ts';
+import type { TlsMode } from './handshake.ts';
 import { DEFAULT_LIMITS, type NbdLimits } from './limits.ts';
 import { SlabPool } from './receive-slabs.ts';
 import { ReplyBufferPool } from './reply-buffer.ts';
+import type { TlsCredentials } from './tls-credentials.ts';
+import { TlsHandshakes } from './tls-handshakes.ts';
 
 export type { ExportSource } from './export-source.ts';
 
@@ -33,11 +36,18 @@ const PROGRESS_BYTES_MIN = 2 ** 20;
 /** Reply buffers that are kept for reuse when nobody needs them. */
 const POOL_KEPT_BYTES_MAX = 32 * 2 ** 20;
 
+export interface TlsOffer {
+  readonly mode: Exclude<TlsMode, 'off'>;
+  readonly credentials: TlsCredentials;
+}
+
 export interface NbdServerOptions {
   readonly exports: ExportSource;
   readonly logger: Logger;
   /** Every export is read-only. */
   readonly readOnly?: boolean;
+  /** Clients may ask for TLS, or must; undefined if there is none. */
+  readonly tls?: TlsOffer | undefined;
   readonly limits?: Partial<NbdLimits>;
   readonly clock?: Clock;
 }
@@ -62,9 +72,17 @@ export class NbdServer implements ConnectionEvents {
     this.#limits = limits;
     this.#logger = options.logger;
     this.#clock = options.clock ?? systemClock;
+    const { tls } = options;
     const { optionsMax, requestBytesMax: payloadBytesMax, serverBytesMax, connectionsMax } = limits;
     this.#context = {
-      terms: { exports: options.exports, readOnly: options.readOnly ?? false, optionsMax, payloadBytesMax },
+      terms: {
+        exports: options.exports,
+        readOnly: options.readOnly ?? false,
+        tls: tls?.mode ?? 'off',
+        optionsMax,
+        payloadBytesMax,
+      },
+      tls: tls === undefined ? undefined : new TlsHandshakes(tls.credentials, limits.handshakeMsMax),
       limits,
       budget: new ServerBudget(serverBytesMax, connectionsMax, () => this.#watchStalls()),
       pool: new ReplyBufferPool(POOL_KEPT_BYTES_MAX),

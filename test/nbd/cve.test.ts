@@ -12,6 +12,7 @@ import { requireTools } from '../support/tools.ts';
 import { tool, runTool } from '../support/programs.ts';
 import { DISK_BYTES, type Fixture, makeDirectory, pause, serve, until } from './fixture.ts';
 import { MemoryDevice } from './memory-device.ts';
+import { complaintsOf, serveTls, withKey } from './tls-fixture.ts';
 import {
   encodeContexts,
   encodeInfo,
@@ -220,15 +221,98 @@ describe('CVE-2019-14851: options in an order that nobody thought of', () => {
   });
 });
 
-describe('CVE-2021-3716, CVE-2019-14842: what was agreed on before STARTTLS', () => {
-  it('STARTTLS is refused, so nothing is carried over, and nothing that came with it is taken for encrypted', async () => {
-    const client = await greeted(await serve());
-    client.send(
-      encodeOption(nbd.NBD_OPT_STARTTLS, NOTHING),
-      encodeOption(nbd.NBD_OPT_STRUCTURED_REPLY, NOTHING),
-    );
-    expect((await client.replies())[0]!.type).toBe(nbd.NBD_REP_ERR_UNSUP);
-    expect((await client.replies())[0]!.type).toBe(nbd.NBD_REP_ACK);
+describe('CVE-2021-3716, CVE-2019-14842: what was agreed on before STARTTLS, and what came with it', () => {
+  const injected: [name: string, bytes: Buffer][] = [
+    ['an option', encodeOption(nbd.NBD_OPT_STRUCTURED_REPLY, NOTHING)],
+    ['GO', encodeOption(nbd.NBD_OPT_GO, encodeInfo('disk'))],
+    ['EXPORT_NAME', encodeOption(nbd.NBD_OPT_EXPORT_NAME, Buffer.from('disk'))],
+    ['a second STARTTLS', encodeOption(nbd.NBD_OPT_STARTTLS, NOTHING)],
+    ['a byte', Buffer.from([0])],
+    ['what looks like TLS', Buffer.from('160301020001000100', 'hex')],
+  ];
+
+  it.each(['on', 'require'] as const)(
+    '--tls %s: bytes glued behind STARTTLS end the connection',
+    async (mode) => {
+      const fixture = await serveTls(mode);
+      for (const [, bytes] of injected) {
+        const client = await greeted(fixture);
+        client.send(encodeOption(nbd.NBD_OPT_STARTTLS, NOTHING), bytes);
+        // The answer may have gone out; to what was injected there is none.
+        expect((await client.takeRest()).length).toBeLessThanOrEqual(nbd.OPTION_REPLY_HEADER_BYTES);
+      }
+      const count = complaintsOf(fixture).length;
+      expect(complaintsOf(fixture)).toEqual(Array(count).fill('bytes in plain text came with STARTTLS'));
+      expect([count, fixture.disk.opens]).toEqual([3, 0]);
+    },
+  );
+
+  it('bytes that come a little later, before the client speaks TLS, are not taken for encrypted ones', async () => {
+    const fixture = await serveTls('on');
+    for (const [, bytes] of injected.slice(0, 5)) {
+      const client = await greeted(fixture);
+      client.send(encodeOption(nbd.NBD_OPT_STARTTLS, NOTHING));
+      await client.replies();
+      client.send(bytes);
+      await expect(client.encrypt(withKey())).rejects.toThrow();
+      client.close();
+    }
+    expect(fixture.disk.opens).toBe(0);
+  });
+
+  it('bytes glued behind an option before it, amid a turn that is over, are no secret way in', async () => {
+    const fixture = await serveTls('on');
+    const client = await greeted(fixture);
+    const many = Array.from({ length: 20 }, () => encodeOption(77, NOTHING));
+    const tail = encodeOption(nbd.NBD_OPT_GO, encodeInfo('disk'));
+    client.send(...many, encodeOption(nbd.NBD_OPT_STARTTLS, NOTHING), tail);
+    await client.takeRest();
+    expect(fixture.disk.opens).toBe(0);
+    expect(complaintsOf(fixture)).toEqual(['bytes in plain text came with STARTTLS']);
+  });
+
+  it('an export that was asked about before STARTTLS has to be asked for again', async () => {
+    const fixture = await serveTls('on');
+    const client = await greeted(fixture);
+    await client.negotiate(nbd.NBD_OPT_INFO, encodeInfo('disk'));
+    await client.startTls(withKey());
+    expect([fixture.disk.attached.size, fixture.exports.openCount]).toEqual([0, 0]);
+    client.send(encodeRequest({ type: nbd.NBD_CMD_FLUSH }));
+    expect((await client.takeRest()).length).toBe(0);
+    expect(fixture.disk.log).toEqual([]);
+  });
+});
+
+describe('downgrade: somebody on the way takes TLS out of what the two sides say', () => {
+  it('a client whose STARTTLS never arrives gets nothing where TLS is required, by any option or style', async () => {
+    const fixture = await serveTls('require');
+    for (const option of [3, 6, 7, 8, 9, 10, 11]) {
+      const client = await greeted(fixture);
+      const replies = await client.negotiate(option, option === 3 ? NOTHING : encodeInfo('disk'));
+      expect(replies.map(({ type }) => type)).toEqual([nbd.NBD_REP_ERR_TLS_REQD]);
+    }
+    expect(fixture.disk.opens).toBe(0);
+  });
+
+  it('TLS of a version before 1.2 is not spoken', async () => {
+    const fixture = await serveTls();
+    const client = await greeted(fixture);
+    const old = { minVersion: 'TLSv1', maxVersion: 'TLSv1.1' } as const;
+    const ciphers = 'PSK:@SECLEVEL=0';
+    await expect(client.startTls(withKey('alice', undefined, { ...old, ciphers }))).rejects.toThrow();
+    expect(complaintsOf(fixture)).toEqual(['a TLS handshake failed']);
+  });
+
+  it.each([
+    'PSK-AES128-CBC-SHA',
+    'PSK-NULL-SHA256',
+    'ECDHE-PSK-NULL-SHA',
+    'RSA-PSK-AES128-CBC-SHA',
+    'ADH-AES128-SHA',
+  ])('%s, which encrypts badly, keeps no secret later or proves nothing, is not spoken', async (ciphers) => {
+    const client = await greeted(await serveTls());
+    const weak = { ciphers: `${ciphers}:@SECLEVEL=0`, maxVersion: 'TLSv1.2' } as const;
+    await expect(client.startTls(withKey('alice', undefined, weak))).rejects.toThrow();
   });
 });
 

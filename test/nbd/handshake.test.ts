@@ -60,7 +60,7 @@ describe('options', () => {
     const { connect } = await serve();
     const client = await connect();
     await client.greet();
-    for (const option of [0, 4, nbd.NBD_OPT_STARTTLS, 12, 0xffffffff]) {
+    for (const option of [0, 4, 12, 0xffffffff]) {
       const replies = await client.negotiate(option, Buffer.from('whatever'));
       expect(replies).toMatchObject([{ option, type: nbd.NBD_REP_ERR_UNSUP }]);
     }

@@ -4,6 +4,7 @@
  */
 
 import net from 'node:net';
+import tls from 'node:tls';
 import * as nbd from '../../src/nbd/protocol.ts';
 import { BASE_ALLOCATION } from '../../src/nbd/status-contexts.ts';
 
@@ -40,10 +41,13 @@ export interface EnterOptions {
   /** Selects `base:allocation`. */
   readonly context?: boolean;
   readonly contexts?: readonly string[];
+  /** Begins TLS before all else. */
+  readonly tls?: tls.ConnectionOptions;
 }
 
 export class RawClient {
-  readonly socket: net.Socket;
+  /** What it speaks through: TLS over the connected one, once that has begun. */
+  socket: net.Socket;
   /** Set when the server ended or reset the connection. */
   isClosed = false;
   /** Extended headers were agreed on. */
@@ -53,11 +57,12 @@ export class RawClient {
 
   private constructor(socket: net.Socket) {
     this.socket = socket;
+    this.#listen(socket);
+  }
+
+  #listen(socket: net.Socket): void {
     socket.on('error', () => undefined);
-    socket.on('data', (chunk: Buffer) => {
-      this.#received = Buffer.concat([this.#received, chunk]);
-      this.#wake();
-    });
+    socket.on('data', this.#take);
     const closed = (): void => {
       this.isClosed = true;
       this.#wake();
@@ -65,6 +70,11 @@ export class RawClient {
     socket.on('end', closed);
     socket.on('close', closed);
   }
+
+  readonly #take = (chunk: Buffer): void => {
+    this.#received = Buffer.concat([this.#received, chunk]);
+    this.#wake();
+  };
 
   static async connect(to: string | { host: string; port: number }): Promise<RawClient> {
     const socket = typeof to === 'string' ? net.connect(to) : net.connect(to.port, to.host);
@@ -146,9 +156,31 @@ export class RawClient {
     return await this.replies();
   }
 
+  /** STARTTLS and the handshake. @throws Error if either is refused, as far as a client of TLS 1.3 can tell */
+  async startTls(options: tls.ConnectionOptions): Promise<void> {
+    const replies = await this.negotiate(nbd.NBD_OPT_STARTTLS);
+    if (replies.at(-1)!.type !== nbd.NBD_REP_ACK) throw new Error('STARTTLS was refused');
+    await this.encrypt(options);
+  }
+
+  /** The handshake alone. */
+  async encrypt(options: tls.ConnectionOptions): Promise<void> {
+    const plain = this.socket;
+    plain.off('data', this.#take);
+    const encrypted = tls.connect({ ...options, socket: plain });
+    await new Promise<void>((resolve, reject) => {
+      encrypted.once('secureConnect', resolve);
+      encrypted.once('error', reject);
+      encrypted.once('close', () => reject(new Error('closed amid the handshake')));
+    });
+    this.socket = encrypted;
+    this.#listen(encrypted);
+  }
+
   /** From the greeting to transmission. */
   async enter(name: string, options: EnterOptions = {}): Promise<void> {
     await this.greet();
+    if (options.tls !== undefined) await this.startTls(options.tls);
     if (options.structured === true) await this.negotiate(nbd.NBD_OPT_STRUCTURED_REPLY);
     if (options.extended === true) await this.extend();
     const contexts = [...(options.context === true ? [BASE_ALLOCATION] : []), ...(options.contexts ?? [])];

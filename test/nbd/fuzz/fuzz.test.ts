@@ -71,10 +71,12 @@ class Fuzzer {
       terms: {
         exports: this.exports,
         readOnly: false,
+        tls: 'off',
         optionsMax: 32,
         payloadBytesMax: limits.requestBytesMax,
       },
       limits,
+      tls: undefined,
       budget: this.budget,
       pool: new ReplyBufferPool(16 * MIB),
       slabs: new SlabPool(16 * MIB),

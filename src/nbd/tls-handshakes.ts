@@ -1,0 +1,139 @@
+/**
+ * TLS over accepted sockets, by node:tls. A client that has asked for it is handed in with its socket, and comes back
+ * with the one that is read and written from then on, or not at all.
+ *
+ * Node has no documented way to say for which socket a TLS server's event is, but it can be told of sockets that were
+ * accepted elsewhere. So each server of `node:tls` has one client at a time, and is used again for the next one.
+ *
+ * Invariants:
+ * - Who does not show a certificate of the right authority, or have a key, never comes back.
+ * - Nothing is resumed and nothing negotiated anew: a session has the peer that its handshake proved.
+ * - There are as many servers as there were handshakes at once, and those have a limit.
+ */
+
+import { constants } from 'node:crypto';
+import type { Socket } from 'node:net';
+import tls from 'node:tls';
+import { assert } from '../base/errors.ts';
+import type { TlsCredentials } from './tls-credentials.ts';
+
+/** Keys agreed on anew for each session, and nothing that is not authenticated. AES of 128 bits is the fastest. */
+const CIPHERS = [
+  'TLS_AES_128_GCM_SHA256',
+  'TLS_CHACHA20_POLY1305_SHA256',
+  'TLS_AES_256_GCM_SHA384',
+  'ECDHE-ECDSA-AES128-GCM-SHA256',
+  'ECDHE-RSA-AES128-GCM-SHA256',
+  'ECDHE-ECDSA-CHACHA20-POLY1305',
+  'ECDHE-RSA-CHACHA20-POLY1305',
+  'ECDHE-ECDSA-AES256-GCM-SHA384',
+  'ECDHE-RSA-AES256-GCM-SHA384',
+].join(':');
+/** In TLS 1.3 a shared key goes with SHA-256; in 1.2 these are what OpenSSL and GnuTLS both have. */
+const CIPHERS_OF_SHARED_KEYS = [
+  'TLS_AES_128_GCM_SHA256',
+  'TLS_CHACHA20_POLY1305_SHA256',
+  'ECDHE-PSK-CHACHA20-POLY1305',
+  'DHE-PSK-AES256-GCM-SHA384',
+].join(':');
+
+/** A connection that waits for TLS. One of its methods is called, once. */
+export interface TlsClient {
+  /** `peerName` is the name that the client has proved to have, undefined if it was not asked. */
+  encrypted(socket: tls.TLSSocket, peerName: string | undefined): void;
+  /** The socket is gone, or going. `reason` is one of a few, undefined if the client just went. */
+  tlsFailed(reason: string | undefined, error: Error): void;
+}
+
+export class TlsHandshakes {
+  readonly #credentials: TlsCredentials;
+  readonly #timeMsMax: number;
+  readonly #free: OneAtATime[] = [];
+
+  constructor(credentials: TlsCredentials, timeMsMax: number) {
+    this.#credentials = credentials;
+    this.#timeMsMax = timeMsMax;
+  }
+
+  /** Requires: nobody reads `socket` any more, and all it gave was taken. */
+  begin(socket: Socket, client: TlsClient): void {
+    const server =
+      this.#free.pop() ??
+      new OneAtATime(this.#credentials, this.#timeMsMax, (freed) => this.#free.push(freed));
+    server.begin(socket, client);
+  }
+}
+
+class OneAtATime {
+  readonly #server: tls.Server;
+  readonly #freed: (server: OneAtATime) => void;
+  #client: TlsClient | undefined;
+  /** Whose key the client says it has: the handshake fails if it has not. */
+  #keyName: string | undefined;
+
+  constructor(credentials: TlsCredentials, timeMsMax: number, freed: (server: OneAtATime) => void) {
+    this.#freed = freed;
+    const isNamed = credentials.kind === 'shared keys' || credentials.clientAuthority !== undefined;
+    this.#server = tls.createServer({ ...this.#optionsOf(credentials), handshakeTimeout: timeMsMax });
+    this.#server.on('secureConnection', (socket) => {
+      const peerName = isNamed ? (this.#keyName ?? commonName(socket)) : undefined;
+      this.#leave().encrypted(socket, peerName);
+    });
+    this.#server.on('tlsClientError', (error, socket) => {
+      // So that it has no more to tell, whatever still comes.
+      socket.destroy();
+      const isUnproved = Boolean(socket.authorizationError);
+      const isGone = (error as NodeJS.ErrnoException).code === 'ECONNRESET';
+      const reason = isUnproved
+        ? 'the certificate of a client was not accepted'
+        : isGone
+          ? undefined
+          : 'a TLS handshake failed';
+      this.#leave().tlsFailed(reason, isUnproved ? new Error(String(socket.authorizationError)) : error);
+    });
+  }
+
+  begin(socket: Socket, client: TlsClient): void {
+    assert(this.#client === undefined, 'one handshake at a time');
+    this.#client = client;
+    this.#keyName = undefined;
+    this.#server.emit('connection', socket);
+  }
+
+  /** Node tells of each handshake once: behind that the next client may come. */
+  #leave(): TlsClient {
+    const client = this.#client;
+    assert(client !== undefined, 'Node tells of each handshake once');
+    this.#client = undefined;
+    this.#freed(this);
+    return client;
+  }
+
+  #optionsOf(credentials: TlsCredentials): tls.TlsOptions {
+    const options: tls.TlsOptions = {
+      minVersion: 'TLSv1.2',
+      honorCipherOrder: true,
+      secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION,
+    };
+    if (credentials.kind === 'shared keys') {
+      const { keys } = credentials;
+      const pskCallback = (_: unknown, name: string): Buffer | null => {
+        const key = keys.get(name);
+        if (key !== undefined) this.#keyName = name;
+        return key ?? null;
+      };
+      return { ...options, ciphers: CIPHERS_OF_SHARED_KEYS, dhparam: 'auto', pskCallback } as tls.TlsOptions;
+    }
+    const { key, certificate, clientAuthority, revoked } = credentials;
+    const own: tls.TlsOptions = { ...options, ciphers: CIPHERS, key, cert: certificate };
+    if (clientAuthority === undefined) return own;
+    const crl = revoked === undefined ? {} : { crl: revoked };
+    return { ...own, ...crl, ca: clientAuthority, requestCert: true, rejectUnauthorized: true };
+  }
+}
+
+/** The common name in the client's certificate, which was verified; undefined unless it has just one. */
+function commonName(socket: tls.TLSSocket): string | undefined {
+  const name: unknown = socket.getPeerCertificate().subject?.CN;
+  return typeof name === 'string' && name !== '' ? name : undefined;
+}
