@@ -82,7 +82,7 @@ export class NbdServer implements ConnectionEvents {
         optionsMax,
         payloadBytesMax,
       },
-      tls: tls === undefined ? undefined : new TlsHandshakes(tls.credentials, limits.handshakeMsMax),
+      tls: tls === undefined ? undefined : new TlsHandshakes(tls.credentials),
       limits,
       budget: new ServerBudget(serverBytesMax, connectionsMax, () => this.#watchStalls()),
       pool: new ReplyBufferPool(POOL_KEPT_BYTES_MAX),

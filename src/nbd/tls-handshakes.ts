@@ -37,6 +37,9 @@ const CIPHERS_OF_SHARED_KEYS = [
   'DHE-PSK-AES256-GCM-SHA384',
 ].join(':');
 
+/** Whoever hands in a socket closes it when its time is over: Node's own time for that is put off as far as it goes. */
+const NO_TIMEOUT_MS = 2 ** 31 - 1;
+
 /** A connection that waits for TLS. One of its methods is called, once. */
 export interface TlsClient {
   /** `peerName` is the name that the client has proved to have, undefined if it was not asked. */
@@ -47,19 +50,15 @@ export interface TlsClient {
 
 export class TlsHandshakes {
   readonly #credentials: TlsCredentials;
-  readonly #timeMsMax: number;
   readonly #free: OneAtATime[] = [];
 
-  constructor(credentials: TlsCredentials, timeMsMax: number) {
+  constructor(credentials: TlsCredentials) {
     this.#credentials = credentials;
-    this.#timeMsMax = timeMsMax;
   }
 
   /** Requires: nobody reads `socket` any more, and all it gave was taken. */
   begin(socket: Socket, client: TlsClient): void {
-    const server =
-      this.#free.pop() ??
-      new OneAtATime(this.#credentials, this.#timeMsMax, (freed) => this.#free.push(freed));
+    const server = this.#free.pop() ?? new OneAtATime(this.#credentials, (freed) => this.#free.push(freed));
     server.begin(socket, client);
   }
 }
@@ -71,10 +70,10 @@ class OneAtATime {
   /** Whose key the client says it has: the handshake fails if it has not. */
   #keyName: string | undefined;
 
-  constructor(credentials: TlsCredentials, timeMsMax: number, freed: (server: OneAtATime) => void) {
+  constructor(credentials: TlsCredentials, freed: (server: OneAtATime) => void) {
     this.#freed = freed;
     const isNamed = credentials.kind === 'shared keys' || credentials.clientAuthority !== undefined;
-    this.#server = tls.createServer({ ...this.#optionsOf(credentials), handshakeTimeout: timeMsMax });
+    this.#server = tls.createServer(this.#optionsOf(credentials));
     this.#server.on('secureConnection', (socket) => {
       const peerName = isNamed ? (this.#keyName ?? commonName(socket)) : undefined;
       this.#leave().encrypted(socket, peerName);
@@ -112,6 +111,7 @@ class OneAtATime {
   #optionsOf(credentials: TlsCredentials): tls.TlsOptions {
     const options: tls.TlsOptions = {
       minVersion: 'TLSv1.2',
+      handshakeTimeout: NO_TIMEOUT_MS,
       honorCipherOrder: true,
       secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION,
     };

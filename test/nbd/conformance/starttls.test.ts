@@ -1,11 +1,10 @@
 /** proto.md, "TLS support", "Server-side requirements", "NBD_OPT_STARTTLS". */
 
-import net from 'node:net';
 import { describe, expect, it } from 'vitest';
 import * as nbd from '../../../src/nbd/protocol.ts';
 import { pause, serve, until } from '../fixture.ts';
 import { encodeContexts, encodeInfo, encodeOption, RawClient, u32 } from '../raw-client.ts';
-import { complaintsOf, serveTls, withKey } from '../tls-fixture.ts';
+import { complaintsOf, serveTls, Wire, withKey } from '../tls-fixture.ts';
 import { contextsOf, flagsOf, greeted, isDropped, last, NOTHING, serverNames } from './negotiation.ts';
 
 const { NBD_OPT_STARTTLS, NBD_OPT_LIST, NBD_OPT_GO, NBD_OPT_INFO, NBD_OPT_SET_META_CONTEXT } = nbd;
@@ -222,7 +221,7 @@ describe('Terminating over TLS', () => {
     '%s: the server MUST close down the TLS session, and then the connection',
     async (how) => {
       const fixture = await serveTls();
-      const wire = await listenIn(fixture.socketPath);
+      const wire = await Wire.to(fixture.socketPath);
       const client = await RawClient.connect(wire.path);
       // In 1.2 the type of a record can be seen from outside.
       const options = withKey('alice', undefined, { maxVersion: 'TLSv1.2' });
@@ -237,29 +236,13 @@ describe('Terminating over TLS', () => {
       expect(await isDropped(client)).toBe(true);
       await until(() => fixture.server.connectionCount === 0);
       expect(fixture.server.connectionCount).toBe(0);
-      wire.close();
-      expect(recordTypes(wire.fromServer()).at(-1)).toBe(ALERT);
+      await wire.close();
+      expect(recordTypes(wire.fromServer).at(-1)).toBe(ALERT);
     },
   );
 });
 
 const ALERT = 21;
-
-/** A socket that leads to the server's, and what the server said through it. */
-async function listenIn(
-  serverPath: string,
-): Promise<{ path: string; fromServer: () => Buffer; close: () => void }> {
-  const parts: Buffer[] = [];
-  const listener = net.createServer((near) => {
-    const far = net.connect(serverPath);
-    far.on('data', (part) => parts.push(part));
-    near.pipe(far).pipe(near);
-    for (const socket of [near, far]) socket.on('error', () => undefined);
-  });
-  const path = `${serverPath}.wire`;
-  await new Promise<void>((resolve) => listener.listen(path, resolve));
-  return { path, fromServer: () => Buffer.concat(parts), close: () => listener.close() };
-}
 
 /** Types of the TLS records behind the plain ACK to STARTTLS. */
 function recordTypes(stream: Buffer): number[] {
