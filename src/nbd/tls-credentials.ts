@@ -98,7 +98,7 @@ async function read(file: string): Promise<Buffer> {
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
     if (code === 'ENOENT' || code === 'ENOTDIR')
-      throw new StoreError('NOT_FOUND', `there is no ${file}: ${MADE_AS_TOLD}`, error);
+      throw new StoreError('NOT_FOUND', `there is no ${file}; ${MADE_AS_TOLD}`, error);
     if (code === 'EISDIR') throw refusal(`${file} is a directory: give the file`);
     const failure = fromSystemError(error, `${file} cannot be read`);
     throw new StoreError(failure.code, `${failure.message}; let the user that serves read it`, error);
