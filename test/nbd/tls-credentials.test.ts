@@ -111,7 +111,7 @@ describe.skipIf(!requireTools(TLS_TOOLS))('a directory of certificates', () => {
   it.each(['server-cert.pem', 'server-key.pem', 'ca-cert.pem'])('without %s is refused', async (name) => {
     fs.rmSync(file(name));
     await expect(loadCertificates(directory, true, logger)).rejects.toEqual(
-      refusal('NOT_FOUND', `there is no ${file(name)}: README.md says`),
+      refusal('NOT_FOUND', `there is no ${file(name)}; README.md says`),
     );
   });
 

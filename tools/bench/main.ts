@@ -16,6 +16,7 @@ import { PEERS, missingFor } from './peers.ts';
 import { latencyTable, throughputTable } from './report.ts';
 import { type Plan, SCRATCH_BYTES_MAX, runRounds } from './rounds.ts';
 import { summarize } from './summary.ts';
+import { measureTls, missingForTls, summarizeTls, tlsTable } from './tls.ts';
 import { missingTool, toolVersions } from './tools.ts';
 
 // A Unix socket's path is limited to 107 bytes; this is the longest below the scratch directory.
@@ -81,6 +82,8 @@ async function measure(plan: Plan, options: Options): Promise<number> {
   const tools = await toolVersions([...new Set(['fio', ...plan.peers.flatMap((peer) => peer.tools)])]);
   const { samples, failures } = await runRounds(plan, say);
 
+  const tlsSamples = isWanted(options) ? await measureTls(plan, say) : [];
+
   const summaries = summarize(samples, plan.loads);
   const floors = checkFloors(summaries, options.peers);
   const { roundCount, seconds, volumeBytes } = plan;
@@ -95,6 +98,7 @@ async function measure(plan: Plan, options: Options): Promise<number> {
     floors,
     failures,
     samples,
+    tls: { summaries: tlsSamples.length === 0 ? [] : summarizeTls(tlsSamples), samples: tlsSamples },
   };
   const json = `${JSON.stringify(results, null, 2)}\n`;
   await mkdir(path.dirname(options.output), { recursive: true });
@@ -105,11 +109,19 @@ async function measure(plan: Plan, options: Options): Promise<number> {
     `Median (min-max) of ${roundCount} rounds of ${seconds} s; a ratio is the median of each round's.`,
     throughputTable(summaries, names, floors),
     latencyTable(summaries, names),
+    ...(tlsSamples.length === 0 ? [] : [tlsTable(results.tls.summaries)]),
   ];
   process.stdout.write(options.json ? json : `\n${tables.join('\n\n')}\n\n`);
   say(`results are in ${options.output}`);
   const missed = options.check && floors.some((floor) => !floor.held);
   return failures.length > 0 || missed ? 1 : 0;
+}
+
+function isWanted({ tls, peers }: Options): boolean {
+  if (!tls || !peers.includes('coppice')) return false;
+  const missing = missingForTls();
+  if (missing !== undefined) say(`TLS is left out: ${missing}`);
+  return missing === undefined;
 }
 
 async function requireSpace(directory: string, bytes: number): Promise<void> {

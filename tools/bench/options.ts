@@ -17,6 +17,7 @@ export interface Options {
   output: string;
   json: boolean;
   check: boolean;
+  tls: boolean;
 }
 
 const program = new Command('bench')
@@ -33,6 +34,7 @@ const program = new Command('bench')
   .option('--output <file>', 'where the JSON is written', 'bench-results/latest.json')
   .option('--json', 'print the JSON instead of the tables', false)
   .option('--check', 'fail when a floor is not held', false)
+  .option('--no-tls', 'leave out what TLS costs')
   .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
 
 /** Parses the command line; wrong usage ends the process with exit code 2. */

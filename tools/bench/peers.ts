@@ -32,31 +32,38 @@ const EXPORT = 'bench';
 const SOCKET = 'nbd.sock';
 const COPPICE = path.resolve(import.meta.dirname, '../../src/cli/main.js');
 
+/** Makes a store with one volume in `directory` and serves it, on a Unix socket; `options` are of `coppice serve`. */
+export async function startCoppice(
+  directory: string,
+  volumeBytes: number,
+  options: readonly string[] = [],
+): Promise<Server> {
+  const store = path.join(directory, 'store');
+  const args = (...rest: string[]): string[] => [COPPICE, '--store', store, ...rest];
+  await runCommand(process.execPath, args('init'));
+  await runCommand(process.execPath, args('create', EXPORT, '--size', String(volumeBytes)));
+  const server = new ServerProcess(directory, process.execPath, args('serve', ...options));
+  // It is ready when it prints the URIs of its listeners; the log goes to stderr.
+  const uri = await server.waitForLine(
+    (line) => line.startsWith('nbd+unix:') && line.includes(`/${EXPORT}?`),
+  );
+  return {
+    uri,
+    get pid() {
+      return server.pid;
+    },
+    snapshot: async (name) => {
+      await runCommand(process.execPath, args('snapshot', `${EXPORT}@${name}`));
+    },
+    stop: () => server.stop(),
+  };
+}
+
 const coppice: Peer = {
   name: 'coppice',
   tools: [],
   snapshotsMax: Number.POSITIVE_INFINITY,
-  async start(directory, volumeBytes) {
-    const store = path.join(directory, 'store');
-    const args = (...rest: string[]): string[] => [COPPICE, '--store', store, ...rest];
-    await runCommand(process.execPath, args('init'));
-    await runCommand(process.execPath, args('create', EXPORT, '--size', String(volumeBytes)));
-    const server = new ServerProcess(directory, process.execPath, args('serve'));
-    // It is ready when it prints the URIs of its listeners; the log goes to stderr.
-    const uri = await server.waitForLine(
-      (line) => line.startsWith('nbd+unix:') && line.includes(`/${EXPORT}?`),
-    );
-    return {
-      uri,
-      get pid() {
-        return server.pid;
-      },
-      snapshot: async (name) => {
-        await runCommand(process.execPath, args('snapshot', `${EXPORT}@${name}`));
-      },
-      stop: () => server.stop(),
-    };
-  },
+  start: (directory, volumeBytes) => startCoppice(directory, volumeBytes),
 };
 
 const qemuRaw: Peer = {

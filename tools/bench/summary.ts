@@ -98,7 +98,7 @@ function valueOf(sample: Sample, load: Load): number {
   return load.unit === 'MB/s' ? sample.megabytesPerSecond : sample.iops;
 }
 
-function median(values: readonly number[]): number {
+export function median(values: readonly number[]): number {
   const sorted = values.toSorted((left, right) => left - right);
   const middle = sorted.length >> 1;
   const upper = sorted[middle] ?? Number.NaN;
