@@ -46,6 +46,12 @@ export function findKernel(): Kernel | undefined {
     .findLast(({ modules }) => fs.existsSync(modules));
 }
 
+/** What is behind `-drive`, and what QEMU has to know before that. */
+export interface GuestDisk {
+  readonly drive: string;
+  readonly options?: readonly string[];
+}
+
 /** Where initramfs files are made, and which kernel they are for. */
 export class GuestImages {
   readonly #kernel: Kernel;
@@ -58,8 +64,8 @@ export class GuestImages {
     this.#scratch = scratch;
   }
 
-  /** Boots a machine that has `disk`, an NBD URI, as /dev/vda, runs `work` in it, and then powers off. */
-  async boot(cleanup: Cleanup, disk: string, work: string): Promise<Guest> {
+  /** Boots a machine that has `disk` as /dev/vda, runs `work` in it, and then powers off. */
+  async boot(cleanup: Cleanup, disk: GuestDisk, work: string): Promise<Guest> {
     const initramfs = await this.#makeInitramfs(work);
     if (this.#accelerator === 'kvm') {
       const guest = new Guest(cleanup, this.#arguments('kvm', initramfs, disk));
@@ -74,7 +80,7 @@ export class GuestImages {
     return guest;
   }
 
-  #arguments(accelerator: string, initramfs: string, disk: string): string[] {
+  #arguments(accelerator: string, initramfs: string, disk: GuestDisk): string[] {
     return [
       ...'-nodefaults -no-user-config -display none -no-reboot -m 384 -serial stdio'.split(' '),
       '-accel',
@@ -85,8 +91,9 @@ export class GuestImages {
       initramfs,
       '-append',
       'console=ttyS0 panic=-1 loglevel=6 random.trust_cpu=on',
+      ...(disk.options ?? []),
       '-drive',
-      `file=${disk},format=raw,if=virtio,discard=unmap`,
+      `${disk.drive},format=raw,if=virtio,discard=unmap`,
     ];
   }
 

@@ -1,9 +1,11 @@
 /** A Linux machine that has a volume as its disk: what it wrote and synced is on a clone of its disk, too. */
 
+import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { findKernel, GUEST_TOOLS, type Guest, GuestImages } from '../support/guest.ts';
 import { Cleanup, requireHere } from '../support/programs.ts';
 import { ServedStore } from '../support/served-store.ts';
+import { makeSharedKeys } from '../support/tls-files.ts';
 import { requireTools } from '../support/tools.ts';
 
 const TEST_MS = 240_000;
@@ -65,7 +67,7 @@ describe.skipIf(!isReady)('a Linux machine', () => {
       await store.start();
       const images = new GuestImages(kernel!, store.scratch);
       const boot = (disk: string, work: string): Promise<Guest> =>
-        images.boot(cleanup, store.uri(disk), work);
+        images.boot(cleanup, { drive: `file=${store.uri(disk)}` }, work);
 
       const first = await boot('disk', FIRST);
       const sum = await first.says(SUM);
@@ -95,6 +97,41 @@ describe.skipIf(!isReady)('a Linux machine', () => {
       await original.powersOff();
       expect(await original.says(/^GONE (\d+)$/m)).toBe('4');
       expect(original.console).not.toMatch(/^MARK/m);
+      expect((await store.stop()).code).toBe(0);
+      expect(await store.damage()).toBeUndefined();
+    },
+    TEST_MS,
+  );
+
+  it(
+    'has its disk over TLS with a shared key, and finds all of it when the server was killed and started again',
+    async () => {
+      const store = await ServedStore.make(cleanup);
+      await store.coppice('create', 'disk', '--size', '512M');
+      const keys = makeSharedKeys(store.file('keys.psk'), 'machine');
+      const serve = (): Promise<void> => store.start('--tls=require', '--tls-psk', keys);
+      const images = new GuestImages(kernel!, store.scratch);
+      const credentials = `tls-creds-psk,id=tls,endpoint=client,username=machine,dir=${store.scratch}`;
+      const socket = path.join(store.directory, 'nbd.sock');
+      const disk = {
+        drive: `file.driver=nbd,file.path=${socket},file.export=disk,file.tls-creds=tls`,
+        options: ['-object', credentials],
+      };
+
+      await serve();
+      const first = await images.boot(cleanup, disk, FIRST);
+      const sum = await first.says(SUM);
+      await first.says(/^MORE (1)$/m);
+      first.send('stop');
+      await first.powersOff();
+      await store.kill();
+      await serve();
+      const again = await images.boot(cleanup, disk, VERIFY);
+      await again.powersOff();
+      // The small files went when it was told to stop.
+      expect(await again.says(/^GONE (\d+)$/m)).toBe('4');
+      expect(sum).toHaveLength(64);
+      expect(store.log).not.toContain('a client was refused');
       expect((await store.stop()).code).toBe(0);
       expect(await store.damage()).toBeUndefined();
     },

@@ -9,6 +9,7 @@ import { LOG_FAULTS } from './faults-of-log.ts';
 import { RECOVERY_FAULTS } from './faults-of-recovery.ts';
 import { REPAIR_FAULTS } from './faults-of-repair.ts';
 import { ROOM_FAULTS } from './faults-of-room.ts';
+import { TLS_FAULTS } from './faults-of-tls.ts';
 import { VERSION_FAULTS } from './faults-of-versions.ts';
 import { VOLUME_FAULTS } from './faults-of-volume.ts';
 
@@ -23,4 +24,5 @@ export const FAULTS: readonly Fault[] = [
   ...CHECK_FAULTS,
   ...REPAIR_FAULTS,
   ...DOOR_FAULTS,
+  ...TLS_FAULTS,
 ];
