@@ -54,11 +54,17 @@ export class TlsHandshakes {
 
   constructor(credentials: TlsCredentials) {
     this.#credentials = credentials;
+    // At once: credentials that OpenSSL does not take are for whoever starts the server, not for its first client.
+    this.#free.push(this.#another());
+  }
+
+  #another(): OneAtATime {
+    return new OneAtATime(this.#credentials, (freed) => this.#free.push(freed));
   }
 
   /** Requires: nobody reads `socket` any more, and all it gave was taken. */
   begin(socket: Socket, client: TlsClient): void {
-    const server = this.#free.pop() ?? new OneAtATime(this.#credentials, (freed) => this.#free.push(freed));
+    const server = this.#free.pop() ?? this.#another();
     server.begin(socket, client);
   }
 }
@@ -66,6 +72,7 @@ export class TlsHandshakes {
 class OneAtATime {
   readonly #server: tls.Server;
   readonly #freed: (server: OneAtATime) => void;
+  readonly #told = new WeakSet<tls.TLSSocket>();
   #client: TlsClient | undefined;
   /** Whose key the client says it has: the handshake fails if it has not. */
   #keyName: string | undefined;
@@ -75,12 +82,14 @@ class OneAtATime {
     const isNamed = credentials.kind === 'shared keys' || credentials.clientAuthority !== undefined;
     this.#server = tls.createServer(this.#optionsOf(credentials));
     this.#server.on('secureConnection', (socket) => {
+      if (!this.#isNews(socket)) return;
       const peerName = isNamed ? (this.#keyName ?? commonName(socket)) : undefined;
       this.#leave().encrypted(socket, peerName);
     });
     this.#server.on('tlsClientError', (error, socket) => {
       // So that it has no more to tell, whatever still comes.
       socket.destroy();
+      if (!this.#isNews(socket)) return;
       const isUnproved = Boolean(socket.authorizationError);
       const isGone = (error as NodeJS.ErrnoException).code === 'ECONNRESET';
       const reason = isUnproved
@@ -99,10 +108,17 @@ class OneAtATime {
     this.#server.emit('connection', socket);
   }
 
-  /** Node tells of each handshake once: behind that the next client may come. */
+  /** Node tells of each handshake once. If it did so twice, the second time would be taken for the next client's. */
+  #isNews(socket: tls.TLSSocket): boolean {
+    if (this.#told.has(socket)) return false;
+    this.#told.add(socket);
+    return true;
+  }
+
+  /** The next client may come. */
   #leave(): TlsClient {
     const client = this.#client;
-    assert(client !== undefined, 'Node tells of each handshake once');
+    assert(client !== undefined, 'what is told is of a client');
     this.#client = undefined;
     this.#freed(this);
     return client;

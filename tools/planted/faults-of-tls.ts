@@ -42,7 +42,7 @@ export const TLS_FAULTS: readonly Fault[] = [
     name: 'options are answered in plain text where TLS is required',
     file: 'src/nbd/handshake.ts',
     text: "if (this.#terms.tls !== 'require' || this.#isEncrypted) return false;",
-    replacement: "if (this.#terms.tls !== 'off' || this.#isEncrypted) return false;",
+    replacement: "if (this.#terms.tls !== 'require' || this.#options > 0) return false;",
     tests: [inNbd('conformance/starttls'), inNbd('cve')],
   },
   {

@@ -140,6 +140,34 @@ describe.each(['on', 'require'] as const)('NBD_OPT_STARTTLS, --tls %s', (mode) =
     expect(last(await client.negotiate(NBD_OPT_LIST))).toBe(nbd.NBD_REP_ACK);
   });
 
+  it('may be the last of many options in one packet, which take several turns', async () => {
+    const client = await greeted(await serveTls(mode));
+    client.send(
+      ...Array.from({ length: 30 }, () => encodeOption(77, NOTHING)),
+      encodeOption(NBD_OPT_STARTTLS, NOTHING),
+    );
+    for (let i = 0; i < 30; i++) expect((await client.replies())[0]!.option).toBe(77);
+    expect(last(await client.replies())).toBe(nbd.NBD_REP_ACK);
+    await client.encrypt(withKey());
+    expect(last(await client.negotiate(NBD_OPT_LIST))).toBe(nbd.NBD_REP_ACK);
+  });
+
+  it('may come from a client that is late to read the answers before it: TLS begins behind them', async () => {
+    const client = await greeted(await serveTls(mode));
+    client.socket.pause();
+    const count = 4000;
+    client.send(
+      ...Array.from({ length: count }, () => encodeOption(77, NOTHING)),
+      encodeOption(NBD_OPT_STARTTLS, NOTHING),
+    );
+    await pause(100);
+    client.socket.resume();
+    for (let i = 0; i < count; i++) expect((await client.replies())[0]!.option).toBe(77);
+    expect(last(await client.replies())).toBe(nbd.NBD_REP_ACK);
+    await client.encrypt(withKey());
+    expect(last(await client.negotiate(NBD_OPT_LIST))).toBe(nbd.NBD_REP_ACK);
+  });
+
   it('If the handshake is unsuccessful the server MUST terminate the session, and others do not notice', async () => {
     const fixture = await serveTls(mode);
     const other = await fixture.enter({ tls: withKey() });
