@@ -33,7 +33,7 @@ import type { Replacement, SegmentLedger } from '../log/segment-ledger.ts';
 import type { SegmentSupply } from '../log/segment-supply.ts';
 import { type ChunkArrays, ChunkList } from './chunk-list.ts';
 import { uncovered } from './kept-zeros.ts';
-import { movedBytes, type MoveOrder, segmentCountMax, type Zeros } from './layout.ts';
+import { type MoveOrder, roundRoomBytes, segmentCountMax, type Zeros } from './layout.ts';
 import type { Found, Moved, Mover } from './mover.ts';
 import { Scatter } from './scatter.ts';
 import { SegmentTable } from './segment-table.ts';
@@ -188,7 +188,8 @@ export class Compactor {
       }
       const { index, supply } = this.#host;
       // Counted before it is there, so that nobody else takes the room.
-      const copiedBytes = movedBytes([...all].reduce((sum, segment) => sum + index.usage.of(segment), 0));
+      const liveChunks = [...all].reduce((sum, segment) => sum + index.usage.of(segment), 0);
+      const copiedBytes = roundRoomBytes(liveChunks, this.#host.numbers.superblock.segmentBytes);
       if (copiedBytes > (await supply.roomBytes()))
         throw new StoreError('NO_SPACE', 'there is no room for what compaction would copy');
       supply.usedBytes += copiedBytes;

@@ -64,9 +64,23 @@ function recordSizes(segmentBytes: number): { chunks: number; zeros: number } {
   };
 }
 
-/** Bytes that segments of moves take for so many chunks, with all that stands beside them; roughly. */
+/** What a segment of moves has beside its chunks, and each chunk beside its payload; roughly. */
+const BESIDE_BYTES = FIRST_RECORD_OFFSET + 2 * SYNC_ALIGN_BYTES;
+const MOVED_CHUNK_BYTES = CHUNK_BYTES + 64;
+
+/** Bytes that a segment of moves takes for so many chunks, with all that stands beside them; roughly. */
 export function movedBytes(chunkCount: number): number {
-  return chunkCount === 0 ? 0 : FIRST_RECORD_OFFSET + 2 * SYNC_ALIGN_BYTES + chunkCount * (CHUNK_BYTES + 64);
+  return chunkCount === 0 ? 0 : BESIDE_BYTES + chunkCount * MOVED_CHUNK_BYTES;
+}
+
+/** Segments that so many chunks fill. */
+function bandCountOf(chunkCount: number, segmentBytes: number): number {
+  return Math.ceil((chunkCount * MOVED_CHUNK_BYTES) / (segmentBytes - BESIDE_BYTES));
+}
+
+/** Room for a round that moves so many chunks. */
+export function roundRoomBytes(chunkCount: number, segmentBytes: number): number {
+  return chunkCount * MOVED_CHUNK_BYTES + (bandCountOf(chunkCount, segmentBytes) + 1) * BESIDE_BYTES;
 }
 
 /** An upper bound of the segments that a layout needs. */
@@ -127,7 +141,7 @@ function bandsOf(
   const count = labels.length;
   if (order === 'disk') return [orderOf(count, byDisk)];
   const byAge = orderOf(count, (a, b) => ages[a]! - ages[b]! || byDisk(a, b));
-  const bandCount = Math.max(1, Math.round((count * CHUNK_BYTES) / segmentBytes));
+  const bandCount = bandCountOf(count, segmentBytes);
   const bands: Uint32Array[] = [];
   for (let band = 0; band < bandCount; band++) {
     const from = Math.floor((count * band) / bandCount);

@@ -34,6 +34,8 @@ const FREE_SEGMENTS_LOW = 8;
 const FREE_SEGMENTS_LOW_MAX = 16;
 const FREE_SHARE_LOW = 1 / 64;
 const FREE_SEGMENTS_MIN = 4;
+/** Free segments, those included that come back: writers have left as many when the round began. */
+const FREE_SEGMENTS_CALM = 7;
 
 /** Segments that data need to begin one more: it, and those that they leave (log/append.ts). */
 const FREE_SEGMENTS_OF_DATA = 3;
@@ -80,15 +82,14 @@ export function urgencyOf(room: LogRoom, isIdle: boolean): Urgency {
 }
 
 /**
- * True if writers are to wait for compaction, as long as it gains anything. They do not for what a round has taken, while
- * there is enough to begin a segment: or a round would keep everybody waiting, however little they write.
+ * True if writers are to wait for compaction, as long as it gains anything. Who writes no faster than it gains does not wait for
+ * what a round has taken, while there is enough to begin a segment: or a round would keep everybody waiting.
  */
 export function mustWait(room: LogRoom): boolean {
   const { freeBytes, comingBytes, segmentBytes } = room;
-  const isShort =
-    freeBytes < FREE_SEGMENTS_OF_DATA * segmentBytes ||
-    freeBytes + comingBytes < FREE_SEGMENTS_MIN * segmentBytes;
-  return isShort || exceeds(room, LIMIT);
+  const isCalm = freeBytes + comingBytes >= FREE_SEGMENTS_CALM * segmentBytes;
+  const segmentsMin = isCalm ? FREE_SEGMENTS_OF_DATA : FREE_SEGMENTS_MIN;
+  return freeBytes < segmentsMin * segmentBytes || exceeds(room, LIMIT);
 }
 
 /** Share of a segment that must be dead for it to be emptied. */

@@ -95,9 +95,10 @@ describe('the pace of compaction', () => {
 
   it('has nobody wait for what a round has taken, as long as there is room to write', () => {
     expect(mustWait(roomWith(3.9))).toBe(true);
-    expect(mustWait(roomWith(3.9, 2))).toBe(false);
-    expect(mustWait(roomWith(2.9, 4))).toBe(true);
-    expect(mustWait(roomWith(3, 0.9))).toBe(true);
+    expect(mustWait(roomWith(3.9, 3.1))).toBe(false);
+    expect(mustWait(roomWith(3.9, 3))).toBe(true);
+    expect(mustWait(roomWith(2.9, 10))).toBe(true);
+    expect(mustWait(roomWith(4, 0))).toBe(false);
   });
 
   it('leaves what writers fill during a round, and takes what it needs where they wait', () => {
