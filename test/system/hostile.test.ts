@@ -133,6 +133,7 @@ describe('clients that do not read', () => {
     await good.enter('disk');
     await readsPerSecond(good, 500);
     const before = rssBytes();
+    const descriptorsBefore = descriptors();
     const alone = await readsPerSecond(good, 2000);
     const deaf: RawClient[] = [];
     for (let count = 0; count < 16; count++) {
@@ -151,7 +152,11 @@ describe('clients that do not read', () => {
     // For each 4 MiB of replies, the one that went beyond, and what is kept for reuse.
     expect(grown).toBeLessThan((16 * 8 + 64) * MIB);
     expect(Math.max(...shares)).toBeGreaterThanOrEqual(SHARE_MIN);
-    for (const client of [...deaf, good, writer]) client.close();
+    for (const client of deaf) client.close();
+    const deadline = performance.now() + 15_000;
+    while (descriptors() > descriptorsBefore && performance.now() < deadline) await pause(100);
+    expect(descriptors()).toBeLessThanOrEqual(descriptorsBefore);
+    for (const client of [good, writer]) client.close();
   }, 120_000);
 });
 

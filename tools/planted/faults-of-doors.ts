@@ -269,14 +269,7 @@ export const DOOR_FAULTS: readonly Fault[] = [
     file: 'src/base/libc.ts',
     text: "if (option(SO_ACCEPTCONN) !== 1) return 'is a socket that does not listen';",
     replacement: '',
-    tests: [inCli('activation')],
-  },
-  {
-    name: 'sockets that were handed over are handed on to other programs',
-    file: 'src/cli/activation.ts',
-    text: 'for (const { fd } of inherited) closeOnExec(fd);',
-    replacement: '',
-    tests: [inCli('activation')],
+    tests: [inNbd('listeners')],
   },
   {
     name: 'requests through the control socket do not count as attached',
