@@ -11,7 +11,7 @@ import { makeDirectory, serve } from './fixture.ts';
 /** Something open in this process, until `close`. */
 interface Opened {
   readonly fd: number;
-  close(): void;
+  readonly close: () => void;
 }
 
 const descriptorOf = (socket: object): number => (socket as { _handle: { fd: number } })._handle.fd;
