@@ -10,6 +10,7 @@ import { contextsOf, flagsOf, greeted, isDropped, last, serverNames } from './co
 import { DISK_BYTES, type Fixture, serve } from './fixture.ts';
 import { MemoryDevice } from './memory-device.ts';
 import { encodeContexts, encodeInfo, encodeOption, RawClient } from './raw-client.ts';
+import { serveTls, withKey } from './tls-fixture.ts';
 
 const { NBD_REP_ACK, NBD_REP_ERR_UNKNOWN } = nbd;
 
@@ -249,5 +250,28 @@ describe('rules by listener', () => {
       `[::1]:${six.port}`,
     ]);
     expect(fs.existsSync(second)).toBe(true);
+  });
+});
+
+describe('rules by client', () => {
+  it('hold for the name that it has proved, from the moment at which it has', async () => {
+    const fixture = await serveTls('on', {
+      access: new AccessRules([
+        { client: 'alice', exports: ['disk'] },
+        { client: '*', exports: [] },
+        { exports: ['disk@*'] },
+      ]),
+    });
+    const listed = async (name?: string): Promise<string[]> => {
+      const client = await greeted(fixture);
+      if (name !== undefined) {
+        expect(serverNames(await client.negotiate(nbd.NBD_OPT_LIST))).toEqual(['disk@monday']);
+        await client.startTls(withKey(name));
+      }
+      return serverNames(await client.negotiate(nbd.NBD_OPT_LIST));
+    };
+    expect(await listed()).toEqual(['disk@monday']);
+    expect(await listed('alice')).toEqual(['disk']);
+    expect(await listed('bob')).toEqual([]);
   });
 });

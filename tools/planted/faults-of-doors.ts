@@ -251,6 +251,13 @@ export const DOOR_FAULTS: readonly Fault[] = [
     tests: [inNbd('access')],
   },
   {
+    name: 'what a client is offered does not change when it has proved its name',
+    file: 'src/nbd/handshake.ts',
+    text: 'this.#offer = this.#terms.offerTo(peerName);',
+    replacement: '',
+    tests: [inNbd('access')],
+  },
+  {
     name: 'exports that are offered to be read only may be written',
     file: 'src/nbd/export-source.ts',
     text: 'readOnly: readOnly || grant.readOnly,',
