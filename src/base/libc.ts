@@ -7,6 +7,7 @@
  * - `fadvise` gives back the page cache of what is dead, so that its memory serves the next segment.
  * - `fcntl` asks who has a file locked, without locking it.
  * - `setsockopt` says how often a silent TCP peer is asked whether it is there.
+ * - `getsockopt` and `getsockname` say what a descriptor is that this process was started with.
  *
  * A wrong prototype here would crash the process: nothing else in the house calls into C.
  */
@@ -16,11 +17,20 @@ import os from 'node:os';
 
 const RWF_NOWAIT = 8;
 const FADV_DONTNEED = 4;
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
 const F_OFD_GETLK = 36;
 const F_WRLCK = 1;
 const F_UNLCK = 2;
 /** struct flock: type i16, whence i16, start i64 at 8, length i64 (0: to the end), pid i32. */
 const FLOCK_BYTES = 32;
+const SOL_SOCKET = 1;
+const SO_TYPE = 3;
+const SO_ACCEPTCONN = 30;
+const SOCK_STREAM = 1;
+const [AF_UNIX, AF_INET, AF_INET6] = [1, 2, 10];
+/** struct sockaddr_un: family u16, path. */
+const SOCKADDR_BYTES = 2 + 108;
 const IPPROTO_TCP = 6;
 const TCP_KEEPINTVL = 5;
 const TCP_KEEPCNT = 6;
@@ -44,6 +54,8 @@ interface Libc {
   readonly fadvise: NativeCall;
   readonly fcntl: NativeCall;
   readonly setsockopt: NativeCall;
+  readonly getsockopt: NativeCall;
+  readonly getsockname: NativeCall;
 }
 
 function loadLibc(): Libc | undefined {
@@ -58,6 +70,8 @@ function loadLibc(): Libc | undefined {
       fadvise: libc.func('int posix_fadvise(int fd, int64_t offset, int64_t bytes, int advice)'),
       fcntl: libc.func('int fcntl(int fd, int command, ...)'),
       setsockopt: libc.func('int setsockopt(int fd, int level, int name, void *value, uint32_t bytes)'),
+      getsockopt: libc.func('int getsockopt(int fd, int level, int name, void *value, void *bytes)'),
+      getsockname: libc.func('int getsockname(int fd, void *address, void *bytes)'),
     };
   } catch {
     return undefined; // no prebuilt library for this machine: asynchronous reads serve everything
@@ -145,4 +159,41 @@ export function setKeepAliveProbes(fd: number, seconds: number, count: number): 
     return libc.setsockopt(fd, IPPROTO_TCP, name, value, 4) === 0;
   };
   return set(TCP_KEEPINTVL, seconds) && set(TCP_KEEPCNT, count);
+}
+
+/** What a descriptor is that this process was started with. */
+export interface InheritedSocket {
+  readonly family: 'unix' | 'tcp';
+  /** Empty for TCP, and for a Unix socket that no path leads to. */
+  readonly socketPath: string;
+}
+
+/** Programs that this one starts do not get `fd`. False where that is not possible. */
+export function closeOnExec(fd: number): boolean {
+  return libc !== undefined && libc.fcntl(fd, F_SETFD, 'int', FD_CLOEXEC) === 0;
+}
+
+/** What listens on `fd`; or why nothing does, as the end of a sentence. */
+export function inspectListener(fd: number): InheritedSocket | string {
+  if (libc === undefined) return 'cannot be looked at: the package koffi does not load on this machine';
+  const value = Buffer.alloc(4);
+  const bytes = Buffer.alloc(4);
+  const option = (name: number): number | undefined => {
+    bytes.writeUInt32LE(value.length);
+    return libc.getsockopt(fd, SOL_SOCKET, name, value, bytes) === 0 ? value.readInt32LE(0) : undefined;
+  };
+  const type = option(SO_TYPE);
+  if (type === undefined) return 'is not a socket';
+  const address = Buffer.alloc(SOCKADDR_BYTES);
+  bytes.writeUInt32LE(address.length);
+  if (libc.getsockname(fd, address, bytes) !== 0) return 'is a socket without an address';
+  // Now, because the next option has a length too.
+  const name = address.subarray(2, bytes.readUInt32LE(0));
+  const family = address.readUInt16LE(0);
+  if (type !== SOCK_STREAM || ![AF_UNIX, AF_INET, AF_INET6].includes(family))
+    return 'is neither a Unix nor a TCP socket for streams';
+  if (option(SO_ACCEPTCONN) !== 1) return 'is a socket that does not listen';
+  if (family !== AF_UNIX) return { family: 'tcp', socketPath: '' };
+  const end = name.indexOf(0);
+  return { family: 'unix', socketPath: name.toString('utf8', 0, end < 0 ? name.length : end) };
 }

@@ -5,16 +5,10 @@
  */
 
 import { StoreError } from '../base/errors.ts';
+import type { ListenerAddress, TcpAddress } from '../nbd/listeners.ts';
 
 /** The Unix socket that is listened on unless another address is given, in the store's directory. */
 export const NBD_SOCKET_NAME = 'nbd.sock';
-
-export interface TcpAddress {
-  readonly host: string;
-  readonly port: number;
-}
-
-export type NbdListener = { readonly socketPath: string } | TcpAddress;
 
 /** Reads `127.0.0.1:10809`, `localhost:0`, `[::1]:10809`. @throws INVALID_ARGUMENT */
 export function parseListenAddress(text: string): TcpAddress {
@@ -39,7 +33,7 @@ export interface UriSecurity {
 }
 
 /** The address that a client opens to reach `volume`; `security` undefined if it needs no TLS. */
-export function nbdUri(listener: NbdListener, volume: string, security?: UriSecurity): string {
+export function nbdUri(listener: ListenerAddress, volume: string, security?: UriSecurity): string {
   const scheme = security === undefined ? 'nbd' : 'nbds';
   const name = encodeURIComponent(volume);
   if ('socketPath' in listener) {

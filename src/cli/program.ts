@@ -94,7 +94,7 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
     .description('serve all volumes and snapshots over NBD, until SIGINT or SIGTERM')
     .option(
       '--socket <path>',
-      'listen on this Unix socket (repeatable; default: nbd.sock in the store)',
+      'listen on this Unix socket (repeatable; default: nbd.sock in the store, or what systemd hands over)',
       collect,
     )
     .option(
@@ -110,6 +110,8 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
       '--read-only',
       'write nothing into the store, and open it even if it is damaged, as far as it is whole',
     )
+    .option('--export <pattern>', 'offer only these names; * and ? stand for others (repeatable)', collect)
+    .option('--access <file>', 'who is offered what: a list of rules in JSON (README.md)')
     .option('--limit <name=value>', 'what NBD clients may take (repeatable; README.md lists them)', collect)
     .option('--cache-size <size>', 'memory for the index (default: 256M)')
     .option(
@@ -121,6 +123,8 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
         socket?: string[];
         listen?: string[];
         readOnly?: boolean;
+        export?: string[];
+        access?: string;
         cacheSize?: string;
         limit?: string[];
         compactionRate?: string;
@@ -135,8 +139,12 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
         const { parseLimits } = await import('./nbd-limits.ts');
         const limits = parseLimits(options.limit ?? []);
         const compactionRate = sizeOption(options.compactionRate, '--compaction-rate');
+        const { readAccess } = await import('./access-options.ts');
+        const access = readAccess(options.export, options.access);
+        const { takeInheritedFds } = await import('./activation.ts');
+        const inherited = takeInheritedFds(process.env, process.pid);
         const { createLogger, printUris, serveUntilSignal } = await import('./serve-command.ts');
-        const isDefault = options.socket === undefined && addresses.length === 0;
+        const isDefault = options.socket === undefined && addresses.length === 0 && inherited.length === 0;
         const sockets = isDefault ? [path.join(directory, NBD_SOCKET_NAME)] : (options.socket ?? []);
         const readOnly = options.readOnly === true;
         const logger = createLogger();
@@ -149,6 +157,8 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
               directory,
               sockets,
               addresses,
+              inherited,
+              access,
               otherPort: 'choose another with --listen',
               readOnly,
               cacheBytes,

@@ -64,7 +64,7 @@ async function stopInTime(serving: Serving, logger: Logger): Promise<void> {
 
 export function printUris(output: Output, volumes: readonly ServedVolume[], logger: Logger): void {
   if (volumes.length === 0) {
-    logger.info('there is no volume yet; what `coppice create` makes is served at once');
+    logger.info('there is no volume yet to offer; what `coppice create` makes is served at once');
   }
   output.print(volumes, () => volumes.map(({ uri }) => `${uri}\n`).join(''));
 }

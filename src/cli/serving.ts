@@ -8,14 +8,17 @@
 import path from 'node:path';
 import type { Logger } from 'pino';
 import { hasCode, StoreError } from '../base/errors.ts';
+import type { AccessRules } from '../nbd/access-rules.ts';
 import type { NbdLimits } from '../nbd/limits.ts';
+import type { TcpAddress } from '../nbd/listeners.ts';
 import { NbdServer } from '../nbd/server.ts';
 import { ControlServer } from '../server/control-server.ts';
 import { type OpenStore, StoreDoor } from '../server/store-door.ts';
 import { ReadOnlyStore } from '../volume/read-only-store.ts';
 import { Store } from '../volume/store.ts';
 import type { VersionSummary } from '../volume/summary.ts';
-import { type NbdListener, nbdUri, type TcpAddress, type UriSecurity } from './nbd-address.ts';
+import type { InheritedFd } from './activation.ts';
+import { nbdUri, type UriSecurity } from './nbd-address.ts';
 import type { ServedTls } from './nbd-tls.ts';
 import { controlSocketOf, retryWhileOwned } from './reach-store.ts';
 import { formatSize } from './size.ts';
@@ -28,6 +31,9 @@ export interface ServingOptions {
   /** Unix sockets to listen on. */
   readonly sockets: readonly string[];
   readonly addresses: readonly TcpAddress[];
+  /** Sockets that this process was started with. */
+  readonly inherited: readonly InheritedFd[];
+  readonly access: AccessRules;
   /** What to do about a port that is in use, for the end of a sentence. */
   readonly otherPort: string;
   /** Nothing can write, this process included: damaged stores are opened as far as they are whole. */
@@ -52,12 +58,13 @@ export class Serving {
   readonly store: OpenStore;
   readonly #control: ControlServer;
   readonly #nbd: NbdServer;
+  readonly #access: AccessRules;
   readonly #security: UriSecurity | undefined;
-  readonly #tcp: TcpAddress[] = [];
 
   private constructor(store: OpenStore, options: ServingOptions) {
-    const { logger } = options;
+    const { logger, access } = options;
     this.store = store;
+    this.#access = access;
     this.#security = options.tls?.security;
     this.#control = new ControlServer({ door: new StoreDoor(store), logger });
     this.#nbd = new NbdServer({
@@ -66,6 +73,7 @@ export class Serving {
         open: (name) => store.device(name),
         describe: (name) => describe(store.show(name)),
       },
+      access,
       logger,
       readOnly: options.readOnly,
       limits: options.limits,
@@ -85,9 +93,8 @@ export class Serving {
       // First, because commands that find the store locked look for it.
       await serving.#control.listen(controlSocketOf(directory));
       for (const socket of options.sockets) await serving.#nbd.listenUnix(path.resolve(socket));
-      for (const address of options.addresses) {
-        serving.#tcp.push(await listen(serving.#nbd, address, options.otherPort));
-      }
+      for (const address of options.addresses) await listen(serving.#nbd, address, options.otherPort);
+      for (const { fd, name } of options.inherited) await serving.#nbd.listenInherited(fd, name);
       return serving;
     } catch (error) {
       await serving
@@ -97,15 +104,15 @@ export class Serving {
     }
   }
 
-  /** One for each volume and listener, as things are now. */
+  /** One for each volume and listener over which some client may have it, as things are now. */
   volumes(): ServedVolume[] {
-    const listeners: NbdListener[] = [
-      ...this.#nbd.unixPaths.map((socketPath) => ({ socketPath })),
-      ...this.#tcp,
-    ];
     const volumes = this.store.list().filter(({ kind }) => kind === 'volume');
-    return volumes.flatMap(({ name }) =>
-      listeners.map((listener) => ({ uri: nbdUri(listener, name, this.#security), volume: name })),
+    return volumes.flatMap(({ name: volume }) =>
+      this.#nbd.listeners.flatMap(({ name, address }) =>
+        address !== undefined && this.#access.mayOffer(name, volume)
+          ? [{ uri: nbdUri(address, volume, this.#security), volume }]
+          : [],
+      ),
     );
   }
 
@@ -122,9 +129,9 @@ function describe({ kind, size, created }: VersionSummary): string {
   return `${kind} of ${formatSize(size)}, made ${made} UTC`;
 }
 
-async function listen(nbd: NbdServer, { host, port }: TcpAddress, otherPort: string): Promise<TcpAddress> {
+async function listen(nbd: NbdServer, { host, port }: TcpAddress, otherPort: string): Promise<void> {
   try {
-    return await nbd.listenTcp(host, port);
+    await nbd.listenTcp(host, port);
   } catch (error) {
     if (hasCode(error, 'IN_USE')) {
       throw new StoreError(

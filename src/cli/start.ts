@@ -6,6 +6,7 @@
 
 import path from 'node:path';
 import { hasCode, StoreError } from '../base/errors.ts';
+import { AccessRules } from '../nbd/access-rules.ts';
 import { Store } from '../volume/store.ts';
 import { type ExitCode, endOf } from './exit-codes.ts';
 import { endOnMistake } from './process.ts';
@@ -30,6 +31,8 @@ async function start(): Promise<ExitCode> {
       directory,
       sockets: [path.join(directory, NBD_SOCKET_NAME)],
       addresses: [{ host: HOST, port }],
+      inherited: [],
+      access: new AccessRules(),
       otherPort: `choose another like this: COPPICE_PORT=${another} npm start`,
       readOnly: false,
       cacheBytes: undefined,

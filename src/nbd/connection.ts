@@ -33,7 +33,6 @@ const TURN_MS_MAX = 2;
 
 /** What all connections of a server have in common. */
 export interface ConnectionContext {
-  readonly terms: HandshakeTerms;
   /** Undefined where the terms offer no TLS. */
   readonly tls: TlsHandshakes | undefined;
   readonly limits: NbdLimits;
@@ -67,7 +66,13 @@ export class Connection implements TlsClient {
   #held: Buffer | undefined;
   #turnOptions = 0;
 
-  constructor(accepted: Socket, context: ConnectionContext, number: number, events: ConnectionEvents) {
+  constructor(
+    accepted: Socket,
+    context: ConnectionContext,
+    terms: HandshakeTerms,
+    number: number,
+    events: ConnectionEvents,
+  ) {
     accepted.on('error', (error) => this.#failed(error));
     this.#reader = new SlabReader(context.slabs);
     const socket = readIntoSlabs(accepted, this.#reader, (chunk, slab) => this.#received(chunk, slab));
@@ -78,7 +83,7 @@ export class Connection implements TlsClient {
     this.#events = events;
     this.#number = number;
     this.#cancelTimeout = context.clock.after(context.limits.handshakeMsMax, () => this.#timedOut());
-    this.#handshake = new Handshake(context.terms, (bytes) => this.#socket.write(bytes));
+    this.#handshake = new Handshake(terms, (bytes) => this.#socket.write(bytes));
     socket.on('end', () => this.#ended());
     socket.on('drain', this.#goOn);
     this.#handshake.begin();

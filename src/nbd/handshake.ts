@@ -21,7 +21,7 @@ import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { hasCode, StoreError } from '../base/errors.ts';
 import type { BlockDevice } from '../volume/device.ts';
 import { BlockStatus } from './block-status.ts';
-import { type ExportSource, openExport } from './export-source.ts';
+import { type Offer, openExport } from './export-source.ts';
 import { decodeExportQuery, decodeInfoQuery, decodeName } from './option-codec.ts';
 import { OptionReplies } from './option-replies.ts';
 import * as nbd from './protocol.ts';
@@ -49,9 +49,8 @@ export type TlsMode = 'off' | 'on' | 'require';
 
 /** What a server offers, and how much of it one handshake may ask for. */
 export interface HandshakeTerms {
-  readonly exports: ExportSource;
-  /** Every export is read-only. */
-  readonly readOnly: boolean;
+  /** What the client is offered, which may have proved its name. */
+  offerTo(peerName: string | undefined): Offer;
   readonly tls: TlsMode;
   readonly optionsMax: number;
   readonly payloadBytesMax: number;
@@ -101,10 +100,13 @@ export class Handshake {
   #isFixedNewstyle = false;
   #noZeroes = false;
   #isEncrypted = false;
+  /** What the client may have; more, or less, when it has proved its name. */
+  #offer: Offer;
   #agreed = new Agreed();
 
   constructor(terms: HandshakeTerms, send: (bytes: Buffer) => void) {
     this.#terms = terms;
+    this.#offer = terms.offerTo(undefined);
     this.#send = send;
     this.#replies = new OptionReplies(send);
   }
@@ -122,6 +124,7 @@ export class Handshake {
     this.#agreed = new Agreed();
     this.#isEncrypted = true;
     this.peerName = peerName;
+    this.#offer = this.#terms.offerTo(peerName);
     this.outcome = undefined;
   }
 
@@ -270,8 +273,7 @@ export class Handshake {
 
   #list(body: ByteReader): void {
     requireEmpty(body);
-    const { exports } = this.#terms;
-    for (const name of exports.list()) this.#replies.server(name, '');
+    for (const name of this.#offer.exports.list()) this.#replies.server(name, '');
     this.#replies.acknowledge();
   }
 
@@ -286,12 +288,11 @@ export class Handshake {
   }
 
   #exportName(body: ByteReader): void {
-    const { exports } = this.#terms;
     if (this.#agreed.style === nbd.EXTENDED)
       return this.#drop('NBD_OPT_EXPORT_NAME after headers were extended');
     let agreement: Agreement;
     try {
-      agreement = this.#agree(openExport(exports, decodeName(body.bytes(body.remaining))));
+      agreement = this.#agree(openExport(this.#offer.exports, decodeName(body.bytes(body.remaining))));
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;
       return this.#drop(`the export asked for cannot be opened: ${error.code}`);
@@ -304,14 +305,14 @@ export class Handshake {
   }
 
   #export(body: ByteReader): void {
-    const { exports, payloadBytesMax } = this.#terms;
+    const { exports } = this.#offer;
     const query = decodeInfoQuery(body);
     const device = openExport(exports, query.name);
     // Before the first reply: what it opens may be gone, and then the export is refused as a whole.
     const agreement = this.#option === nbd.NBD_OPT_GO ? this.#agree(device) : undefined;
     const replies = this.#replies;
     replies.exportFacts(device.sizeBytes, this.#flagsOf(device));
-    if (query.wants(nbd.NBD_INFO_BLOCK_SIZE)) replies.blockSizes(payloadBytesMax);
+    if (query.wants(nbd.NBD_INFO_BLOCK_SIZE)) replies.blockSizes(this.#terms.payloadBytesMax);
     if (query.wants(nbd.NBD_INFO_NAME)) replies.text(nbd.NBD_INFO_NAME, device.name);
     if (query.wants(nbd.NBD_INFO_DESCRIPTION)) {
       const description = exports.describe?.(device.name);
@@ -325,19 +326,19 @@ export class Handshake {
   #flagsOf(device: BlockDevice): number {
     const { style } = this.#agreed;
     const hasContexts = this.#agreed.contextsOf(device.name).length > 0;
-    return nbd.transmissionFlags(this.#terms.readOnly || device.readOnly, style, hasContexts);
+    return nbd.transmissionFlags(this.#offer.readOnly || device.readOnly, style, hasContexts);
   }
 
   /** Takes the device over; it is released where this throws. @throws NOT_FOUND (a snapshot that a context is of) */
   #agree(device: BlockDevice): Agreement {
-    const { exports, readOnly, payloadBytesMax } = this.#terms;
+    const { exports, readOnly } = this.#offer;
     try {
       return {
         device,
         style: this.#agreed.style,
         contexts: BlockStatus.open(this.#agreed.contextsOf(device.name), exports),
         readOnly: readOnly || device.readOnly,
-        payloadBytesMax,
+        payloadBytesMax: this.#terms.payloadBytesMax,
       };
     } catch (error) {
       device.release();
@@ -347,7 +348,7 @@ export class Handshake {
 
   /** The true name of the export a client speaks of. @throws NOT_FOUND */
   #resolve(name: string): string {
-    const device = openExport(this.#terms.exports, name);
+    const device = openExport(this.#offer.exports, name);
     device.release();
     return device.name;
   }
@@ -362,7 +363,7 @@ export class Handshake {
     const query = decodeExportQuery(body);
     const name = this.#resolve(query.name);
     // The number means nothing in this answer.
-    for (const context of listContexts(query.contexts, name, this.#terms.exports.list()))
+    for (const context of listContexts(query.contexts, name, this.#offer.exports.list()))
       this.#replies.context(0, context);
     this.#replies.acknowledge();
   }
@@ -374,7 +375,7 @@ export class Handshake {
     this.#requireChunks();
     const query = decodeExportQuery(body);
     const name = this.#resolve(query.name);
-    const names = this.#terms.exports.list();
+    const names = this.#offer.exports.list();
     agreed.contexts = selectContexts(query.contexts, name, (since) => names.includes(since));
     agreed.contextExport = name;
     agreed.contexts.forEach((context, i) => this.#replies.context(i + 1, context.name));

@@ -8,19 +8,18 @@
  *   nothing off its hands for long enough is cut off.
  */
 
-import net from 'node:net';
+import type net from 'node:net';
 import type { Logger } from 'pino';
 import { type Clock, systemClock } from '../base/clock.ts';
-import { fromSystemError, StoreError } from '../base/errors.ts';
 import { setKeepAliveProbes } from '../base/libc.ts';
-import { listenOnFile } from '../base/unix-listener.ts';
-import type { SocketPath } from '../base/socket-path.ts';
+import { AccessRules } from './access-rules.ts';
 import { ServerBudget } from './budget.ts';
 import { Complaints } from './complaints.ts';
 import { Connection, type ConnectionContext, type ConnectionEvents } from './connection.ts';
-import type { ExportSource } from './export-source.ts';
-import type { TlsMode } from './handshake.ts';
+import { type ExportSource, offerOf } from './export-source.ts';
+import type { HandshakeTerms, TlsMode } from './handshake.ts';
 import { DEFAULT_LIMITS, type NbdLimits } from './limits.ts';
+import { Listeners, type NamedListener, type TcpAddress } from './listeners.ts';
 import { SlabPool } from './receive-slabs.ts';
 import { ReplyBufferPool } from './reply-buffer.ts';
 import type { TlsCredentials } from './tls-credentials.ts';
@@ -43,6 +42,8 @@ export interface TlsOffer {
 
 export interface NbdServerOptions {
   readonly exports: ExportSource;
+  /** Who is offered which of them; without, everybody all. */
+  readonly access?: AccessRules;
   readonly logger: Logger;
   /** Every export is read-only. */
   readonly readOnly?: boolean;
@@ -53,11 +54,13 @@ export interface NbdServerOptions {
 }
 
 export class NbdServer implements ConnectionEvents {
+  readonly #options: NbdServerOptions;
+  readonly #access: AccessRules;
   readonly #limits: NbdLimits;
   readonly #context: ConnectionContext;
   readonly #logger: Logger;
   readonly #clock: Clock;
-  readonly #listeners = new Map<net.Server, SocketPath | undefined>();
+  readonly #listeners: Listeners;
   readonly #connections = new Set<Connection>();
   /** Those that have not finished their handshake, oldest first. */
   readonly #negotiating = new Set<Connection>();
@@ -69,19 +72,19 @@ export class NbdServer implements ConnectionEvents {
 
   constructor(options: NbdServerOptions) {
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.#options = options;
+    this.#access = options.access ?? new AccessRules();
     this.#limits = limits;
     this.#logger = options.logger;
     this.#clock = options.clock ?? systemClock;
+    const { serverBytesMax, connectionsMax, keepAliveMs } = limits;
+    this.#listeners = new Listeners({
+      keepAliveMs,
+      logger: options.logger,
+      accepted: (socket, listener) => this.#accept(socket, listener),
+    });
     const { tls } = options;
-    const { optionsMax, requestBytesMax: payloadBytesMax, serverBytesMax, connectionsMax } = limits;
     this.#context = {
-      terms: {
-        exports: options.exports,
-        readOnly: options.readOnly ?? false,
-        tls: tls?.mode ?? 'off',
-        optionsMax,
-        payloadBytesMax,
-      },
       tls: tls === undefined ? undefined : new TlsHandshakes(tls.credentials),
       limits,
       budget: new ServerBudget(serverBytesMax, connectionsMax, () => this.#watchStalls()),
@@ -108,9 +111,8 @@ export class NbdServer implements ConnectionEvents {
     return this.#context.budget.ownBytes;
   }
 
-  /** Paths of Unix sockets by which other processes reach this server; those with a long path go through /proc. */
-  get unixPaths(): string[] {
-    return [...this.#listeners.values()].flatMap((socketPath) => socketPath?.publicPath ?? []);
+  get listeners(): readonly NamedListener[] {
+    return this.#listeners.list();
   }
 
   /**
@@ -118,32 +120,17 @@ export class NbdServer implements ConnectionEvents {
    * @throws IN_USE (naming the path), NOT_FOUND, INVALID_ARGUMENT, IO
    */
   async listenUnix(path: string): Promise<void> {
-    const listener = this.#newListener();
-    this.#listeners.set(listener, await listenOnFile(listener, path));
-    this.#watch(listener);
+    await this.#listeners.openUnix(path);
   }
 
   /** Listens on TCP; port 0 is any free one. @throws IN_USE, IO */
-  async listenTcp(host: string, port: number): Promise<{ host: string; port: number }> {
-    const listener = this.#newListener();
-    try {
-      await new Promise<void>((resolve, reject) => {
-        listener.once('error', reject);
-        listener.listen({ host, port }, () => {
-          listener.off('error', reject);
-          resolve();
-        });
-      });
-    } catch (error) {
-      const doing = `listening on ${host}:${port}`;
-      if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE')
-        throw new StoreError('IN_USE', `${doing}: in use`, error);
-      throw fromSystemError(error, doing);
-    }
-    this.#listeners.set(listener, undefined);
-    this.#watch(listener);
-    const address = listener.address() as net.AddressInfo;
-    return { host: address.address, port: address.port };
+  async listenTcp(host: string, port: number): Promise<TcpAddress> {
+    return await this.#listeners.openTcp(host, port);
+  }
+
+  /** Listens on a socket that this process was started with. @throws INVALID_ARGUMENT (what it is), IO */
+  async listenInherited(fd: number, name: string): Promise<void> {
+    await this.#listeners.adopt(fd, name);
   }
 
   /**
@@ -152,8 +139,7 @@ export class NbdServer implements ConnectionEvents {
    */
   async close(deadlineMs: number): Promise<void> {
     this.#isClosing = true;
-    const closed = [...this.#listeners].map(([listener, socketPath]) => closeListener(listener, socketPath));
-    this.#listeners.clear();
+    const closed = this.#listeners.close();
     const idle = new Promise<void>((resolve) => {
       this.#onIdle = resolve;
     });
@@ -163,7 +149,7 @@ export class NbdServer implements ConnectionEvents {
     });
     if (this.#connections.size > 0) await idle;
     cancel();
-    await Promise.all(closed);
+    await closed;
   }
 
   /** The handshake of `connection` is over. */
@@ -177,19 +163,6 @@ export class NbdServer implements ConnectionEvents {
     if (this.#connections.size === 0) this.#onIdle();
   }
 
-  #newListener(): net.Server {
-    return net.createServer(
-      {
-        allowHalfOpen: true,
-        noDelay: true,
-        keepAlive: true,
-        keepAliveInitialDelay: this.#limits.keepAliveMs,
-        pauseOnConnect: true,
-      },
-      (socket) => this.#accept(socket),
-    );
-  }
-
   /** Node sets when the first question comes; the system's own times for the next ones add up to eleven minutes. */
   #watchPeer(socket: net.Socket): void {
     const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd;
@@ -197,12 +170,7 @@ export class NbdServer implements ConnectionEvents {
     setKeepAliveProbes(fd, KEEP_ALIVE_PROBE_SECONDS, KEEP_ALIVE_PROBES);
   }
 
-  #watch(listener: net.Server): void {
-    // Such as too many open files: this connection is lost, the server is not.
-    listener.on('error', (error) => this.#logger.error({ err: error }, 'a connection could not be accepted'));
-  }
-
-  #accept(socket: net.Socket): void {
+  #accept(socket: net.Socket, listener: string): void {
     const isFull = this.#connections.size >= this.#limits.connectionsMax;
     if (isFull) this.#context.complaints.note('there are too many connections', this.#acceptedCount);
     if (this.#isClosing || isFull) {
@@ -211,7 +179,14 @@ export class NbdServer implements ConnectionEvents {
       return;
     }
     this.#watchPeer(socket);
-    const connection = new Connection(socket, this.#context, ++this.#acceptedCount, this);
+    const { exports, readOnly = false } = this.#options;
+    const terms: HandshakeTerms = {
+      offerTo: (peerName) => offerOf(exports, this.#access.grant(listener, peerName), readOnly),
+      tls: this.#options.tls?.mode ?? 'off',
+      optionsMax: this.#limits.optionsMax,
+      payloadBytesMax: this.#limits.requestBytesMax,
+    };
+    const connection = new Connection(socket, this.#context, terms, ++this.#acceptedCount, this);
     this.#connections.add(connection);
     this.#negotiating.add(connection);
     if (this.#negotiating.size > this.#limits.handshakesMax) {
@@ -239,13 +214,4 @@ export class NbdServer implements ConnectionEvents {
       if (this.#context.budget.isContended) this.#watchStalls();
     });
   }
-}
-
-function closeListener(listener: net.Server, socketPath: SocketPath | undefined): Promise<void> {
-  return new Promise((resolve) => {
-    listener.close(() => {
-      socketPath?.close();
-      resolve();
-    });
-  });
 }

@@ -60,6 +60,12 @@ const REFUSED: [args: string[], code: number, words: RegExp][] = [
   [['serve', '--limit', 'request=1K'], 2, /request.*1048576/],
   [['serve', '--limit', 'connection-memory=16M'], 2, /less than one request/],
   [['serve', '--limit', 'memory=32M'], 2, /less than two requests/],
+  // What is offered to whom.
+  [['serve', '--export', 'disk,other'], 2, /"disk,other" can match no export/],
+  [['serve', '--export', ''], 2, /--export.*can match no export/],
+  [['serve', '--access', 'nowhere.json'], 1, /access rules in nowhere\.json/],
+  [['serve', '--access', 'small.raw'], 2, /access rules in small\.raw.*JSON/],
+  [['serve', '--listen', '10809'], 2, /HOST:PORT/],
   // Sizes that are none.
   [['create', 'new', '--size', '0'], 2, /zero/],
   [['create', 'new', '--size', '-1G'], 2, /negative/],

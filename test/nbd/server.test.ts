@@ -109,7 +109,9 @@ describe('a Unix socket', () => {
     own.close();
     await client.enter('disk');
     client.close();
-    const publicPath = server.unixPaths.find((candidate) => candidate.startsWith('/proc/'))!;
+    const publicPath = server.listeners
+      .flatMap(({ address }) => (address !== undefined && 'socketPath' in address ? address.socketPath : []))
+      .find((candidate) => candidate.startsWith('/proc/'))!;
     expect(publicPath).toMatch(new RegExp(`^/proc/${process.pid}/fd/\\d+/nbd\\.sock$`));
     const probe = `require('net').connect(process.argv[1]).on('connect', () => process.exit(7))`;
     expect(spawnSync(process.execPath, ['-e', probe, publicPath], { timeout: 5000 }).status).not.toBe(null);

@@ -9,7 +9,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { type Cleanup, pause, Program, runTool, tail, tool } from './programs.ts';
 
-export const MOUNT_TOOLS = ['nbdfuse', 'fusermount3', 'losetup', 'mount', 'umount', 'e2fsck', 'mke2fs'];
+export const MOUNT_TOOLS = ['nbdfuse', 'fusermount3', 'losetup', 'mount', 'umount'];
 const STEP_MS = 30_000;
 const TRIES = 50;
 const RETRY_MS = 200;
@@ -61,8 +61,8 @@ export class NbdMount {
     return this.#device;
   }
 
-  async mount(): Promise<void> {
-    await tool('mount', ['-t', 'ext4', this.device, this.directory], { waitMs: STEP_MS });
+  async mount(fileSystem = 'ext4'): Promise<void> {
+    await tool('mount', ['-t', fileSystem, this.device, this.directory], { waitMs: STEP_MS });
     this.#isMounted = true;
   }
 

@@ -1,6 +1,7 @@
 /** Where a served store is found by real clients: the URIs that `coppice serve` prints. */
 
 import fs from 'node:fs';
+import net from 'node:net';
 import path from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { ok, run, serve, stop } from '../cli/command.ts';
@@ -49,6 +50,91 @@ describe.skipIf(!requireTools(['nbdinfo', 'qemu-io']))('the URIs that a server p
       expect(fs.existsSync(path.join(store.directory, 'nbd.sock'))).toBe(false);
       expect((await store.stop()).code).toBe(0);
       expect(fs.existsSync(socket)).toBe(false);
+    },
+    TEST_MS,
+  );
+
+  it(
+    'lead over several sockets, ports and both kinds of IP at once, each of them by itself',
+    async () => {
+      const store = await makeStore();
+      const sockets = [store.file('one.sock'), store.file('two.sock')];
+      const taken = net.createServer().listen(0, '127.0.0.1');
+      cleanup.add(() => taken.close());
+      await new Promise((resolve) => taken.once('listening', resolve));
+      const { port } = taken.address() as net.AddressInfo;
+      // On this port IPv4 is another program's: whoever names IPv6 only gets it all the same.
+      const addresses = ['127.0.0.1:0', '127.0.0.1:0', '[::1]:0', '[::1]:0', `[::]:${port}`];
+      await store.start(
+        ...sockets.flatMap((socket) => ['--socket', socket]),
+        ...addresses.flatMap((address) => ['--listen', address]),
+      );
+      const uris = await printed(store, sockets.length + addresses.length);
+      expect(new Set(uris).size).toBe(uris.length);
+      const reached = uris.map((uri) => uri.replace('[::]', '[::1]'));
+      expect(new Set(await Promise.all(reached.map(sizeAt)))).toEqual(new Set(['1048576']));
+      expect((await store.stop()).code).toBe(0);
+      for (const socket of sockets) expect(fs.existsSync(socket)).toBe(false);
+    },
+    TEST_MS,
+  );
+
+  it(
+    'are those of what is offered, and a client gets no other, nor to write where it may only read',
+    async () => {
+      const store = await makeStore();
+      for (const name of ['public', 'secret']) await store.coppice('create', name, '--size', '2M');
+      for (const name of ['disk@a', 'secret@a']) await store.coppice('snapshot', name);
+      const [all, some, rules] = ['all.sock', 'some.sock', 'rules.json'].map((name) => store.file(name));
+      fs.writeFileSync(
+        rules!,
+        JSON.stringify([
+          { listener: '*/all.sock', exports: ['*'] },
+          { listener: '*/some.sock', exports: ['public', 'secret@*'], readOnly: true },
+        ]),
+      );
+      await store.start(
+        '--socket',
+        all!,
+        '--socket',
+        some!,
+        '--access',
+        rules!,
+        '--export',
+        'p*',
+        '--export',
+        'disk*',
+        '--export',
+        'secret@*',
+      );
+      const uris = await printed(store, 3);
+      const at = (socket: string, name: string): string => `nbd+unix:///${name}?socket=${socket}`;
+      expect(uris).toEqual([at(all!, 'disk'), at(all!, 'public'), at(some!, 'public')]);
+      const listed = async (socket: string): Promise<unknown[]> => {
+        const text = await tool('nbdinfo', ['--list', '--json', at(socket, '')]);
+        const { exports } = JSON.parse(text) as { exports: Record<string, unknown>[] };
+        return exports.map((each) => [each['export-name'], each['is_read_only']]);
+      };
+      expect(await listed(all!)).toEqual([
+        ['disk', false],
+        ['disk@a', true],
+        ['public', false],
+        ['secret@a', true],
+      ]);
+      expect(await listed(some!)).toEqual([
+        ['public', true],
+        ['secret@a', true],
+      ]);
+      const told = async (name: string): Promise<string> => {
+        const { result, output } = await runTool('nbdinfo', [at(some!, name)]);
+        expect(result).toBe(1);
+        return output.replaceAll(name, 'NAME');
+      };
+      expect(await told('secret')).toBe(await told('absent'));
+      expect(await told('disk@a')).toBe(await told('absent@a'));
+      const written = await runTool('qemu-io', ['-f', 'raw', '-c', 'write 0 512', at(some!, 'public')]);
+      expect(written.output).toMatch(/permission denied|read-only|not permitted/i);
+      expect((await store.stop()).code).toBe(0);
     },
     TEST_MS,
   );

@@ -25,7 +25,8 @@ while read -r file; do
 done
 `;
 
-const isReady = requireTools([...MOUNT_TOOLS, 'qemu-img', 'diff']) && requireHere(missingForMounts());
+const isReady =
+  requireTools([...MOUNT_TOOLS, 'e2fsck', 'mke2fs', 'qemu-img', 'diff']) && requireHere(missingForMounts());
 
 describe.skipIf(!isReady)('a file system of real files', () => {
   const whole = new Cleanup();

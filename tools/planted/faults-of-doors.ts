@@ -219,6 +219,66 @@ export const DOOR_FAULTS: readonly Fault[] = [
     tests: [inNbd('revoked')],
   },
   {
+    name: 'an export that is not offered is listed',
+    file: 'src/nbd/export-source.ts',
+    text: 'return this.#all.list().filter((name) => this.#grant.offers(name));',
+    replacement: 'return this.#all.list();',
+    tests: [inNbd('access')],
+  },
+  {
+    name: 'a refused export is answered otherwise than an absent one',
+    file: 'src/nbd/export-source.ts',
+    text: "throw new StoreError('NOT_FOUND', 'there is no such export');",
+    replacement: "throw new StoreError('READ_ONLY', 'that export is not for you');",
+    tests: [inNbd('access')],
+  },
+  {
+    name: 'a refused export is looked up before it is refused',
+    file: 'src/nbd/export-source.ts',
+    text: `    this.#require(name);
+    return this.#all.open(name);`,
+    replacement: `    const device = this.#all.open(name);
+    if (!this.#grant.offers(name)) device.release();
+    this.#require(name);
+    return device;`,
+    tests: [inNbd('access')],
+  },
+  {
+    name: 'a rule for clients by name is for those without one too',
+    file: 'src/nbd/access-rules.ts',
+    text: 'return rule.client === undefined || (client !== undefined && matchesPattern(rule.client, client));',
+    replacement: "return rule.client === undefined || matchesPattern(rule.client, client ?? '');",
+    tests: [inNbd('access')],
+  },
+  {
+    name: 'what a client is offered does not change when it has proved its name',
+    file: 'src/nbd/handshake.ts',
+    text: 'this.#offer = this.#terms.offerTo(peerName);',
+    replacement: '',
+    tests: [inNbd('access')],
+  },
+  {
+    name: 'exports that are offered to be read only may be written',
+    file: 'src/nbd/export-source.ts',
+    text: 'readOnly: readOnly || grant.readOnly,',
+    replacement: 'readOnly,',
+    tests: [inNbd('access')],
+  },
+  {
+    name: 'sockets that were handed to another process are listened on',
+    file: 'src/cli/activation.ts',
+    text: 'if (LISTEN_PID !== String(pid) || LISTEN_FDS === undefined) return [];',
+    replacement: 'if (pid === 0 || LISTEN_FDS === undefined) return [];',
+    tests: [inCli('activation')],
+  },
+  {
+    name: 'a socket that does not listen is made to',
+    file: 'src/base/libc.ts',
+    text: "if (option(SO_ACCEPTCONN) !== 1) return 'is a socket that does not listen';",
+    replacement: '',
+    tests: [inNbd('listeners')],
+  },
+  {
     name: 'requests through the control socket do not count as attached',
     file: 'src/server/store-door.ts',
     text: 'device.attach(() => undefined); // every request finds out by itself',

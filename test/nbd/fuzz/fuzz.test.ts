@@ -14,6 +14,7 @@ import { ServerBudget } from '../../../src/nbd/budget.ts';
 import { systemClock } from '../../../src/base/clock.ts';
 import { Complaints } from '../../../src/nbd/complaints.ts';
 import { Connection, type ConnectionContext } from '../../../src/nbd/connection.ts';
+import type { HandshakeTerms } from '../../../src/nbd/handshake.ts';
 import { DEFAULT_LIMITS } from '../../../src/nbd/limits.ts';
 import { SlabPool } from '../../../src/nbd/receive-slabs.ts';
 import { ReplyBufferPool } from '../../../src/nbd/reply-buffer.ts';
@@ -56,6 +57,7 @@ class Fuzzer {
   readonly exports: FuzzExports;
   readonly budget = new ServerBudget(64 * MIB, 64, () => undefined);
   readonly #context: ConnectionContext;
+  readonly #terms: HandshakeTerms;
   readonly #random: Random;
   readonly #seed: number;
   connections = 0;
@@ -67,14 +69,13 @@ class Fuzzer {
     this.#random = new Random(seed);
     this.exports = new FuzzExports(this.#random);
     const limits = { ...DEFAULT_LIMITS, handshakeMsMax: 10_000_000 };
+    this.#terms = {
+      offerTo: () => ({ exports: this.exports, readOnly: false }),
+      tls: 'off',
+      optionsMax: 32,
+      payloadBytesMax: limits.requestBytesMax,
+    };
     this.#context = {
-      terms: {
-        exports: this.exports,
-        readOnly: false,
-        tls: 'off',
-        optionsMax: 32,
-        payloadBytesMax: limits.requestBytesMax,
-      },
       limits,
       tls: undefined,
       budget: this.budget,
@@ -120,6 +121,7 @@ class Fuzzer {
     return new FuzzConnection(
       client,
       this.#context,
+      this.#terms,
       `SEED=${this.#seed}, connection ${this.connections}`,
       this.#random,
     );
@@ -135,7 +137,13 @@ class FuzzConnection {
   #piece: Buffer | undefined;
   #hasSentAll = false;
 
-  constructor(client: FuzzClient, context: ConnectionContext, what: string, random: Random) {
+  constructor(
+    client: FuzzClient,
+    context: ConnectionContext,
+    terms: HandshakeTerms,
+    what: string,
+    random: Random,
+  ) {
     this.#client = client;
     this.#what = what;
     this.#check = new ReplyCheck(client.clientFlags, client.isHonest);
@@ -143,7 +151,7 @@ class FuzzConnection {
     this.#socket.takes = random.chance(95);
     this.#pieces = client.pieces();
     const events = { negotiated: () => undefined, closed: () => undefined };
-    new Connection(this.#socket.asSocket, context, 1, events);
+    new Connection(this.#socket.asSocket, context, terms, 1, events);
   }
 
   /** Sends some, takes some; false if nothing moved. */

@@ -1,0 +1,152 @@
+/**
+ * Where a server listens: Unix sockets and TCP of its own, and sockets that whoever started the process listens on.
+ *
+ * Invariants:
+ * - Each listener has a name, by which access rules speak of it: the path of its socket, or `HOST:PORT` as in its URI,
+ *   or what it was handed over as.
+ * - The file of a socket goes away with the server only if the server made it.
+ */
+
+import net from 'node:net';
+import type { Logger } from 'pino';
+import { fromSystemError, StoreError } from '../base/errors.ts';
+import { inspectListener } from '../base/libc.ts';
+import type { SocketPath } from '../base/socket-path.ts';
+import { listenOnFile } from '../base/unix-listener.ts';
+
+export interface TcpAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Where clients find a listener. */
+export type ListenerAddress = { readonly socketPath: string } | TcpAddress;
+
+export interface NamedListener {
+  readonly name: string;
+  /** Undefined for a Unix socket without a path. */
+  readonly address: ListenerAddress | undefined;
+}
+
+interface Listener extends NamedListener {
+  readonly server: net.Server;
+  /** Of a file that the server has made. */
+  readonly socketPath?: SocketPath;
+}
+
+export interface ListenersOptions {
+  readonly keepAliveMs: number;
+  readonly logger: Logger;
+  readonly accepted: (socket: net.Socket, listener: string) => void;
+}
+
+export class Listeners {
+  readonly #options: ListenersOptions;
+  #listeners: Listener[] = [];
+
+  constructor(options: ListenersOptions) {
+    this.#options = options;
+  }
+
+  /** In the order in which they were opened. */
+  list(): readonly NamedListener[] {
+    return this.#listeners;
+  }
+
+  /** @throws IN_USE (naming the path), NOT_FOUND, INVALID_ARGUMENT, IO */
+  async openUnix(path: string): Promise<void> {
+    const server = this.#newServer();
+    const socketPath = await listenOnFile(server, path);
+    this.#add({ name: path, server, address: { socketPath: socketPath.publicPath }, socketPath });
+  }
+
+  /** Port 0 is any free one; `::` is all of IPv6, and nothing else. @throws IN_USE, IO */
+  async openTcp(host: string, port: number): Promise<TcpAddress> {
+    const server = this.#newServer();
+    try {
+      await listening(server, { host, port, ipv6Only: true });
+    } catch (error) {
+      const doing = `listening on ${host}:${port}`;
+      if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE')
+        throw new StoreError('IN_USE', `${doing}: in use`, error);
+      throw fromSystemError(error, doing);
+    }
+    const address = tcpAddressOf(server);
+    this.#add({ name: nameOf(address), server, address });
+    return address;
+  }
+
+  /** Listens on a descriptor that this process was started with. @throws INVALID_ARGUMENT (what it is), IO */
+  async adopt(fd: number, name: string): Promise<void> {
+    const which = `descriptor ${fd} (${name})`;
+    const socket = inspectListener(fd);
+    if (typeof socket === 'string')
+      throw new StoreError('INVALID_ARGUMENT', `${which}, handed over to be listened on, ${socket}`);
+    const server = this.#newServer();
+    try {
+      await listening(server, { fd });
+    } catch (error) {
+      throw fromSystemError(error, `listening on ${which}`);
+    }
+    const { family, socketPath } = socket;
+    const unix = socketPath === '' ? undefined : { socketPath };
+    this.#add({ name, server, address: family === 'unix' ? unix : tcpAddressOf(server) });
+  }
+
+  /** Nobody is let in any more; resolves when all connections are gone too. */
+  async close(): Promise<void> {
+    const closing = this.#listeners;
+    this.#listeners = [];
+    await Promise.all(
+      closing.map(
+        ({ server, socketPath }) =>
+          new Promise<void>((resolve) => {
+            server.close(() => {
+              socketPath?.close();
+              resolve();
+            });
+          }),
+      ),
+    );
+  }
+
+  #newServer(): net.Server {
+    return net.createServer({
+      allowHalfOpen: true,
+      noDelay: true,
+      keepAlive: true,
+      keepAliveInitialDelay: this.#options.keepAliveMs,
+      pauseOnConnect: true,
+    });
+  }
+
+  /** Requires: the event loop had no turn since the server listens, so that nobody was accepted yet. */
+  #add(listener: Listener): void {
+    const { accepted, logger } = this.#options;
+    listener.server.on('connection', (socket) => accepted(socket, listener.name));
+    // Such as too many open files: this connection is lost, the server is not.
+    listener.server.on('error', (error) =>
+      logger.error({ err: error }, 'a connection could not be accepted'),
+    );
+    this.#listeners.push(listener);
+  }
+}
+
+function listening(server: net.Server, where: net.ListenOptions & { fd?: number }): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(where, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}
+
+function tcpAddressOf(server: net.Server): TcpAddress {
+  const { address, port } = server.address() as net.AddressInfo;
+  return { host: address, port };
+}
+
+function nameOf({ host, port }: TcpAddress): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
