@@ -3,23 +3,20 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { StoreError } from '../base/errors.ts';
 import { NodeStorage } from '../base/node-storage.ts';
+import { requireGoingOn, serveRequests } from '../base/thread.ts';
 import { type AuditAnswer, type AuditSetup, REPORT_BYTES } from './auditor.ts';
 import { auditSegment } from './segment-audit.ts';
 
-const { directory, uuid, payloads } = workerData as AuditSetup;
+const { directory, uuid, payloads, stop } = workerData as AuditSetup;
 const storage = new NodeStorage(directory);
-const say = (answer: AuditAnswer): void => parentPort!.postMessage(answer);
 
-parentPort!.on('message', (segment: number) => {
-  void answer(segment).then(say);
-});
-
-async function answer(segment: number): Promise<AuditAnswer> {
+serveRequests<number, AuditAnswer>(async (segment) => {
   let told = 0;
   const onBytes = (bytes: number): void => {
+    requireGoingOn(stop);
     if (bytes - told < REPORT_BYTES) return;
     told = bytes;
-    say({ bytes });
+    parentPort!.postMessage({ bytes } satisfies AuditAnswer);
   };
   try {
     return { audit: await auditSegment(storage, Buffer.from(uuid), segment, { payloads, onBytes }) };
@@ -27,4 +24,4 @@ async function answer(segment: number): Promise<AuditAnswer> {
     if (error instanceof StoreError) return { code: error.code, message: error.message };
     throw error; // a programmer's mistake ends this thread, and is told to who waits
   }
-}
+});

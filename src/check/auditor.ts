@@ -3,6 +3,7 @@
 import { Worker } from 'node:worker_threads';
 import { type ErrorCode, StoreError } from '../base/errors.ts';
 import { NodeStorage } from '../base/node-storage.ts';
+import { endThread, newStopWord, type StopWord } from '../base/thread.ts';
 import type { Storage } from '../base/storage.ts';
 import { auditSegment, type SegmentAudit } from './segment-audit.ts';
 
@@ -19,6 +20,7 @@ export interface AuditSetup {
   readonly directory: string;
   readonly uuid: Uint8Array;
   readonly payloads: boolean;
+  readonly stop: StopWord;
 }
 
 export interface AuditAnswer {
@@ -31,7 +33,10 @@ export interface AuditAnswer {
 /** A thread where there are real files, and this runs as it was built. */
 export function makeAuditor(storage: Storage, uuid: Buffer, payloads: boolean): Auditor {
   const isReal = storage instanceof NodeStorage && import.meta.url.endsWith('.js');
-  if (isReal && payloads) return new WorkerAuditor({ directory: storage.nativePath('.'), uuid, payloads });
+  if (isReal && payloads) {
+    const stop = newStopWord();
+    return new WorkerAuditor({ directory: storage.nativePath('.'), uuid, payloads, stop });
+  }
   return {
     audit: (segment, onBytes) => auditSegment(storage, uuid, segment, { payloads, onBytes }),
     close: async () => undefined,
@@ -40,11 +45,13 @@ export function makeAuditor(storage: Storage, uuid: Buffer, payloads: boolean): 
 
 class WorkerAuditor implements Auditor {
   readonly #worker: Worker;
+  readonly #stop: StopWord;
   #failure: unknown;
   #fail: ((error: unknown) => void) | undefined;
   #take: ((answer: AuditAnswer) => void) | undefined;
 
   constructor(setup: AuditSetup) {
+    this.#stop = setup.stop;
     this.#worker = new Worker(new URL('./audit-worker.js', import.meta.url), { workerData: setup });
     const failed = (error: unknown): void => {
       this.#failure ??= error;
@@ -74,6 +81,7 @@ class WorkerAuditor implements Auditor {
 
   async close(): Promise<void> {
     this.#fail = undefined;
-    await this.#worker.terminate();
+    // One that failed is gone.
+    if (this.#failure === undefined) await endThread(this.#worker, this.#stop);
   }
 }

@@ -1,19 +1,16 @@
 /** The thread that a `WorkerMover` starts: a `SegmentMover` over the store's directory, one request at a time. */
 
-import { parentPort, workerData } from 'node:worker_threads';
+import { workerData } from 'node:worker_threads';
 import { NodeStorage } from '../base/node-storage.ts';
 import { StoreError } from '../base/errors.ts';
+import { requireGoingOn, serveRequests } from '../base/thread.ts';
 import { SegmentMover } from './mover.ts';
 import type { WorkerAnswer, WorkerRequest, WorkerSetup } from './worker-mover.ts';
 
-const { directory, uuid } = workerData as WorkerSetup;
-const mover = new SegmentMover(new NodeStorage(directory), Buffer.from(uuid));
+const { directory, uuid, stop } = workerData as WorkerSetup;
+const mover = new SegmentMover(new NodeStorage(directory), Buffer.from(uuid), () => requireGoingOn(stop));
 
-parentPort!.on('message', (request: WorkerRequest) => {
-  void answer(request).then((reply) => parentPort!.postMessage(reply));
-});
-
-async function answer(request: WorkerRequest): Promise<WorkerAnswer> {
+serveRequests<WorkerRequest, WorkerAnswer>(async (request) => {
   try {
     if (request.kind === 'find') return { found: await mover.find(request.victims) };
     return { moved: await mover.move(request.request) };
@@ -21,4 +18,4 @@ async function answer(request: WorkerRequest): Promise<WorkerAnswer> {
     if (error instanceof StoreError) return { code: error.code, message: error.message };
     throw error; // a programmer's mistake ends this thread, and is told to who waits
   }
-}
+});

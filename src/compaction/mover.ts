@@ -76,10 +76,13 @@ export interface Mover {
 export class SegmentMover implements Mover {
   readonly #storage: Storage;
   readonly #uuid: Buffer;
+  /** Called between two records. @throws CLOSED if it is not to go on */
+  readonly #onStep: () => void;
 
-  constructor(storage: Storage, uuid: Buffer) {
+  constructor(storage: Storage, uuid: Buffer, onStep: () => void = () => undefined) {
     this.#storage = storage;
     this.#uuid = uuid;
+    this.#onStep = onStep;
   }
 
   async find(victims: readonly Victim[]): Promise<Found> {
@@ -90,7 +93,10 @@ export class SegmentMover implements Mover {
       if (scanner === undefined)
         throw new StoreError('CORRUPTION', `segment ${victim.segment} cannot be read`);
       try {
-        for await (const record of recordsOf(scanner, victim.end)) take(record, list, zeros);
+        for await (const record of recordsOf(scanner, victim.end)) {
+          this.#onStep();
+          take(record, list, zeros);
+        }
       } finally {
         await scanner.close();
       }
@@ -117,6 +123,7 @@ export class SegmentMover implements Mover {
         const writer = await MovesWriter.create(this.#storage, this.#uuid, identity, layout);
         try {
           for (const record of layout.records) {
+            this.#onStep();
             const payload = await readRecord(sources, chunks, record);
             await writer.write(record, chunks, payload);
             record.chunks.forEach((chunk, at) => {

@@ -5,11 +5,13 @@
 
 import { Worker } from 'node:worker_threads';
 import { type ErrorCode, StoreError } from '../base/errors.ts';
+import { endThread, newStopWord, type StopWord } from '../base/thread.ts';
 import type { Found, Moved, MoveRequest, Mover, Victim } from './mover.ts';
 
 export interface WorkerSetup {
   readonly directory: string;
   readonly uuid: Uint8Array;
+  readonly stop: StopWord;
 }
 
 export type WorkerRequest =
@@ -29,7 +31,7 @@ export class WorkerMover implements Mover {
   #isClosed = false;
 
   constructor(directory: string, uuid: Buffer) {
-    this.#setup = { directory, uuid };
+    this.#setup = { directory, uuid, stop: newStopWord() };
   }
 
   async find(victims: readonly Victim[]): Promise<Found> {
@@ -82,9 +84,9 @@ export class WorkerMover implements Mover {
     return worker;
   }
 
-  /** Ends the thread, whatever it is at: what it leaves behind is of no use to anybody. */
+  /** Ends the thread at its next step: what it leaves behind is of no use to anybody. */
   async close(): Promise<void> {
     this.#isClosed = true;
-    await this.#worker?.terminate();
+    if (this.#worker !== undefined) await endThread(this.#worker, this.#setup.stop);
   }
 }
