@@ -13,6 +13,7 @@ const ROUNDS: Record<string, number> = {
   kill: 2,
   'full-disk-ext4': 1,
   'full-disk-xfs': 1,
+  'full-capacity': 1,
   'media-errors': 2,
   'system-calls': 5,
   'index-damage': 3,

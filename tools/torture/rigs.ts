@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { Cleanup } from '../../test/support/programs.ts';
 import { Random } from '../../test/support/random.ts';
+import { fullCapacity } from './full-capacity.ts';
 import { fullDisks } from './full-disk.ts';
 import { indexDamage } from './index-damage.ts';
 import { kill } from './kill.ts';
@@ -12,7 +13,15 @@ import { powerCuts } from './power-cut.ts';
 import type { Counts, Rig } from './rig.ts';
 import { systemCalls } from './system-calls.ts';
 
-export const RIGS: readonly Rig[] = [...powerCuts, kill, ...fullDisks, mediaErrors, systemCalls, indexDamage];
+export const RIGS: readonly Rig[] = [
+  ...powerCuts,
+  kill,
+  ...fullDisks,
+  fullCapacity,
+  mediaErrors,
+  systemCalls,
+  indexDamage,
+];
 
 export interface RunOptions {
   rounds: number;

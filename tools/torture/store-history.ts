@@ -76,6 +76,11 @@ export class StoreHistory {
     return added;
   }
 
+  /** It is about to be deleted, and need not be there any more. */
+  forget(snapshot: string): void {
+    this.snapshots.delete(snapshot);
+  }
+
   /** They were answered: they are on the disk, with all that was answered before they were asked for. */
   answerSnapshots(snapshots: ReadonlyMap<string, Named<SnapshotHistory>>): void {
     for (const snapshot of snapshots.values()) {
