@@ -311,6 +311,12 @@ export class Background {
     return this.#running !== undefined;
   }
 
+  /** Undefined unless a round is under way; resolves when it has given its room back, or none. */
+  roomComing(): Promise<void> | undefined {
+    if (this.#compactor.comingBytes === 0) return undefined;
+    return new Promise<void>((resolve) => this.#waiters.push(resolve));
+  }
+
   /** Resolves when writers may go on. */
   async room(): Promise<void> {
     while (!this.hasRoom) {

@@ -78,6 +78,12 @@ function bandCountOf(chunkCount: number, segmentBytes: number): number {
   return Math.ceil((chunkCount * MOVED_CHUNK_BYTES) / (segmentBytes - BESIDE_BYTES));
 }
 
+/** Live bytes that a round may move for which there is so much room. */
+export function liveBytesFor(roomBytes: number, segmentBytes: number): number {
+  const share = (CHUNK_BYTES / MOVED_CHUNK_BYTES) * (1 - BESIDE_BYTES / segmentBytes);
+  return Math.max(0, (roomBytes - 2 * BESIDE_BYTES) * share);
+}
+
 /** Room for a round that moves so many chunks. */
 export function roundRoomBytes(chunkCount: number, segmentBytes: number): number {
   return chunkCount * MOVED_CHUNK_BYTES + (bandCountOf(chunkCount, segmentBytes) + 1) * BESIDE_BYTES;

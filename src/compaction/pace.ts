@@ -100,8 +100,10 @@ export function deadShareMin(urgency: Urgency): number {
 /** Live bytes that a round copies at most: each has its costs, and what is copied needs room before anything goes. */
 export function roundBytesMax({ freeBytes, segmentBytes }: LogRoom): number {
   const left = freeBytes - ROUND_SEGMENTS_LEFT * segmentBytes;
-  // Where writers wait already: one victim at least, however much lives in it, if that is at all possible.
-  const least = Math.max(Math.min(0.9 * freeBytes, segmentBytes), freeBytes / 2);
+  // Where writers wait already: one victim at least, however much lives in it, if that is at all possible. A segment is left for
+  // deletes and trims, as long as there is more.
+  const ofRest = freeBytes > 1.5 * segmentBytes ? freeBytes - 1.1 * segmentBytes : 0.9 * freeBytes;
+  const least = Math.min(ofRest, Math.max(segmentBytes, freeBytes / 2));
   return Math.min(ROUND_SEGMENTS_MAX * segmentBytes, ROUND_BYTES_MAX, left >= segmentBytes ? left : least);
 }
 

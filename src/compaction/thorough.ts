@@ -8,6 +8,7 @@
 
 import { CHUNK_BYTES } from '../base/units.ts';
 import type { Compactor } from './compactor.ts';
+import { liveBytesFor } from './layout.ts';
 import type { Scatter } from './scatter.ts';
 import { chooseVictims, gainOf, type SegmentUse } from './victims.ts';
 
@@ -17,6 +18,8 @@ const ROUND_BYTES_MAX = 4 * 2 ** 30;
 const LIMITED_ROUND_BYTES_MAX = 256 * 2 ** 20;
 const VICTIMS_MAX = 4096;
 const PASSES_MAX = 2;
+/** Who asks for less is content with the order that there is. */
+const ORDER_TARGET_MIN = 0.9;
 
 export interface ThoroughOptions {
   /** Share of each segment that is to be live, 0.5 to 1. */
@@ -100,7 +103,8 @@ export class ThoroughCompaction {
   /** @throws IO, NO_SPACE */
   async estimate(): Promise<CompactionEstimate> {
     await this.#around.checkpoint();
-    this.#scatter = await this.#compactor.scatter();
+    if (this.#options.purge || this.#options.target >= ORDER_TARGET_MIN)
+      this.#scatter = await this.#compactor.scatter();
     this.#moved.clear();
     const { dead, scattered } = await this.#candidates();
     const candidates = [...dead, ...scattered];
@@ -113,7 +117,9 @@ export class ThoroughCompaction {
     const { purge, bytesPerSecond } = this.#options;
     const free = await this.#around.freeBytes();
     const roundMax = bytesPerSecond === undefined ? ROUND_BYTES_MAX : LIMITED_ROUND_BYTES_MAX;
-    const liveBytesMax = Math.min(roundMax, Math.max(free / 2, free - this.#around.segmentBytes));
+    const { segmentBytes } = this.#around;
+    const room = Math.max(free / 2, free - segmentBytes);
+    const liveBytesMax = Math.min(roundMax, liveBytesFor(room, segmentBytes));
     const { dead, scattered } = await this.#candidates();
     let chosen = chooseVictims(dead, {
       now: 1,

@@ -102,14 +102,16 @@ export class SegmentSupply {
       this.prepare(false, spare);
       await this.#ahead;
     }
-    await this.#requireRoom(spare * this.#numbers.superblock.segmentBytes, spare);
+    const bytes = spare * this.#numbers.superblock.segmentBytes;
+    // What goes into a segment that is there takes nothing of the capacity: deletes are not to fail for want of room.
+    await this.#requireRoom(bytes, spare, isNeeded || spare >= SPARE_OF_DATA ? bytes : 0);
   }
 
   /** @throws NO_SPACE */
-  async #requireRoom(bytes: number, spare: number): Promise<void> {
+  async #requireRoom(bytes: number, spare: number, ofCapacityBytes = bytes): Promise<void> {
     if (this.isRecovering) return;
     const { capacityBytes } = this.#numbers.superblock;
-    if (capacityBytes > 0 && this.usedBytes + bytes > capacityBytes)
+    if (capacityBytes > 0 && ofCapacityBytes > 0 && this.usedBytes + ofCapacityBytes > capacityBytes)
       throw this.#refusal(`the store has reached its capacity of ${capacityBytes} bytes`);
     // What catalogs and the index need is for the file system itself to refuse.
     if (spare > 0 && (await this.#storage.freeBytes()) < bytes + INDEX_ROOM_BYTES)

@@ -1,11 +1,14 @@
 /**
  * Changes of the catalog on their way into the log.
  *
- * Invariant: changes are decided and appended one at a time, and take effect in the step in which the log has them,
- * before anything behind them is packed.
+ * Invariants:
+ * - Changes are decided and appended one at a time, and take effect in the step in which the log has them, before anything
+ *   behind them is packed.
+ * - One that finds no room while a round of compaction has it is decided anew behind that. Nobody waits in the turn of changes:
+ *   a round ends with a catalog, which needs that turn.
  */
 
-import { StoreError } from '../base/errors.ts';
+import { hasCode, StoreError } from '../base/errors.ts';
 import { Mutex } from '../base/mutex.ts';
 import { Append, AppendPromise } from '../log/append.ts';
 import type { ChunkLog } from '../log/chunk-log.ts';
@@ -13,12 +16,17 @@ import type { Numbers } from '../log/numbers.ts';
 import { TEXT_BYTES_MAX } from '../log/record-packer.ts';
 import type { Change } from './change.ts';
 
+/** Rounds of compaction that a change waits for. */
+const ROUNDS_MAX = 20;
+
 export class ChangeWriter {
   readonly #log: ChunkLog;
   readonly #numbers: Numbers;
   readonly #mutex = new Mutex();
   readonly #apply: (change: Change, sequence: number) => void;
   #isClosed = false;
+  /** Undefined unless room is about to come; resolves when it has, or has not. */
+  roomComing: () => Promise<void> | undefined = () => undefined;
 
   constructor(log: ChunkLog, numbers: Numbers, apply: (change: Change, sequence: number) => void) {
     this.#log = log;
@@ -31,8 +39,23 @@ export class ChangeWriter {
     return this.#mutex.run(step);
   }
 
-  /** Runs `body` while no other change is under way; it may take up to `labels` labels, and `append` one change. */
-  run<T>(labels: number, body: () => Promise<T>): Promise<T> {
+  /**
+   * Runs `body` while no other change is under way; it may take up to `labels` labels, and `append` one change. Where there was
+   * no room for that, it is run again.
+   */
+  async run<T>(labels: number, body: () => Promise<T>): Promise<T> {
+    for (let rounds = 0; ; rounds++) {
+      try {
+        return await this.#runOnce(labels, body);
+      } catch (error) {
+        const coming = this.roomComing();
+        if (!hasCode(error, 'NO_SPACE') || coming === undefined || rounds === ROUNDS_MAX) throw error;
+        await coming;
+      }
+    }
+  }
+
+  #runOnce<T>(labels: number, body: () => Promise<T>): Promise<T> {
     return this.#mutex.run(async () => {
       if (this.#isClosed) throw new StoreError('CLOSED', 'the store is closed');
       if (labels > 0) await this.#numbers.reserve('labels', labels);

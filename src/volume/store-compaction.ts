@@ -69,6 +69,11 @@ export class StoreCompaction {
     };
   }
 
+  /** See Background.roomComing. */
+  roomComing(): Promise<void> | undefined {
+    return this.#background.roomComing();
+  }
+
   get state(): CompactionState {
     return this.#background.state;
   }

@@ -118,6 +118,7 @@ export class Store {
       this.#deleteExpendable(),
     );
     const { gate } = this.#compaction;
+    this.#writer.roomComing = () => this.#compaction.roomComing();
     this.#cache = new PageCache(cacheBytes);
     this.#disks = new OpenDisks({ log, files, keeper, gate }, this.#cache, catalog, clock);
     this.#changes = new VersionChanges(catalog, this.#writer, clock);

@@ -6,7 +6,9 @@ import { CHUNK_BYTES } from '../../src/base/units.ts';
 import { type ChunkArrays, ChunkList } from '../../src/compaction/chunk-list.ts';
 import {
   layOut,
+  liveBytesFor,
   movedBytes,
+  roundRoomBytes,
   type MoveOrder,
   payloadAt,
   type RecordLayout,
@@ -152,6 +154,16 @@ function check(moved: Moved, zeros: readonly Zeros[], order: MoveOrder, segmentB
   const bytes = segments.reduce((sum, segment) => sum + segment.bytes, 0);
   expect(bytes).toBeLessThanOrEqual(1.02 * movedBytes(count) + segments.length * 3 * SYNC_ALIGN_BYTES);
 }
+
+it('there is room for a round of as many live bytes as there is said to be room for', () => {
+  for (const segmentBytes of [MIB, 4 * MIB, 64 * MIB]) {
+    for (const room of [MIB / 2, MIB, 3.7 * MIB, 40 * MIB, 1000 * MIB]) {
+      const chunkCount = Math.floor(liveBytesFor(room, segmentBytes) / CHUNK_BYTES);
+      expect(roundRoomBytes(chunkCount, segmentBytes)).toBeLessThanOrEqual(room);
+      expect(chunkCount * CHUNK_BYTES).toBeGreaterThan(0.9 * room - MIB / 16);
+    }
+  }
+});
 
 describe('a layout of moved chunks', () => {
   for (const seed of seeds(6)) {

@@ -50,6 +50,17 @@ describe('a full store', () => {
     await rig.log.close();
   });
 
+  it('takes small things into the segment that it has, though compaction has all the rest', async () => {
+    const rig = await LogRig.begin({ capacityBytes: 6 * MIB });
+    await fill(rig);
+    await rig.zeros(0, 1);
+    rig.supply.usedBytes = 6 * MIB;
+    await rig.zeros(0, 1);
+    await rig.zeros(1, 1);
+    rig.supply.usedBytes = 4 * MIB;
+    await rig.log.close();
+  });
+
   it('takes what is small for as long as it fits, and always has room to close', async () => {
     const rig = await LogRig.begin({ capacityBytes: 6 * MIB });
     await fill(rig);

@@ -229,10 +229,17 @@ export const LOG_FAULTS: readonly Fault[] = [
     tests: [CHUNK_LOG, RECOVERY],
   },
   {
+    name: 'what is small needs room for a segment, though it fits into the one that is there',
+    file: 'src/log/segment-supply.ts',
+    text: 'isNeeded || spare >= SPARE_OF_DATA ? bytes : 0',
+    replacement: 'bytes',
+    tests: [inLog('full-log')],
+  },
+  {
     name: 'the capacity is exceeded by a segment',
     file: 'src/log/segment-supply.ts',
-    text: 'this.usedBytes + bytes > capacityBytes)',
-    replacement: 'this.usedBytes + bytes > capacityBytes + this.#numbers.superblock.segmentBytes)',
+    text: 'this.usedBytes + ofCapacityBytes > capacityBytes)',
+    replacement: 'this.usedBytes + ofCapacityBytes > capacityBytes + this.#numbers.superblock.segmentBytes)',
     tests: [inLog('full-log')],
   },
   {
