@@ -41,6 +41,9 @@ export interface RunResult {
   traceHash: number;
 }
 
+/** `Store.open`, or what a test of the simulation has in its place. */
+export type StoreOpener = typeof Store.open;
+
 /** What the store says to its log that a run must know of. */
 const SAID: readonly [pattern: RegExp, mark: Parameters<Marks['hit']>[0]][] = [
   [/writing the unproven tail/, 'opened: tail written again'],
@@ -57,6 +60,7 @@ const NEVER_SAID =
 class Run {
   readonly #seed: number;
   readonly #marks: Marks;
+  readonly #openStore: StoreOpener;
   readonly #random: Random;
   readonly #profile: Profile;
   readonly #disk = new SimulatedDisk();
@@ -71,9 +75,10 @@ class Run {
   crashStates = 0;
   traceHash = 0;
 
-  constructor(seed: number, marks: Marks) {
+  constructor(seed: number, marks: Marks, openStore: StoreOpener) {
     this.#seed = seed;
     this.#marks = marks;
+    this.#openStore = openStore;
     this.#random = new Random(seed);
     this.#profile = drawProfile(this.#random);
     this.#oracle = new Oracle(UUID, marks);
@@ -150,16 +155,19 @@ class Run {
     if (this.#oracle.violation !== undefined) throw this.#oracle.violation;
   }
 
-  /** Waits for `work` or for the end of the life, whichever is first; true if the work is done. */
-  async #within(work: () => Promise<void>): Promise<boolean> {
+  /**
+   * Waits for `work` or for the end of the life, whichever is first; what it came to, if it is done. Work goes on for a few
+   * turns of promises behind the end: what is to outlast it is answered, never left somewhere by the work itself.
+   */
+  async #within<T>(work: () => Promise<T>): Promise<{ result: T } | undefined> {
     const { ended, scheduler } = this.#machine;
-    const isDone = await Promise.race([
-      work().then(() => true),
-      ended.then(() => false),
+    const done = await Promise.race([
+      work().then((result) => ({ result })),
+      ended.then(() => undefined),
       scheduler.stuck.then(() => this.#oracle.fail('the store waits for ever')),
     ]);
     this.#throwIfWrong();
-    return isDone === true && !this.#machine.hasEnded;
+    return this.#machine.hasEnded ? undefined : (done ?? undefined);
   }
 
   #drawCrash(): End {
@@ -176,10 +184,11 @@ class Run {
       this.#boot(!isLast);
       if (!isLast && this.#random.chance(crashInRecoveryPercent))
         this.#machine.endAfter(this.#random.between(1, 40));
-      const isDone = await this.#within(() => this.#open());
-      if (isDone && this.#store !== undefined) break;
+      const opened = await this.#within(() => this.#open());
+      this.#store = opened?.result;
+      if (this.#store !== undefined) break;
       const how = this.#drawCrash();
-      if (!isDone) {
+      if (opened === undefined) {
         this.#marks.hit(how === 'kill' ? 'killed in recovery' : 'power cut in recovery');
         if (++crashes === 2) this.#marks.hit('second crash in recovery');
       }
@@ -190,10 +199,11 @@ class Run {
     await this.#within(() => this.#verify());
   }
 
-  async #open(): Promise<void> {
+  /** undefined if a fault has it refused. */
+  async #open(): Promise<Store | undefined> {
     const { faults, openDatabase, scheduler } = this.#machine;
     try {
-      this.#store = await Store.open('.', {
+      return await this.#openStore('.', {
         storage: this.#machine,
         openDatabase,
         clock: scheduler,
@@ -209,6 +219,7 @@ class Run {
       if (faults.injected === 0 || !['IO', 'NO_SPACE', 'POISONED'].includes(code))
         this.#oracle.fail(`the store does not open: ${code}: ${(error as Error).stack}`);
       this.#marks.hit('open refused because of a fault');
+      return undefined;
     }
   }
 
@@ -341,8 +352,8 @@ class Run {
         this.#disk.index?.spoil(this.#random, this.#marks);
       },
     });
-    const isDone = await this.#within(() => clients.run());
-    if (isDone && closes && !clients.isPoisoned) {
+    const lived = await this.#within(() => clients.run());
+    if (lived !== undefined && closes && !clients.isPoisoned) {
       await this.#close();
       return;
     }
@@ -354,24 +365,25 @@ class Run {
   /** Closes the store; at times the process ends before it is done. */
   async #close(): Promise<void> {
     if (this.#random.chance(20)) this.#machine.endAfter(this.#random.between(1, 12));
-    let isClean = false;
     this.#oracle.phase = 'closing';
-    const isDone = await this.#within(async () => {
+    const closed = await this.#within(async () => {
       try {
         await this.#store!.close();
-        isClean = true;
+        return true;
       } catch (error) {
         if (this.#machine.faults.injected === 0)
           this.#oracle.fail(`closing failed: ${(error as Error).stack}`);
+        return false;
       }
     });
-    if (isDone && isClean) {
+    if (closed?.result === true) {
       this.#marks.hit('closed');
       this.#halt('close');
       return;
     }
     const how = this.#drawCrash();
-    if (!isDone) this.#marks.hit(how === 'kill' ? 'killed while closing' : 'power cut while closing');
+    if (closed === undefined)
+      this.#marks.hit(how === 'kill' ? 'killed while closing' : 'power cut while closing');
     this.#halt(how);
   }
 
@@ -406,8 +418,12 @@ async function chunksOf(device: BlockDevice): Promise<Map<number, Buffer>> {
 }
 
 /** @throws what is wrong, and the seed that shows it */
-export async function runSeed(seed: number, marks: Marks): Promise<RunResult> {
-  const run = new Run(seed, marks);
+export async function runSeed(
+  seed: number,
+  marks: Marks,
+  openStore: StoreOpener = (directory, options) => Store.open(directory, options),
+): Promise<RunResult> {
+  const run = new Run(seed, marks, openStore);
   try {
     await run.run();
   } catch (error) {

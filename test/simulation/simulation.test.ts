@@ -1,10 +1,13 @@
 /** The simulation itself: that it is deterministic, and that it notices. */
 
 import { describe, expect, it } from 'vitest';
+import { StoreError } from '../../src/base/errors.ts';
+import { Store } from '../../src/volume/store.ts';
 import { Random, seeds } from '../support/random.ts';
 import { Faults } from './faults.ts';
 import { IndexFolder } from './index-folder.ts';
 import { Inode, SECTOR_BYTES } from './inode.ts';
+import type { Machine } from './machine.ts';
 import { Marks } from './marks.ts';
 import { Oracle } from './oracle.ts';
 import { runSeed } from './run.ts';
@@ -26,6 +29,35 @@ describe('a run', () => {
       hashes.add(hash);
     }
     expect(hashes.size).toBeGreaterThan(35);
+  });
+
+  it(`does not go on with a store that came when its process was gone (SEED=${first})`, {
+    timeout: 120_000,
+  }, async () => {
+    let late = 0;
+    for (let seed = first!; seed < first! + 10; seed++) {
+      let isLate = false;
+      let isRefused = false;
+      await runSeed(seed, new Marks(), async (directory, options) => {
+        const machine = options!.storage as Machine;
+        if (isLate && !isRefused) {
+          // With no store of its own the run must not take up the one before.
+          isRefused = true;
+          await machine.list('.');
+          machine.faults.note();
+          throw new StoreError('IO', 'the opening was made to fail');
+        }
+        const store = await Store.open(directory, options);
+        if (isLate || store.list().length === 0) return store;
+        isLate = true;
+        late += 1;
+        machine.endAfter(1);
+        void machine.list('.');
+        for (let turn = 0; turn < 20; turn++) await Promise.resolve();
+        return store;
+      });
+    }
+    expect(late).toBeGreaterThan(0);
   });
 });
 
