@@ -78,10 +78,10 @@ export class Receives {
       const there = existing === undefined ? undefined : withOrigin(existing, head.target.uuid);
       if (there !== undefined) return there;
       if (existing !== undefined) checkFollows(existing, head, names.snapshot);
-      const base = this.#baseFor(head, existing);
       const begun = this.#unfinished(head, names);
       checkPosition(head, begun?.position ?? 0);
-      return begun ?? (await this.#make(head, names, existing, base));
+      // What was begun has its base, even if that was deleted meanwhile.
+      return begun ?? (await this.#make(head, names, existing, this.#baseFor(head, existing)));
     });
     if ('volume' in found) return { state: 'there', name: fullName(found) };
     return await this.#open(found);

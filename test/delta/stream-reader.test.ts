@@ -1,20 +1,40 @@
 /** What the reader of streams lets through, and what it does not. */
 
+import zlib from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { StoreError } from '../../src/base/errors.ts';
-import { DIGEST_BYTES, FRAME_HEADER_BYTES, SIGNATURE } from '../../src/delta/format.ts';
-import { decodeToken, encodeToken } from '../../src/delta/head.ts';
+import {
+  CHANGES_FRAME,
+  DIGEST_BYTES,
+  encodeFrameHeader,
+  encodeTotals,
+  END_FRAME,
+  FRAME_HEADER_BYTES,
+  HEAD_FRAME,
+  SIGNATURE,
+} from '../../src/delta/format.ts';
+import { decodeToken, encodeHead, encodeToken } from '../../src/delta/head.ts';
 import { type Frame, StreamReader } from '../../src/delta/stream-reader.ts';
 import { Random, seeds } from '../support/random.ts';
-import { applied, headOf, makeStream, randomFrames, readAll } from './streams.ts';
+import {
+  applied,
+  bodyOf,
+  forgedStream,
+  headerFor,
+  headOf,
+  makeStream,
+  randomFrames,
+  readAll,
+} from './streams.ts';
 
 const MUTATIONS = Number(process.env.MUTATIONS ?? 100_000);
-const DISK_BYTES = 140 << 10;
+const DISK_BYTES = 330 << 10;
+const MUTATED_BYTES = 60 << 10;
 /** Flipping each bit costs the square of the length. */
 const FLIPPED_BYTES = Number(process.env.FLIPPED_KIB ?? 10) << 10;
 
-async function sample(isPacked = false): Promise<Buffer> {
-  return await makeStream(headOf(DISK_BYTES), randomFrames(new Random(7), DISK_BYTES), isPacked);
+async function sample(isPacked = false, bytes = DISK_BYTES): Promise<Buffer> {
+  return await makeStream(headOf(bytes), randomFrames(new Random(7), bytes), isPacked);
 }
 
 /** Frames that came before an error; a programmer's mistake is not caught. */
@@ -67,12 +87,16 @@ describe('a reader of streams', () => {
 
   it('refuses a stream that is cut off at any byte, and answers only what came whole', async () => {
     const bytes = await sample();
-    const ends = boundaries(bytes);
+    expect(bytes.length).toBeGreaterThan(64 << 10);
+    const ends = new Set(boundaries(bytes).slice(1));
+    // To close a reader changes nothing in it: so each byte may have been the last.
+    const reader = new StreamReader();
     for (let end = 0; end < bytes.length; end++) {
-      const { frames, error } = readUntilError(bytes.subarray(0, end));
-      expect(error?.code).toBe('CORRUPTION');
-      expect(frames.length).toBe(Math.max(0, ends.filter((each) => each <= end).length - 1));
+      expect(() => reader.close()).toThrow(StoreError);
+      const frames = [...reader.push(bytes.subarray(end, end + 1))];
+      expect(frames.length).toBe(ends.has(end + 1) ? 1 : 0);
     }
+    reader.close();
   });
 
   it.each([
@@ -101,7 +125,6 @@ describe('a reader of streams', () => {
     const frame = (i: number): Buffer => bytes.subarray(ends[i], ends[i + 1]);
     const count = ends.length - 1;
     expect(count).toBeGreaterThan(4);
-    expect(bytes.length).toBeGreaterThan(64 << 10);
     const order = [...Array(count).keys()];
     const wrong = [
       order.toSpliced(2, 1),
@@ -137,6 +160,40 @@ describe('a reader of streams', () => {
     expect(readUntilError(later).error?.code).toBe('UNSUPPORTED_FORMAT');
   });
 
+  it('looks at the number, the checksum and the lengths of each frame, even if the digest fits', () => {
+    const [head, body] = [encodeHead(headOf(8192)), bodyOf([{ offset: 0, bytes: Buffer.alloc(512, 1) }])];
+    const first = { header: encodeFrameHeader(headerFor(0, HEAD_FRAME, head)), body: head };
+    const right = headerFor(1, CHANGES_FRAME, body);
+    const withHeader = (header: object): StoreError | undefined => {
+      const forged = { header: encodeFrameHeader({ ...right, ...header }), body };
+      return readUntilError(forgedStream([first, forged])).error;
+    };
+    expect(withHeader({})?.message).toContain('was cut off');
+    expect(withHeader({ number: 2 })?.message).toContain('frame 2 stands where 1 should');
+    expect(withHeader({ bodyChecksum: 1 })?.message).toContain('frame 1 does not match its checksum');
+    expect(withHeader({ unpackedBytes: 2 ** 31 })?.message).toContain('which cannot be');
+    expect(withHeader({ unpackedBytes: body.length + 1 })?.message).toContain('which cannot be');
+    expect(withHeader({ kind: 9 })?.message).toContain('unknown kind');
+    expect(withHeader({ kind: HEAD_FRAME })?.message).toContain('a head stands');
+    expect(withHeader({ codec: 3 })?.code).toBe('UNSUPPORTED_FORMAT');
+    expect(withHeader({ codec: 1 })?.message).toContain('cannot be unpacked');
+    const end = encodeTotals({ frames: 7, dataBytes: 512, zeroBytes: 0 });
+    const lying = { header: encodeFrameHeader(headerFor(2, END_FRAME, end)), body: end };
+    const all = [first, { header: encodeFrameHeader(right), body }, lying];
+    expect(readUntilError(forgedStream(all)).error?.message).toContain('other changes than came');
+  });
+
+  it('unpacks no more than a header says', () => {
+    const head = encodeHead(headOf(8192));
+    const bomb = zlib.deflateRawSync(Buffer.alloc(64 << 20));
+    const header = { ...headerFor(1, CHANGES_FRAME, bomb), codec: 1, unpackedBytes: 1 << 20 };
+    const frames = [
+      { header: encodeFrameHeader(headerFor(0, HEAD_FRAME, head)), body: head },
+      { header: encodeFrameHeader(header), body: bomb },
+    ];
+    expect(readUntilError(forgedStream(frames)).error?.message).toContain('cannot be unpacked');
+  });
+
   it('refuses extents out of order over frames, and behind the end of the disk', async () => {
     const at = (offset: number) => [{ offset, bytes: Buffer.alloc(512, 1) }];
     const backwards = await makeStream(headOf(8192), [at(4096), at(0)]);
@@ -147,7 +204,7 @@ describe('a reader of streams', () => {
 
   it.each(seeds(1))(`takes ${MUTATIONS} mutated streams without a mistake (seed %i)`, async (seed) => {
     const random = new Random(seed);
-    const originals = [await sample(), await sample(true)];
+    const originals = [await sample(false, MUTATED_BYTES), await sample(true, MUTATED_BYTES)];
     // As long as the heap is in use, nothing is let go: what a reader holds is bounded by its frame.
     const before = process.memoryUsage().arrayBuffers;
     for (let i = 0; i < MUTATIONS; i++) {

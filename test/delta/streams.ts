@@ -1,8 +1,10 @@
 /** Streams in memory, made of what a test says, and what they do to a disk. */
 
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
+import { crc32c } from '../../src/base/crc.ts';
 import { buildChanges, ChangesPlan } from '../../src/delta/changes.ts';
 import { piecesOf } from '../../src/delta/compose.ts';
+import { type FrameHeader, SIGNATURE } from '../../src/delta/format.ts';
 import type { StreamHead } from '../../src/delta/head.ts';
 import { type Frame, StreamReader } from '../../src/delta/stream-reader.ts';
 import { packedBody, rawBody, StreamWriter } from '../../src/delta/stream-writer.ts';
@@ -46,6 +48,24 @@ export async function makeStream(
   }
   slices.push(...writer.end());
   return Buffer.concat(slices);
+}
+
+/** A stream with headers that somebody made up, and digests that fit. */
+export function forgedStream(frames: { header: Buffer; body: Buffer }[]): Buffer {
+  const digest = createHash('sha256').update(SIGNATURE);
+  const slices: Buffer[] = [SIGNATURE];
+  for (const { header, body } of frames) {
+    digest.update(header).update(body);
+    const sum = digest.copy().digest();
+    digest.update(sum);
+    slices.push(header, body, sum);
+  }
+  return Buffer.concat(slices);
+}
+
+export function headerFor(number: number, kind: number, body: Buffer): FrameHeader {
+  const [bodyBytes, bodyChecksum] = [body.length, crc32c(body)];
+  return { kind, codec: 0, number, bodyBytes, unpackedBytes: bodyBytes, bodyChecksum };
 }
 
 export function bodyOf(extents: TestExtent[]): Buffer {
