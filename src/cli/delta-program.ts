@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { StoreError } from '../base/errors.ts';
 import { outputOf, sizeOption, withDoor } from './command-context.ts';
 import { interruptible } from './interruption.ts';
-import { refuseTerminal } from './standard-output.ts';
+import { outputStream, refuseTerminal } from './standard-output.ts';
 
 interface SendOptions {
   readonly from?: string;
@@ -36,7 +36,7 @@ export function addDeltaCommands(program: Command): void {
       const { sendStream } = await import('./send-command.ts');
       const request = { what, isCompressed: options.compress === true, bytesPerSecond };
       await interruptible((signal) =>
-        withDoor(program, (door) => sendStream(door, request, process.stdout, signal)),
+        withDoor(program, (door) => sendStream(door, request, outputStream(), signal)),
       );
     });
 
@@ -46,7 +46,7 @@ export function addDeltaCommands(program: Command): void {
     .option('--status', 'show what has not been received whole')
     .option('--abort <receive>', 'delete what has come of one')
     .action(async (name: string | undefined, options: ReceiveOptions) => {
-      const { abortReceive, receiveStream, showReceives } = await import('./receive-command.ts');
+      const { abortReceive, inputStream, receiveStream, showReceives } = await import('./receive-command.ts');
       const asked = [name, options.status, options.abort].filter((each) => each !== undefined);
       if (asked.length !== 1)
         throw new StoreError(
@@ -66,7 +66,7 @@ export function addDeltaCommands(program: Command): void {
           'a stream comes from a pipe or a file; redirect standard input',
         );
       await interruptible((signal) =>
-        withDoor(program, (door, output) => receiveStream(door, output, name, process.stdin, signal)),
+        withDoor(program, (door, output) => receiveStream(door, output, name, inputStream(), signal)),
       );
     });
 
@@ -89,7 +89,7 @@ export function addDeltaCommands(program: Command): void {
     .option('--compress', 'compress what that makes shorter')
     .action(async (first: string, second: string, options: { compress?: boolean }) => {
       refuseTerminal('a stream');
-      await (await commands()).composeStreams([first, second], options.compress === true, process.stdout);
+      await (await commands()).composeStreams([first, second], options.compress === true, outputStream());
     });
 }
 

@@ -6,6 +6,7 @@
  * that was right, and the message says how to go on.
  */
 
+import fs from 'node:fs';
 import type { Readable } from 'node:stream';
 import { StoreError } from '../base/errors.ts';
 import { encodeToken, type StreamHead } from '../delta/head.ts';
@@ -19,6 +20,7 @@ import { formatSize } from './size.ts';
 import { drawTable } from './table.ts';
 
 const FRAMES_IN_FLIGHT_MAX = 8;
+const READ_BYTES = 2 ** 20;
 /** Bytes of data behind which the position is kept: that waits for the disk. */
 const KEPT_BYTES = 64 * 2 ** 20;
 
@@ -49,6 +51,12 @@ export async function receiveStream(
     signal.removeEventListener('abort', stop);
     reception.end();
   }
+}
+
+/** Standard input for many bytes: a file is read in long pieces. */
+export function inputStream(): Readable {
+  if (!fs.fstatSync(process.stdin.fd).isFile()) return process.stdin;
+  return fs.createReadStream('', { fd: process.stdin.fd, autoClose: false, highWaterMark: READ_BYTES });
 }
 
 /** A stream on its way into a store. */

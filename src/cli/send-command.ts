@@ -14,6 +14,7 @@ import { StreamWriter } from '../delta/stream-writer.ts';
 import type { Disk, Door } from '../server/door.ts';
 import type { VersionSummary } from '../volume/summary.ts';
 import { bodiesOf, extentsOf, type Sent } from './changes-source.ts';
+import { InFlight } from './in-flight.ts';
 import { Progress } from './progress.ts';
 import { writeAll } from './standard-output.ts';
 
@@ -44,13 +45,15 @@ export async function sendStream(
   const disk = await door.disk(target.name);
   const sent = { target: target.name, base: base?.name ?? null, size: target.size, position };
   const pace = bytesPerSecond === undefined ? undefined : new ReadPace(bytesPerSecond);
+  const writes = new InFlight(1);
   const write = async (slices: Buffer[]): Promise<void> => {
     signal.throwIfAborted();
     let bytes = 0;
     for (const slice of slices) bytes += slice.length;
     const waitMs = pace?.take(bytes, performance.now()) ?? 0;
     if (waitMs > 0) await sleep(waitMs, undefined, { signal }).catch(() => signal.throwIfAborted());
-    await writeAll(stream, slices, CONSEQUENCE);
+    // The next frame is made while this one is written.
+    await writes.add(() => writeAll(stream, slices, CONSEQUENCE));
   };
   const progress = new Progress(`send ${target.name}`, await bytesToSend(door, disk, sent));
   try {
@@ -62,6 +65,7 @@ export async function sendStream(
       progress.add(extentBytes);
     }
     await write(writer.end());
+    await writes.settle();
   } finally {
     progress.end();
     disk.release();

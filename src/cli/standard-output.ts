@@ -1,5 +1,6 @@
 /** Bytes on standard output: nothing for a terminal, and a reader that goes away early is an error. */
 
+import fs from 'node:fs';
 import type { Writable } from 'node:stream';
 import { StoreError } from '../base/errors.ts';
 
@@ -7,6 +8,12 @@ import { StoreError } from '../base/errors.ts';
 export function refuseTerminal(what: string): void {
   if (process.stdout.isTTY)
     throw new StoreError('INVALID_ARGUMENT', `${what} is nothing for a terminal; redirect standard output`);
+}
+
+/** Standard output for many bytes: writes to a file wait in a thread, and not in the way of all else. */
+export function outputStream(): Writable {
+  if (!fs.fstatSync(process.stdout.fd).isFile()) return process.stdout;
+  return fs.createWriteStream('', { fd: process.stdout.fd, autoClose: false });
 }
 
 /** Resolves when the stream has taken all; `consequence` says what it means if it does not. @throws IO */

@@ -91,15 +91,22 @@ export class ChangesPlan {
   }
 }
 
+/** A body as it was built: parts of it, which belong together in this order. */
+export interface BuiltChanges {
+  readonly slices: readonly Buffer[];
+  readonly bytes: number;
+  readonly dataBytes: number;
+  readonly zeroBytes: number;
+}
+
 /**
- * The body of a planned frame. `payload` has the bytes of the plan's data, in order; chunks of zeros in it become extents of
+ * The body of a planned frame, over the bytes that are given, without a copy. `payload` has the bytes of the plan's data, in order; chunks of zeros in it become extents of
  * zeros, or are left out where the base has nothing. undefined if nothing is left.
  */
-export function buildChanges(plan: ChangesPlan, payload: Buffer, hasBase: boolean): Buffer | undefined {
+export function buildChanges(plan: ChangesPlan, payload: Buffer, hasBase: boolean): BuiltChanges | undefined {
   assert(payload.length === plan.dataBytes, 'a plan gets its bytes');
   const extents = new ExtentTable();
-  /** Runs of `payload` that are kept: start and end in turn. */
-  const kept: number[] = [];
+  const kept = new KeptRuns(payload);
   let at = 0;
   for (const { offset, length, zeros } of plan.extents) {
     if (zeros) {
@@ -116,13 +123,20 @@ export function buildChanges(plan: ChangesPlan, payload: Buffer, hasBase: boolea
       );
       if (!isZero) {
         extents.add(offset + done, next - done, false);
-        kept.push(at + done, at + next);
+        kept.add(at + done, at + next);
       } else if (hasBase) extents.add(offset + done, next - done, true);
       done = next;
     }
     at += length;
   }
-  return extents.count === 0 ? undefined : extents.body(payload, kept);
+  return extents.count === 0 ? undefined : extents.body(kept.slices());
+}
+
+export function joined(slices: readonly Buffer[], bytes: number): Buffer {
+  const whole = Buffer.allocUnsafe(bytes);
+  let at = 0;
+  for (const slice of slices) at += slice.copy(whole, at);
+  return whole;
 }
 
 /** Bytes up to the end of the chunk, or of what there is. */
@@ -132,6 +146,35 @@ function chunkLeft(offset: number, length: number): number {
 
 function isZeroChunk(bytes: Buffer, start: number, length: number): boolean {
   return bytes.compare(ZEROS, 0, length, start, start + length) === 0;
+}
+
+/** What is kept of a payload, in order; neighbours are one. */
+class KeptRuns {
+  readonly #payload: Buffer;
+  readonly #slices: Buffer[] = [];
+  #start = 0;
+  #end = 0;
+
+  constructor(payload: Buffer) {
+    this.#payload = payload;
+  }
+
+  add(start: number, end: number): void {
+    if (start !== this.#end) {
+      this.#close();
+      this.#start = start;
+    }
+    this.#end = end;
+  }
+
+  slices(): Buffer[] {
+    this.#close();
+    return this.#slices;
+  }
+
+  #close(): void {
+    if (this.#end > this.#start) this.#slices.push(this.#payload.subarray(this.#start, this.#end));
+  }
 }
 
 /** Extents on their way into a body; neighbours of one kind are one. */
@@ -155,17 +198,18 @@ class ExtentTable {
     this.#zeros.push(zeros);
   }
 
-  body(payload: Buffer, kept: readonly number[]): Buffer {
+  body(payload: readonly Buffer[]): BuiltChanges {
     assert(this.count <= EXTENTS_MAX, 'a frame has room for its extents');
-    let bytes = COUNT_BYTES + this.count * EXTENT_BYTES;
-    for (let i = 0; i < kept.length; i += 2) bytes += kept[i + 1]! - kept[i]!;
-    const out = new ByteWriter(Buffer.allocUnsafe(bytes));
+    const out = new ByteWriter(Buffer.allocUnsafe(COUNT_BYTES + this.count * EXTENT_BYTES));
+    let [dataBytes, zeroBytes] = [0, 0];
     out.u32(this.count);
     for (let i = 0; i < this.count; i++) {
-      const sectors = this.#lengths[i]! / SECTOR_BYTES;
+      const length = this.#lengths[i]!;
+      const sectors = length / SECTOR_BYTES;
       out.u48(this.#offsets[i]! / SECTOR_BYTES).u48(this.#zeros[i]! ? sectors + ZEROS_BIT : sectors);
+      if (this.#zeros[i]!) zeroBytes += length;
+      else dataBytes += length;
     }
-    for (let i = 0; i < kept.length; i += 2) out.bytes(payload.subarray(kept[i], kept[i + 1]));
-    return out.buffer;
+    return { slices: [out.buffer, ...payload], bytes: out.position + dataBytes, dataBytes, zeroBytes };
   }
 }

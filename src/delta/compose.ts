@@ -7,7 +7,14 @@
  */
 
 import { StoreError } from '../base/errors.ts';
-import { buildChanges, type Changes, ChangesPlan, type Extent } from './changes.ts';
+import {
+  buildChanges,
+  type BuiltChanges,
+  type Changes,
+  ChangesPlan,
+  type Extent,
+  joined,
+} from './changes.ts';
 import type { StreamHead } from './head.ts';
 import type { Frame } from './stream-reader.ts';
 
@@ -40,13 +47,13 @@ export function composedHead(first: StreamHead, second: StreamHead): StreamHead 
 export async function* composedBodies(
   heads: readonly [StreamHead, StreamHead],
   frames: readonly [Frames, Frames],
-): AsyncGenerator<Buffer> {
+): AsyncGenerator<BuiltChanges> {
   const [first, second] = heads;
   const before = clipped(withCut(pieces(frames[0]), first), second.target.size);
   const hasBase = first.base !== null;
   let plan = new ChangesPlan();
   let payload: Buffer[] = [];
-  const body = (): Buffer | undefined => buildChanges(plan, joined(payload, plan.dataBytes), hasBase);
+  const body = (): BuiltChanges | undefined => buildChanges(plan, joined(payload, plan.dataBytes), hasBase);
   for await (const piece of overlaid(before, pieces(frames[1]))) {
     for (let done = 0; done < piece.length; ) {
       if (plan.isFull) {
@@ -62,13 +69,6 @@ export async function* composedBodies(
   }
   const last = plan.extents.length === 0 ? undefined : body();
   if (last !== undefined) yield last;
-}
-
-function joined(slices: readonly Buffer[], bytes: number): Buffer {
-  const whole = Buffer.allocUnsafe(bytes);
-  let at = 0;
-  for (const slice of slices) at += slice.copy(whole, at);
-  return whole;
 }
 
 async function* pieces(frames: Frames): AsyncGenerator<Piece> {

@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 import zlib from 'node:zlib';
 import { crc32c } from '../base/crc.ts';
 import { assert } from '../base/errors.ts';
-import { Changes } from './changes.ts';
+import { type BuiltChanges, joined } from './changes.ts';
 import {
   CHANGES_FRAME,
   CODEC_DEFLATE,
@@ -29,20 +29,20 @@ const DEFLATE_LEVEL = 1;
 /** A body of changes as it will travel. */
 export interface PackedBody {
   readonly codec: number;
-  readonly bytes: Buffer;
+  readonly slices: readonly Buffer[];
   readonly unpackedBytes: number;
   readonly dataBytes: number;
   readonly zeroBytes: number;
 }
 
-export function rawBody(body: Buffer): PackedBody {
-  const { dataBytes, zeroBytes } = new Changes(body);
-  return { codec: CODEC_RAW, bytes: body, unpackedBytes: body.length, dataBytes, zeroBytes };
+export function rawBody({ slices, bytes, dataBytes, zeroBytes }: BuiltChanges): PackedBody {
+  return { codec: CODEC_RAW, slices, unpackedBytes: bytes, dataBytes, zeroBytes };
 }
 
 /** Packed if that pays, in a thread beside. */
-export async function packedBody(body: Buffer): Promise<PackedBody> {
-  const raw = rawBody(body);
+export async function packedBody(built: BuiltChanges): Promise<PackedBody> {
+  const raw = rawBody(built);
+  const body = joined(built.slices, built.bytes);
   const bytes = await new Promise<Buffer>((resolve, reject) => {
     zlib.deflateRaw(body, { level: DEFLATE_LEVEL }, (error, result) =>
       error === null ? resolve(result) : reject(error),
@@ -50,7 +50,7 @@ export async function packedBody(body: Buffer): Promise<PackedBody> {
   });
   return bytes.length > body.length - body.length / GAIN_PARTS
     ? raw
-    : { ...raw, codec: CODEC_DEFLATE, bytes };
+    : { ...raw, codec: CODEC_DEFLATE, slices: [bytes] };
 }
 
 export class StreamWriter {
@@ -67,36 +67,35 @@ export class StreamWriter {
     assert(this.#number === 0, 'a stream begins once');
     this.#digest.update(SIGNATURE);
     const body = encodeHead(head);
-    return [SIGNATURE, ...this.#frame(HEAD_FRAME, CODEC_RAW, body, body.length)];
+    return [SIGNATURE, ...this.#frame(HEAD_FRAME, CODEC_RAW, [body], body.length)];
   }
 
-  changes({ codec, bytes, unpackedBytes, dataBytes, zeroBytes }: PackedBody): Buffer[] {
+  changes({ codec, slices, unpackedBytes, dataBytes, zeroBytes }: PackedBody): Buffer[] {
     this.#totals.frames += 1;
     this.#totals.dataBytes += dataBytes;
     this.#totals.zeroBytes += zeroBytes;
-    return this.#frame(CHANGES_FRAME, codec, bytes, unpackedBytes);
+    return this.#frame(CHANGES_FRAME, codec, slices, unpackedBytes);
   }
 
   /** The last bytes. */
   end(): Buffer[] {
     const body = encodeTotals(this.#totals);
-    return this.#frame(END_FRAME, CODEC_RAW, body, body.length);
+    return this.#frame(END_FRAME, CODEC_RAW, [body], body.length);
   }
 
-  #frame(kind: number, codec: number, body: Buffer, unpackedBytes: number): Buffer[] {
+  #frame(kind: number, codec: number, body: readonly Buffer[], unpackedBytes: number): Buffer[] {
     assert(this.#number > 0 || kind === HEAD_FRAME, 'a head comes first');
     const number = this.#number++;
-    const header = encodeFrameHeader({
-      kind,
-      codec,
-      number,
-      bodyBytes: body.length,
-      unpackedBytes,
-      bodyChecksum: crc32c(body),
-    });
-    this.#digest.update(header).update(body);
+    let [bodyBytes, bodyChecksum] = [0, 0];
+    for (const slice of body) {
+      bodyBytes += slice.length;
+      bodyChecksum = crc32c(slice, bodyChecksum);
+    }
+    const header = encodeFrameHeader({ kind, codec, number, bodyBytes, unpackedBytes, bodyChecksum });
+    this.#digest.update(header);
+    for (const slice of body) this.#digest.update(slice);
     const digest = this.#digest.copy().digest();
     this.#digest.update(digest);
-    return [header, body, digest];
+    return [header, ...body, digest];
   }
 }

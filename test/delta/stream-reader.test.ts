@@ -28,7 +28,7 @@ import {
 } from './streams.ts';
 
 const MUTATIONS = Number(process.env.MUTATIONS ?? 100_000);
-const DISK_BYTES = 330 << 10;
+const DISK_BYTES = 400 << 10;
 const MUTATED_BYTES = 60 << 10;
 /** Flipping each bit costs the square of the length. */
 const FLIPPED_BYTES = Number(process.env.FLIPPED_KIB ?? 10) << 10;

@@ -2,7 +2,7 @@
 
 import { createHash, randomUUID } from 'node:crypto';
 import { crc32c } from '../../src/base/crc.ts';
-import { buildChanges, ChangesPlan } from '../../src/delta/changes.ts';
+import { buildChanges, type BuiltChanges, ChangesPlan } from '../../src/delta/changes.ts';
 import { piecesOf } from '../../src/delta/compose.ts';
 import { type FrameHeader, SIGNATURE } from '../../src/delta/format.ts';
 import type { StreamHead } from '../../src/delta/head.ts';
@@ -43,7 +43,7 @@ export async function makeStream(
   const writer = new StreamWriter();
   const slices = writer.begin(head);
   for (const extents of frames) {
-    const body = bodyOf(extents);
+    const body = builtOf(extents);
     slices.push(...writer.changes(isPacked ? await packedBody(body) : rawBody(body)));
   }
   slices.push(...writer.end());
@@ -69,6 +69,10 @@ export function headerFor(number: number, kind: number, body: Buffer): FrameHead
 }
 
 export function bodyOf(extents: TestExtent[]): Buffer {
+  return Buffer.concat(builtOf(extents).slices);
+}
+
+function builtOf(extents: TestExtent[]): BuiltChanges {
   const plan = new ChangesPlan();
   for (const { offset, bytes, zeros = false } of extents) plan.take({ offset, length: bytes.length, zeros });
   const payload = extents.filter(({ zeros }) => zeros !== true).map(({ bytes }) => bytes);

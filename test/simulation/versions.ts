@@ -126,6 +126,10 @@ export class Versions {
       case 'hold':
       case 'release':
       case 'priority':
+      case 'receive':
+      case 'received':
+      case 'publish':
+      case 'abort':
         throw new Error(`the specification does not know ${change.op}`);
     }
   }

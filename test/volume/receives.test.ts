@@ -150,6 +150,21 @@ describe('a receive', () => {
     await rig.close();
   });
 
+  it('never goes into the volume that it comes from', async () => {
+    const rig = await CrashRig.begin();
+    const store = await rig.open();
+    await store.createVolume('disk', DISK_BYTES);
+    await store.snapshot(['disk@one']);
+    const { uuid, size } = store.show('disk@one');
+    const head = headOf(DISK_BYTES, { uuid, name: 'one', size, created: 0 });
+    const stream = await makeStream({ ...head, volume: { uuid: store.show('disk').uuid, name: 'disk' } }, []);
+    const refused = await refusal(delivered(store, 'disk', stream));
+    expect([refused.code, refused.message]).toEqual(['WRONG_BASE', expect.stringContaining('is no replica')]);
+    // Beside it, it may.
+    expect((await delivered(store, 'copy', stream)).name).toBe('copy@two');
+    await rig.close();
+  });
+
   it('of a stream that is cut off or damaged anywhere shows nothing, and goes on', async () => {
     const rig = await replica();
     const { store } = rig;
