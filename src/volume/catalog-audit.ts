@@ -35,8 +35,10 @@ export function* treeProblems(parts: readonly CatalogPart[]): Generator<string> 
     if (!labels.has(label)) yield `snapshot ${name} is version ${label}, which there is not`;
     if (!uuids.has(volume)) yield `snapshot ${name} is of a volume ${volume}, which there is not`;
   }
-  for (const { receive, label } of all(parts, 'receives'))
+  for (const { receive, label, source } of all(parts, 'receives')) {
+    if (source?.target === undefined) yield `receive ${receive} does not say what of`;
     if (!labels.has(label)) yield `receive ${receive} is version ${label}, which there is not`;
+  }
 }
 
 /** All that texts of a catalog say that cannot be, but for what `treeProblems` finds. */
