@@ -177,6 +177,13 @@ describe('a reader of streams', () => {
     expect(withHeader({ kind: HEAD_FRAME })?.message).toContain('a head stands');
     expect(withHeader({ codec: 3 })?.code).toBe('UNSUPPORTED_FORMAT');
     expect(withHeader({ codec: 1 })?.message).toContain('cannot be unpacked');
+    // A length that is not believed is told at once, and not when so many bytes have come.
+    const longer = encodeFrameHeader(headerFor(0, HEAD_FRAME, head));
+    longer[14]! ^= 1;
+    longer[18]! ^= 1;
+    expect(() => [...new StreamReader().push(Buffer.concat([SIGNATURE, longer]))]).toThrow(
+      'the header of a frame',
+    );
     const end = encodeTotals({ frames: 7, dataBytes: 512, zeroBytes: 0 });
     const lying = { header: encodeFrameHeader(headerFor(2, END_FRAME, end)), body: end };
     const all = [first, { header: encodeFrameHeader(right), body }, lying];

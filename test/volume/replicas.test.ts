@@ -5,7 +5,9 @@
 
 import fs from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { StreamReader } from '../../src/delta/stream-reader.ts';
 import { Store } from '../../src/volume/store.ts';
+import type { ReceiveSummary } from '../../src/volume/summary.ts';
 import { Random, seeds } from '../support/random.ts';
 import { damageIn, onStore, scratchDirectory, write } from '../support/stores.ts';
 import { contents, delivered, sent } from './replicas.ts';
@@ -143,6 +145,32 @@ describe('a store that receives', () => {
       expect(await damageIn(Store.check(directory))).toEqual([]);
       fs.rmSync(directory, { recursive: true });
     }
+  });
+
+  it('sends from where a token says on, and that is enough', async () => {
+    const pair = new Pair(9);
+    await pair.begin();
+    const bytes = pair.random.bytes(8 * 4096);
+    await pair.source.resize('disk', bytes.length, { shrink: true, force: true });
+    await onStore(pair.source, 'disk', (device) => write(device, 0, bytes));
+    await pair.source.snapshot(['disk@a']);
+    const whole = await sent(pair.source, 'disk@a');
+    const [head, changes] = [...new StreamReader().push(whole)];
+    if (head?.kind !== 'head' || changes?.kind !== 'changes') throw new Error('no stream');
+    const begun = await pair.target.receives.begin(head.head, 'disk');
+    if (begun.state !== 'begun') throw new Error('it is there');
+    const half = changes.changes.payloadStart + 4 * 4096;
+    const first = Buffer.from(changes.changes.body.subarray(0, half));
+    first.writeUIntBE((4 * 4096) / 512, 10, 6);
+    await pair.target.receives.apply(begun.session, first);
+    await pair.target.receives.advance(begun.session, 4 * 4096);
+    const [{ token }] = pair.target.receives.list() as [ReceiveSummary];
+    const rest = await sent(pair.source, '', { token });
+    expect(rest.length).toBe(whole.length - 4 * 4096 + `${4 * 4096}`.length - 1);
+    await delivered(pair.target, 'disk', rest);
+    expect((await contents(pair.target, 'disk@a')).equals(bytes)).toBe(true);
+    await pair.close();
+    for (const directory of pair.directories) fs.rmSync(directory, { recursive: true });
   });
 
   it('sends on what it has received, and knows it when it comes by another way', async () => {

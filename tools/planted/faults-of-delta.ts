@@ -1,12 +1,11 @@
 /** Planted bugs of streams: what is verified of them, what is built on what, and when a version is published. */
 
-import { type Fault, inCli, inDelta, inVolume } from './fault.ts';
+import { type Fault, inDelta, inVolume } from './fault.ts';
 
 const READER = inDelta('stream-reader');
 const COMPOSE = inDelta('compose');
 const RECEIVES = inVolume('receives');
 const REPLICAS = inVolume('replicas');
-const COMMANDS = inCli('send-receive');
 
 export const DELTA_FAULTS: readonly Fault[] = [
   {
@@ -158,6 +157,6 @@ export const DELTA_FAULTS: readonly Fault[] = [
     file: 'src/cli/changes-source.ts',
     text: 'const start = Math.max(offset, sent.position);',
     replacement: 'const start = Math.max(offset, 0);',
-    tests: [COMMANDS],
+    tests: [REPLICAS],
   },
 ];
