@@ -150,6 +150,29 @@ describe('a receive', () => {
     await rig.close();
   });
 
+  it('of a shorter version leaves nothing behind its end that a longer one could show', async () => {
+    const source = await CrashRig.begin();
+    const from = await source.open();
+    await from.createVolume('disk', 10 * CHUNK);
+    await source.write('disk', 0, Buffer.alloc(10 * CHUNK, 7));
+    await from.snapshot(['disk@long']);
+    await from.resize('disk', 5 * CHUNK - 512, { shrink: true, force: true });
+    await from.snapshot(['disk@short']);
+    await from.resize('disk', 10 * CHUNK);
+    await from.snapshot(['disk@again']);
+    const rig = await CrashRig.begin();
+    const store = await rig.open();
+    await delivered(store, 'disk', await sent(from, 'disk@long'));
+    await delivered(store, 'disk', await sent(from, 'disk@short', { from: 'disk@long' }));
+    await delivered(store, 'disk', await sent(from, 'disk@again', { from: 'disk@short' }));
+    const wanted = Buffer.alloc(10 * CHUNK);
+    wanted.fill(7, 0, 5 * CHUNK - 512);
+    expect((await contents(from, 'disk@again')).equals(wanted)).toBe(true);
+    expect((await contents(store, 'disk@again')).equals(wanted)).toBe(true);
+    await source.close();
+    await rig.close();
+  });
+
   it('never goes into the volume that it comes from', async () => {
     const rig = await CrashRig.begin();
     const store = await rig.open();

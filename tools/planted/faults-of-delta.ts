@@ -136,7 +136,7 @@ export const DELTA_FAULTS: readonly Fault[] = [
     file: 'src/volume/receives.ts',
     text: 'if (position === 0 && cutBytes > 0)',
     replacement: 'if (position === 0 && cutBytes < 0)',
-    tests: [REPLICAS],
+    tests: [RECEIVES],
   },
   {
     name: 'a replica may be written',
