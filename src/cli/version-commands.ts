@@ -79,7 +79,7 @@ const NO_VOLUME = 'no volume yet; create one with: coppice create disk --size 20
 
 /** The fields that `list --json` promises, in their order. */
 function listed(version: VersionWithSpace): VersionWithSpace {
-  const { name, kind, uuid, size, created, parent, origin, replica, automatic, priority, holds } = version;
+  const { name, kind, uuid, size, created, parent, automatic, priority, holds, origin, replica } = version;
   const { referenced, exclusive, shared } = version;
   return {
     name,
@@ -91,11 +91,11 @@ function listed(version: VersionWithSpace): VersionWithSpace {
     referenced,
     exclusive,
     shared,
-    origin,
-    replica,
     automatic,
     priority,
     holds,
+    origin,
+    replica,
   };
 }
 
