@@ -5,6 +5,7 @@
 
 import fs from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { encodeToken } from '../../src/delta/head.ts';
 import { StreamReader } from '../../src/delta/stream-reader.ts';
 import { Store } from '../../src/volume/store.ts';
 import type { ReceiveSummary } from '../../src/volume/summary.ts';
@@ -169,6 +170,14 @@ describe('a store that receives', () => {
     expect(rest.length).toBe(whole.length - 4 * 4096 + `${4 * 4096}`.length - 1);
     await delivered(pair.target, 'disk', rest);
     expect((await contents(pair.target, 'disk@a')).equals(bytes)).toBe(true);
+    // What differs from a base begins there as well, in the middle of an extent.
+    await onStore(pair.source, 'disk', (device) => write(device, 0, Buffer.alloc(bytes.length, 5)));
+    await pair.source.snapshot(['disk@b']);
+    const [a, b] = [pair.source.show('disk@a').uuid, pair.source.show('disk@b').uuid];
+    const later = await sent(pair.source, '', { token: encodeToken(b, a, 4 * 4096) });
+    const [, only] = [...new StreamReader().push(later)];
+    if (only?.kind !== 'changes') throw new Error('nothing differs');
+    expect([only.changes.offset(0), only.changes.dataBytes]).toEqual([4 * 4096, 4 * 4096]);
     await pair.close();
     for (const directory of pair.directories) fs.rmSync(directory, { recursive: true });
   });
