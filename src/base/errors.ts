@@ -15,6 +15,7 @@ export type ErrorCode =
   | 'HAS_SNAPSHOTS'
   | 'HELD'
   | 'WOULD_LOSE_DATA'
+  | 'WRONG_BASE'
   | 'LOCKED'
   | 'NOT_A_STORE'
   | 'UNSUPPORTED_FORMAT'

@@ -90,6 +90,7 @@ export const FINDINGS = {
   MERGE_DAMAGED: 'damage',
   LEDGER_DAMAGED: 'damage',
   UNFINISHED_DELETE: 'note',
+  UNFINISHED_RECEIVE: 'note',
   // The index.
   NO_INDEX: 'note',
   OTHER_INDEX: 'note',

@@ -8,7 +8,7 @@
 import { hasCode } from '../base/errors.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import type { AllocationRun } from '../volume/device.ts';
-import type { Disk } from '../server/door.ts';
+import type { Disk, Run } from '../server/door.ts';
 
 export interface ByteRange {
   readonly offset: number;
@@ -62,6 +62,10 @@ export class DamagedDisk implements Disk {
       this.#lost.push({ offset, length: lengthBytes });
       return Buffer.alloc(lengthBytes);
     }
+  }
+
+  readRuns(runs: readonly Run[]): Promise<Buffer> {
+    return this.#disk.readRuns(runs);
   }
 
   write(offset: number, slices: readonly Buffer[]): Promise<void> {

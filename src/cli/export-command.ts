@@ -20,6 +20,7 @@ import type { Output } from './output.ts';
 import { PartialFile } from './partial-file.ts';
 import { Progress } from './progress.ts';
 import { formatSize } from './size.ts';
+import { writeAll } from './standard-output.ts';
 import { nonZeroRuns } from './zero-blocks.ts';
 
 const READS_IN_FLIGHT_MAX = 8;
@@ -86,7 +87,7 @@ export async function exportToStream(
       READS_IN_FLIGHT_MAX,
     );
     for await (const piece of pieces) {
-      await writeAll(stream, piece);
+      await writeAll(stream, [piece], 'the image is not complete');
       progress.add(piece.length);
     }
   } finally {
@@ -148,22 +149,6 @@ async function* storedRuns(disk: Disk, progress: Progress): AsyncGenerator<DiskR
     if (run.allocated) yield run;
     else progress.add(run.lengthBytes);
   }
-}
-
-function writeAll(stream: Writable, bytes: Buffer): Promise<void> {
-  return new Promise((resolve, reject) => {
-    stream.write(bytes, (error) => {
-      if (error) {
-        const reason =
-          (error as NodeJS.ErrnoException).code === 'EPIPE' ? 'its reader went away' : error.message;
-        reject(
-          new StoreError('IO', `writing to standard output: ${reason}; the image is not complete`, error),
-        );
-      } else {
-        resolve();
-      }
-    });
-  });
 }
 
 /** @throws INVALID_ARGUMENT if `file` would lie among the files of the store, where a rename could replace one. */

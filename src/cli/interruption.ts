@@ -36,3 +36,13 @@ export function catchInterruption(): Interruption {
     },
   };
 }
+
+/** Runs `work`, which is told of signals meanwhile. */
+export async function interruptible(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const interruption = catchInterruption();
+  try {
+    await work(interruption.signal);
+  } finally {
+    interruption.release();
+  }
+}

@@ -7,14 +7,15 @@
 
 import path from 'node:path';
 import { Command, CommanderError } from 'commander';
-import { StoreError } from '../base/errors.ts';
 import { addCheckCommand } from './check-program.ts';
 import { addCompactionCommands } from './compaction-program.ts';
 import { directoryOf, outputOf, sizeOption, STORE_DEFAULT, withDoor } from './command-context.ts';
+import { addDeltaCommands } from './delta-program.ts';
 import { addDumpCommands, addRebuildCommand } from './dump-program.ts';
 import { EXIT, type ExitCode, endOf } from './exit-codes.ts';
-import { catchInterruption } from './interruption.ts';
+import { interruptible } from './interruption.ts';
 import { NBD_SOCKET_NAME, parseListenAddress } from './nbd-address.ts';
+import { refuseTerminal } from './standard-output.ts';
 import { addRemovalCommands, addVersionCommands } from './version-program.ts';
 
 const EXIT_CODES_HELP = `
@@ -65,6 +66,7 @@ function buildProgram(version: string, finish: (code: ExitCode) => void, misused
   addVersionCommands(program);
   addRemovalCommands(program);
   addImageCommands(program, finish);
+  addDeltaCommands(program);
   addDumpCommands(program, complain);
   addRebuildCommand(program);
   addCompactionCommands(program);
@@ -225,12 +227,7 @@ function addImageCommands(program: Command, finish: (code: ExitCode) => void): v
       const how = { readOnly: damaged };
       const { exportToFile, exportToStream } = await import('./export-command.ts');
       if (file === '-') {
-        if (process.stdout.isTTY) {
-          throw new StoreError(
-            'INVALID_ARGUMENT',
-            'an image is nothing for a terminal; redirect standard output',
-          );
-        }
+        refuseTerminal('an image');
         // Signals keep their usual effect: there is nothing to clean up, and a write to a pipe may block for long.
         await withDoor(
           program,
@@ -250,15 +247,6 @@ function addImageCommands(program: Command, finish: (code: ExitCode) => void): v
         ),
       );
     });
-}
-
-async function interruptible(work: (signal: AbortSignal) => Promise<void>): Promise<void> {
-  const interruption = catchInterruption();
-  try {
-    await work(interruption.signal);
-  } finally {
-    interruption.release();
-  }
 }
 
 function collect(value: string, before: string[] | undefined): string[] {

@@ -51,6 +51,10 @@ export class Progress {
     const speed = `${formatSize(Math.round(bytesPerSecond))}/s`;
     if (this.#totalBytes === undefined) return `${this.#what}: ${formatSize(this.#doneBytes)}, ${speed}`;
     const total = formatSize(this.#totalBytes);
-    return `${this.#what}: ${formatSize(this.#doneBytes)} of ${total} (${part} %), ${speed}`;
+    const secondsLeft = Math.ceil(
+      Math.max(this.#totalBytes - this.#doneBytes, 0) / Math.max(bytesPerSecond, 1),
+    );
+    const left = `${Math.floor(secondsLeft / 60)}:${String(secondsLeft % 60).padStart(2, '0')} left`;
+    return `${this.#what}: ${formatSize(this.#doneBytes)} of ${total} (${part} %), ${speed}, ${left}`;
   }
 }

@@ -46,7 +46,7 @@ export async function showVersion(door: Door, output: Output, name: string): Pro
   output.print({ ...version, referenced, exclusive, shared }, () =>
     drawFields([
       ['name', version.name],
-      ['kind', version.automatic ? `${version.kind}, made by a rollback` : version.kind],
+      ['kind', kindOf(version)],
       ['size', exactSize(version.size)],
       ['referenced', exactSize(referenced)],
       ['exclusive', exactSize(exclusive)],
@@ -54,10 +54,16 @@ export async function showVersion(door: Door, output: Output, name: string): Pro
       ['created', version.created],
       ['parent', version.parent ?? 'none'],
       ['uuid', version.uuid],
+      ...(version.origin === null ? [] : [['origin', version.origin] as const]),
       ...(version.kind === 'snapshot' ? [['priority', String(version.priority)] as const] : []),
       ...version.holds.map((hold) => ['held by', drawHold(hold)] as const),
     ]),
   );
+}
+
+function kindOf({ kind, automatic, replica }: VersionSummary): string {
+  if (replica) return `${kind}, a replica: it is only read`;
+  return automatic ? `${kind}, made by a rollback` : kind;
 }
 
 function drawHold({ owner, reason, until }: HoldSummary): string {
@@ -73,7 +79,7 @@ const NO_VOLUME = 'no volume yet; create one with: coppice create disk --size 20
 
 /** The fields that `list --json` promises, in their order. */
 function listed(version: VersionWithSpace): VersionWithSpace {
-  const { name, kind, uuid, size, created, parent, automatic, priority, holds } = version;
+  const { name, kind, uuid, size, created, parent, automatic, priority, holds, origin, replica } = version;
   const { referenced, exclusive, shared } = version;
   return {
     name,
@@ -88,6 +94,8 @@ function listed(version: VersionWithSpace): VersionWithSpace {
     automatic,
     priority,
     holds,
+    origin,
+    replica,
   };
 }
 
@@ -108,8 +116,9 @@ function drawList(versions: readonly VersionWithSpace[]): string {
   );
 }
 
-function notesOn({ automatic, priority, holds }: VersionSummary): string {
+function notesOn({ replica, automatic, priority, holds }: VersionSummary): string {
   const notes: string[] = [];
+  if (replica) notes.push('replica');
   if (automatic) notes.push('automatic');
   if (priority !== 0) notes.push(`priority ${priority}`);
   if (holds.length > 0) notes.push(`held by ${holds.map(({ owner }) => owner).join(', ')}`);

@@ -24,7 +24,8 @@
  * | 108 | 4 | checksum of bytes 0 to 107 |
  *
  * The base is where a rebuild begins: the record of a catalog before which segments have been removed. A store that has
- * never removed one has none: zeros. Revision 1 has none of these fields, 2 has a base, and of 3 the log has packed entries.
+ * never removed one has none: zeros. Revision 1 has none of these fields, 2 has a base, of 3 the log has packed entries, and
+ * of 4 its catalogs have versions that are received, and where others came from.
  * Whatever is read, what is written has the newest revision: a program of before is not to open what it cannot read.
  *
  * Reservations: a process takes numbers only below what the synced superblock reserves, and starts at what it found
@@ -39,7 +40,7 @@ import { UUID_BYTES } from './format.ts';
 
 const MAGIC = Buffer.from('COPPICE\n', 'latin1');
 const REVISION_AT = 8;
-export const SUPERBLOCK_REVISION = 3;
+export const SUPERBLOCK_REVISION = 4;
 const REVISION_WITH_BASE = 2;
 /** Of revision 1. */
 export const SUPERBLOCK_BYTES_FIRST = 92;

@@ -1,14 +1,14 @@
 /**
  * Puts a catalog right that does not hold together, so that nothing of it is lost that has data: names are made unique, versions
- * that nobody can name get one, and what cannot be (holds, priorities, ends of deletes, who took over whom) is dropped. Pure.
+ * that nobody can name get one, and what cannot be (holds, priorities, receives, ends of deletes, who took over whom) is dropped. Pure.
  *
  * What is found is called `found-` and the label of its version.
  */
 
 import { CHUNK_BYTES, roundUp, SECTOR_BYTES, VOLUME_BYTES_MAX } from '../base/units.ts';
 import { SegmentLedger } from '../log/segment-ledger.ts';
-import { Catalog, type Hold } from '../volume/catalog.ts';
-import { holdProblems } from '../volume/catalog-audit.ts';
+import { Catalog, type Hold, receiveOf } from '../volume/catalog.ts';
+import { holdProblems, isReceive } from '../volume/catalog-audit.ts';
 import {
   type CatalogPart,
   decodeCatalog,
@@ -54,6 +54,7 @@ function partsOf(catalog: Catalog): Parts {
     versions: all('versions'),
     volumes: all('volumes'),
     snapshots: all('snapshots'),
+    receives: all('receives'),
     pending: all('pending'),
     merged: all('merged'),
   };
@@ -69,6 +70,8 @@ class CatalogMending {
   readonly #children = new Map<number, number[]>();
   /** By label. */
   readonly #named = new Map<number, VolumePart | SnapshotPart>();
+  /** Labels of versions that are being received. */
+  readonly #received = new Set<number>();
 
   constructor(parts: Parts, needs: MendingNeeds, sequence: number) {
     this.parts = parts;
@@ -90,6 +93,7 @@ class CatalogMending {
       this.#mendNamed(snapshot, `snapshot ${snapshot.name}`);
       this.#mendHolds(snapshot);
     }
+    this.#dropReceives();
     this.#nameUnnamed();
     this.#freezeHeads();
     this.#makeNamesUnique();
@@ -146,6 +150,25 @@ class CatalogMending {
     this.changes.push(`snapshot ${name} has lost ${holds.length - right.length} holds that cannot be`);
   }
 
+  /** Of a receive that cannot be, what has come goes: it is sent again. */
+  #dropReceives(): void {
+    const uuids = new Set<string>();
+    this.parts.receives = this.parts.receives.filter((part) => {
+      const { label, receive } = part;
+      const version = this.#versions.get(label)!;
+      const isTaken = this.#named.has(label) || this.#received.has(label) || uuids.has(receive);
+      const isHead = this.#childrenOf(label).length === 0;
+      uuids.add(receive);
+      if (!isTaken && isHead && (version[3] ?? 0) === 0 && isReceive(receiveOf(part))) {
+        this.#received.add(label);
+        return true;
+      }
+      if (!isTaken && isHead) version[3] ||= this.#sequence;
+      this.changes.push(`receive ${receive}, version ${label}, is dropped: it cannot be`);
+      return false;
+    });
+  }
+
   #childrenOf(label: number): readonly number[] {
     return this.#children.get(label) ?? [];
   }
@@ -153,7 +176,9 @@ class CatalogMending {
   /** Versions that are neither deleted nor have a name. Those that nobody needs are deleted. Children first: a snapshot needs a volume. */
   #nameUnnamed(): void {
     const unnamed = this.parts.versions
-      .filter(([label, , , hidden = 0]) => hidden === 0 && !this.#named.has(label))
+      .filter(
+        ([label, , , hidden = 0]) => hidden === 0 && !this.#named.has(label) && !this.#received.has(label),
+      )
       .sort((a, b) => b[0] - a[0]);
     for (const version of unnamed) {
       const [label] = version;

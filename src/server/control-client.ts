@@ -21,7 +21,7 @@ import type {
 import type { ScrubOptions } from '../volume/scrub.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
-import type { Disk, Door, RolledBack, SpaceReport } from './door.ts';
+import type { Disk, Door, ReceiveDoor, RolledBack, SpaceReport } from './door.ts';
 import { bodyOf, HttpExchange, linesOf, NobodyThere, type Outgoing } from './http-exchange.ts';
 import { CONTROL_PROTOCOL, CONTROL_SERVICE, decodeError, type Hello, type StreamLine } from './wire.ts';
 
@@ -192,6 +192,15 @@ export class ControlClient implements Door {
           `the server answered ${bytes.length} bytes of '${name}' where ${length} were asked`,
         );
       },
+      readRuns: async (runs) => {
+        const bytes = await this.#whole(posting('/v1/disk/runs', { name, runs }));
+        const wanted = runs.reduce((sum, [, length]) => sum + length, 0);
+        if (bytes.length === wanted) return bytes;
+        throw new StoreError(
+          'IO',
+          `the server answered ${bytes.length} bytes of '${name}' where ${wanted} were asked`,
+        );
+      },
       write: async (offset, slices) => {
         const target = path('/v1/disk/bytes', { name, offset });
         await this.#whole({ method: 'PUT', path: target, contentType: 'application/octet-stream', slices });
@@ -207,6 +216,27 @@ export class ControlClient implements Door {
       release: () => undefined, // the server gives it back after a pause
     };
   }
+
+  readonly receives: ReceiveDoor = {
+    begin: (head, name) => this.#post('/v1/receive', { head, name }),
+    apply: async (session, body) => {
+      const target = path('/v1/receive/changes', { session });
+      await this.#whole({
+        method: 'PUT',
+        path: target,
+        contentType: 'application/octet-stream',
+        slices: [body],
+      });
+    },
+    advance: async (session, position) => {
+      await this.#post('/v1/receive/advance', { session, position });
+    },
+    publish: async (session) => (await this.#post<{ name: string }>('/v1/receive/publish', { session })).name,
+    abort: async (receive) => {
+      await this.#post('/v1/receive/abort', { receive });
+    },
+    list: () => this.#get('/v1/receives', {}),
+  };
 
   async close(): Promise<void> {
     this.#exchange.close();

@@ -8,7 +8,7 @@
 import type { FastifyInstance } from 'fastify';
 import { StoreError } from '../base/errors.ts';
 import type { DiskLeases } from './disk-leases.ts';
-import { PIECE_BYTES_MAX } from './door.ts';
+import { PIECE_BYTES_MAX, type Run, RUNS_MAX } from './door.ts';
 
 const TEXT = { type: 'string' } as const;
 const POSITION = { type: 'integer', minimum: 0, maximum: Number.MAX_SAFE_INTEGER } as const;
@@ -20,6 +20,18 @@ const RANGE = {
   type: 'object',
   properties: { name: TEXT, offset: POSITION, length: POSITION },
   required: ['name', 'offset', 'length'],
+} as const;
+const RUNS = {
+  type: 'object',
+  properties: {
+    name: TEXT,
+    runs: {
+      type: 'array',
+      maxItems: RUNS_MAX,
+      items: { type: 'array', items: POSITION, minItems: 2, maxItems: 2 },
+    },
+  },
+  required: ['name', 'runs'],
 } as const;
 const RANGE_QUERY = {
   type: 'object',
@@ -60,6 +72,16 @@ export function addDiskRoutes(app: FastifyInstance, leases: DiskLeases): void {
     async (request, reply) => {
       const { name, offset, length } = request.query;
       const bytes = await leases.use(name, async (disk) => await disk.read(Number(offset), Number(length)));
+      return reply.type('application/octet-stream').send(bytes);
+    },
+  );
+
+  app.post<{ Body: { name: string; runs: Run[] } }>(
+    '/v1/disk/runs',
+    { schema: { body: RUNS } },
+    async (request, reply) => {
+      const { name, runs } = request.body;
+      const bytes = await leases.use(name, async (disk) => await disk.readRuns(runs));
       return reply.type('application/octet-stream').send(bytes);
     },
   );

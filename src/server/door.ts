@@ -12,16 +12,19 @@
  */
 
 import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '../compaction/thorough.ts';
+import type { StreamHead } from '../delta/head.ts';
 import type { AllocationRun } from '../volume/device.ts';
 import type {
   DiffExtent,
   Finding,
+  ReceiveSummary,
   ScrubStep,
   SpaceUse,
   StoreStatus,
   VersionSummary,
   VersionWithSpace,
 } from '../volume/summary.ts';
+import type { ReceiveBegun } from '../volume/receives.ts';
 import type { ScrubOptions } from '../volume/scrub.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
@@ -73,9 +76,24 @@ export interface Door {
   compact(options: ThoroughOptions): AsyncGenerator<CompactionProgress>;
   /** Whether compaction begins by itself when it is due; until the store is opened again. */
   pauseCompaction(isPaused: boolean): Promise<void>;
+  readonly receives: ReceiveDoor;
   /** @throws NOT_FOUND. Call `release` on the answer when done. */
   disk(name: string): Promise<Disk>;
   close(): Promise<void>;
+}
+
+/** Versions on their way in; see volume/receives.ts. */
+export interface ReceiveDoor {
+  /** `name` is VOLUME or VOLUME@NAME. @throws WRONG_BASE, ALREADY_EXISTS */
+  begin(head: StreamHead, name: string): Promise<ReceiveBegun>;
+  /** Takes the unpacked body of a frame of changes. @throws CORRUPTION, NO_SPACE */
+  apply(session: string, body: Buffer): Promise<void>;
+  /** Keeps that the stream is in up to `position`: bytes of the disk. On the disk when it resolves. */
+  advance(session: string, position: number): Promise<void>;
+  /** Gives it its name, which is answered; on the disk when it resolves. */
+  publish(session: string): Promise<string>;
+  abort(receive: string): Promise<void>;
+  list(): Promise<ReceiveSummary[]>;
 }
 
 /** The bytes of a volume (writable) or a snapshot. Offsets and lengths are bytes, any alignment. */
@@ -85,6 +103,8 @@ export interface Disk {
   readonly readOnly: boolean;
   /** At most `PIECE_BYTES_MAX` at a time. */
   read(offset: number, lengthBytes: number): Promise<Buffer>;
+  /** The bytes of several ranges, in order, one behind the other: so many, and so many bytes as one answer may have. */
+  readRuns(runs: readonly Run[]): Promise<Buffer>;
   /** At most `PIECE_BYTES_MAX` at a time; the buffers must not change until it settles. @throws READ_ONLY, NO_SPACE */
   write(offset: number, slices: readonly Buffer[]): Promise<void>;
   /** Makes the range read as zeros, however long. @throws READ_ONLY */
@@ -95,6 +115,10 @@ export interface Disk {
   release(): void;
 }
 
+export type Run = readonly [offset: number, lengthBytes: number];
+
+/** The most ranges that are read at once. */
+export const RUNS_MAX = 4096;
 /** The most bytes that travel at once: bounds the memory of a server, however many clients it has. */
 export const PIECE_BYTES_MAX = 32 * 2 ** 20;
 /** The most runs that one `allocation` answers. */

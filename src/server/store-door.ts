@@ -8,11 +8,14 @@ import type { AllocationRun, BlockDevice } from '../volume/device.ts';
 import type {
   DiffExtent,
   Finding,
+  ReceiveSummary,
   ScrubStep,
   StoreStatus,
   VersionSummary,
   VersionWithSpace,
 } from '../volume/summary.ts';
+import type { StreamHead } from '../delta/head.ts';
+import type { ReceiveBegun } from '../volume/receives.ts';
 import type { ScrubOptions } from '../volume/scrub.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
@@ -21,7 +24,10 @@ import {
   type Disk,
   type Door,
   PIECE_BYTES_MAX,
+  type ReceiveDoor,
   type RolledBack,
+  type Run,
+  RUNS_MAX,
   type SpaceReport,
 } from './door.ts';
 
@@ -45,6 +51,14 @@ export interface OpenStore {
   show(name: string): VersionSummary;
   status(): Promise<StoreStatus>;
   device(name: string): BlockDevice;
+  readonly receives: {
+    begin(head: StreamHead, name: string): Promise<ReceiveBegun>;
+    apply(session: string, body: Buffer): Promise<void>;
+    advance(session: string, position: number): Promise<void>;
+    publish(session: string): Promise<string>;
+    abort(receive: string): Promise<void>;
+    list(): ReceiveSummary[];
+  };
   flush(): Promise<void>;
   check(options?: { quick?: boolean | undefined }): AsyncGenerator<Finding>;
   scrub(options: ScrubOptions, signal?: AbortSignal): AsyncGenerator<ScrubStep>;
@@ -149,6 +163,18 @@ export class StoreDoor implements Door {
     return this.#store.pauseCompaction(isPaused);
   }
 
+  get receives(): ReceiveDoor {
+    const { receives } = this.#store;
+    return {
+      begin: (head, name) => receives.begin(head, name),
+      apply: (session, body) => receives.apply(session, body),
+      advance: (session, position) => receives.advance(session, position),
+      publish: (session) => receives.publish(session),
+      abort: (receive) => receives.abort(receive),
+      list: async () => receives.list(),
+    };
+  }
+
   async disk(name: string): Promise<Disk> {
     return new DeviceDisk(this.#store.device(name));
   }
@@ -185,6 +211,30 @@ class DeviceDisk implements Disk {
     checkPiece(lengthBytes);
     const target = Buffer.allocUnsafe(lengthBytes);
     if (lengthBytes > 0) await this.#device.read(target, 0, offset, lengthBytes);
+    return target;
+  }
+
+  async readRuns(runs: readonly Run[]): Promise<Buffer> {
+    if (runs.length > RUNS_MAX)
+      throw new StoreError(
+        'INVALID_ARGUMENT',
+        `${runs.length} ranges at once are too many: ${RUNS_MAX} is the limit`,
+      );
+    let bytes = 0;
+    for (const [offset, lengthBytes] of runs) {
+      this.#checkRange(offset, lengthBytes);
+      bytes += lengthBytes;
+    }
+    checkPiece(bytes);
+    const target = Buffer.allocUnsafe(bytes);
+    const reads: Promise<void>[] = [];
+    let start = 0;
+    for (const [offset, lengthBytes] of runs) {
+      if (!this.#device.tryRead(target, start, offset, lengthBytes))
+        reads.push(this.#device.read(target, start, offset, lengthBytes));
+      start += lengthBytes;
+    }
+    await Promise.all(reads);
     return target;
   }
 
@@ -237,7 +287,7 @@ class DeviceDisk implements Disk {
     if (this.readOnly)
       throw new StoreError(
         'READ_ONLY',
-        `'${this.name}' cannot be written: it is a snapshot, or the store is open read-only`,
+        `'${this.name}' cannot be written: it is a snapshot or a replica, or the store is open read-only`,
       );
   }
 }

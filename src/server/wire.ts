@@ -26,10 +26,17 @@
  *     POST /v1/release    {name, owner}                    → VersionSummary
  *     POST /v1/priority   {name, priority}                 → VersionSummary
  *     POST /v1/space      {names}                          → SpaceReport
+ *     POST /v1/receive    {head, name}        → ReceiveBegun, for a stream head as in delta/head.ts
+ *     PUT  /v1/receive/changes?session        ← the unpacked body of a frame, as in delta/format.ts
+ *     POST /v1/receive/advance {session, position}         all up to there is on the disk when it is answered
+ *     POST /v1/receive/publish {session}      → name, and it is on the disk
+ *     POST /v1/receive/abort   {receive}
+ *     GET  /v1/receives                       → [ReceiveSummary]
  *     POST /v1/flush      {}                  what was answered before is on the disk
  *     GET  /v1/disk?name                      → {name, sizeBytes, readOnly}
  *     GET  /v1/disk/bytes?name&offset&length  → the bytes
  *     PUT  /v1/disk/bytes?name&offset         ← the bytes
+ *     POST /v1/disk/runs  {name, runs: [[offset, length]]} → the bytes of all of them, in order
  *     POST /v1/disk/zero  {name, offset, length}
  *     GET  /v1/disk/allocation?name&offset&length → [AllocationRun]
  *     POST /v1/disk/flush {name}
@@ -69,6 +76,7 @@ const STATUS_BY_CODE: Record<ErrorCode, number> = {
   HAS_SNAPSHOTS: 409,
   HELD: 409,
   WOULD_LOSE_DATA: 409,
+  WRONG_BASE: 409,
   LOCKED: 423,
   NO_SPACE: 507,
   CLOSED: 503,

@@ -7,8 +7,8 @@
  */
 
 import { type Finding, finding, type FindingCode } from '../check/finding.ts';
-import type { Catalog, Hold } from './catalog.ts';
-import type { CatalogPart, SnapshotPart, VersionPart, VolumePart } from './catalog-parts.ts';
+import type { Catalog, Hold, Receive } from './catalog.ts';
+import type { CatalogPart, ReceivePart, SnapshotPart, VersionPart, VolumePart } from './catalog-parts.ts';
 import { isName, isVolumeSize } from './names.ts';
 
 const HOLDS_MAX = 64;
@@ -35,6 +35,10 @@ export function* treeProblems(parts: readonly CatalogPart[]): Generator<string> 
     if (!labels.has(label)) yield `snapshot ${name} is version ${label}, which there is not`;
     if (!uuids.has(volume)) yield `snapshot ${name} is of a volume ${volume}, which there is not`;
   }
+  for (const { receive, label, source } of all(parts, 'receives')) {
+    if (source?.target === undefined) yield `receive ${receive} does not say what of`;
+    if (!labels.has(label)) yield `receive ${receive} is version ${label}, which there is not`;
+  }
 }
 
 /** All that texts of a catalog say that cannot be, but for what `treeProblems` finds. */
@@ -44,11 +48,14 @@ export function* auditParts(parts: readonly CatalogPart[]): Generator<Finding> {
   const volumes = all(parts, 'volumes');
   const snapshots = all(parts, 'snapshots');
   yield* twice('NAME_DAMAGED', 'the name of two volumes', volumes.map(nameOf));
-  yield* twice('NAME_DAMAGED', 'the UUID of two', [...volumes, ...snapshots].map(uuidOf));
-  yield* twice('NAME_DAMAGED', 'the version of two', [...volumes, ...snapshots].map(labelOf));
+  const receives = all(parts, 'receives');
+  const uuids = [...[...volumes, ...snapshots].map(uuidOf), ...receives.map(receiveOf)];
+  const labels = [...volumes, ...snapshots, ...receives].map(labelOf);
+  yield* twice('NAME_DAMAGED', 'the UUID of two', uuids);
+  yield* twice('NAME_DAMAGED', 'the version of two', labels);
   const full = snapshots.map(({ volume, name }) => `${volume}@${name}`);
   yield* twice('NAME_DAMAGED', 'the name of two snapshots', full);
-  for (const label of [...volumes, ...snapshots].map(labelOf))
+  for (const label of labels)
     if (hidden.get(label) === true)
       yield damage('TREE_DAMAGED', `version ${label} can be named, and is said to be deleted`);
   for (const label of all(parts, 'pending'))
@@ -103,6 +110,12 @@ export function* auditCatalog(catalog: Catalog): Generator<Finding> {
         yield damage('HOLD_DAMAGED', `${shown(of)}: ${problem}`);
     }
   }
+  for (const receive of catalog.receives.values()) {
+    const { name, label } = receive;
+    if (!isReceive(receive)) yield damage('NAME_DAMAGED', `${shown(name)} cannot be received`);
+    if (catalog.tree.children(label).size > 0)
+      yield damage('TREE_DAMAGED', `${shown(name)}, version ${label}, has versions below it`);
+  }
   for (const { label, hidden } of catalog.tree.nodes()) {
     if (hidden === 0) {
       if (catalog.at(label) === undefined)
@@ -117,6 +130,14 @@ export function* auditCatalog(catalog: Catalog): Generator<Finding> {
         `version ${label} is deleted, and nothing keeps it: its space does not come back`,
       );
   }
+}
+
+/** Whether it may become what it says. */
+export function isReceive(receive: Receive): boolean {
+  const { volumeName, snapshotName, sizeBytes, source, position } = receive;
+  const areNames = isName(volumeName) && isName(snapshotName);
+  const areSizes = isVolumeSize(sizeBytes) && isVolumeSize(source?.target?.size);
+  return areNames && areSizes && source.target.size <= sizeBytes && isTime(position);
 }
 
 /** What cannot be of the holds of a snapshot, as the rest of a sentence. */
@@ -152,12 +173,16 @@ function named(catalog: Catalog): Map<string, string> {
   const found = new Map<string, string>();
   for (const volume of catalog.volumes()) {
     for (const each of [volume, ...volume.snapshots.values()]) {
-      const { uuid, sizeBytes, label, created } = each;
+      const { uuid, sizeBytes, label, created, origin } = each;
       const above = ancestorOf(catalog, label);
-      const own = 'volume' in each ? [each.isAutomatic, each.priority, each.holds] : [];
+      const own = 'volume' in each ? [each.isAutomatic, each.priority, each.holds] : [each.isReplica];
       const name = 'volume' in each ? `snapshot ${volume.name}@${each.name}` : `volume ${each.name}`;
-      found.set(name, JSON.stringify([uuid, sizeBytes, label, created, above, own]));
+      found.set(name, JSON.stringify([uuid, sizeBytes, label, created, above, own, origin]));
     }
+  }
+  for (const { uuid, label, into, volumeName, snapshotName, source, position } of catalog.receives.values()) {
+    const text = JSON.stringify([label, into, volumeName, snapshotName, source, position]);
+    found.set(`receive ${uuid}`, text);
   }
   return found;
 }
@@ -190,7 +215,8 @@ function damage(code: FindingCode, message: string): Finding {
 
 const nameOf = ({ name }: VolumePart): string => name;
 const uuidOf = ({ uuid }: VolumePart | SnapshotPart): string => uuid;
-const labelOf = ({ label }: VolumePart): VersionPart[0] => label;
+const receiveOf = ({ receive }: ReceivePart): string => receive;
+const labelOf = ({ label }: VolumePart | ReceivePart): VersionPart[0] => label;
 const shown = (value: unknown): string => JSON.stringify(value)?.slice(0, 300) ?? 'nothing';
 const isLabel = (value: unknown): value is number => Number.isInteger(value) && (value as number) > 0;
 const isTime = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;

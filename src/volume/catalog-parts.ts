@@ -10,7 +10,16 @@ import type { SegmentNumber, Sequence, VersionLabel } from '../base/units.ts';
 import { CATALOG_FIRST, CATALOG_LAST, type TextEntry } from '../log/entries.ts';
 import { inRanges, SegmentLedger, type SegmentRange } from '../log/segment-ledger.ts';
 import { treeProblems } from './catalog-audit.ts';
-import { Catalog, type Hold, parseJson, type Snapshot, type Volume } from './catalog.ts';
+import {
+  Catalog,
+  type Hold,
+  parseJson,
+  type Receive,
+  receiveOf,
+  type Snapshot,
+  type Volume,
+} from './catalog.ts';
+import type { ReceiveChange } from './change.ts';
 
 /** A version: who is above it, since when there is it; and if it is hidden, since when, if its root is gone, its tree. */
 export type VersionPart = [
@@ -27,6 +36,8 @@ export interface VolumePart {
   size: number;
   created: number;
   label: VersionLabel;
+  origin?: string;
+  replica?: true;
 }
 
 export interface SnapshotPart extends VolumePart {
@@ -36,10 +47,14 @@ export interface SnapshotPart extends VolumePart {
   holds?: readonly Hold[];
 }
 
+/** As the change that began it, with how far it has come. */
+export type ReceivePart = Omit<ReceiveChange, 'op' | 'from'> & { position: number };
+
 export interface CatalogPart {
   versions?: VersionPart[];
   volumes?: VolumePart[];
   snapshots?: SnapshotPart[];
+  receives?: ReceivePart[];
   /** Hidden versions whose pointers are still to be taken out. */
   pending?: VersionLabel[];
   /** Versions that are gone: label, who took over, and the last segment that may have anything under the label. */
@@ -82,6 +97,7 @@ export function* encodeCatalog(catalog: Catalog, ledger: SegmentLedger): Generat
   yield* inParts('versions', versionParts(catalog));
   yield* inParts('volumes', volumeParts(catalog));
   yield* inParts('snapshots', snapshotParts(catalog));
+  yield* inParts('receives', receiveParts(catalog));
   yield* inParts('pending', catalog.pending);
   yield* inParts('merged', mergedParts(catalog));
 }
@@ -117,8 +133,21 @@ function* volumeParts(catalog: Catalog): Generator<VolumePart> {
   for (const volume of catalog.volumes()) yield volumePart(volume);
 }
 
-function volumePart({ uuid, name, sizeBytes: size, created, label }: Volume | Snapshot): VolumePart {
-  return { uuid, name, size, created, label };
+function volumePart(version: Volume | Snapshot): VolumePart {
+  const { uuid, name, sizeBytes: size, created, label, origin } = version;
+  const part: VolumePart = { uuid, name, size, created, label };
+  if (origin !== null) part.origin = origin;
+  if ('isReplica' in version && version.isReplica) part.replica = true;
+  return part;
+}
+
+function* receiveParts(catalog: Catalog): Generator<ReceivePart> {
+  for (const receive of catalog.receives.values()) yield receivePart(receive);
+}
+
+function receivePart(receive: Receive): ReceivePart {
+  const { uuid, label, sizeBytes: size, created: at, into: volume, volumeName, source, position } = receive;
+  return { at, receive: uuid, label, size, volume, volumeName, name: receive.snapshotName, source, position };
 }
 
 function* snapshotParts(catalog: Catalog): Generator<SnapshotPart> {
@@ -147,8 +176,10 @@ export function decodeCatalog(texts: readonly string[], sequence: Sequence): Cat
   }
   const volumes = new Map<string, Volume>();
   for (const part of parts) {
-    for (const { uuid, name, size: sizeBytes, created, label } of part.volumes ?? []) {
-      const volume = { uuid, name, sizeBytes, created, label, snapshots: new Map<string, Snapshot>() };
+    for (const { uuid, name, size: sizeBytes, created, label, origin = null, replica } of part.volumes ??
+      []) {
+      const more = { origin, isReplica: replica === true, snapshots: new Map<string, Snapshot>() };
+      const volume = { uuid, name, sizeBytes, created, label, ...more };
       volumes.set(uuid, volume);
       catalog.addVolume(volume);
     }
@@ -157,10 +188,11 @@ export function decodeCatalog(texts: readonly string[], sequence: Sequence): Cat
     for (const each of part.snapshots ?? []) {
       const volume = volumes.get(each.volume);
       if (volume === undefined) throw new StoreError('CORRUPTION', `snapshot ${each.name} has no volume`);
-      const { uuid, name, size: sizeBytes, created, label, priority = 0, holds = [] } = each;
-      const isAutomatic = each.automatic === true;
-      catalog.addSnapshot({ uuid, volume, name, sizeBytes, created, label, isAutomatic, priority, holds });
+      const { uuid, name, size: sizeBytes, created, label, origin = null, priority = 0, holds = [] } = each;
+      const more = { isAutomatic: each.automatic === true, priority, holds, origin };
+      catalog.addSnapshot({ uuid, volume, name, sizeBytes, created, label, ...more });
     }
+    for (const receive of part.receives ?? []) catalog.addReceive(receiveOf(receive));
     for (const label of part.pending ?? []) catalog.pending.add(label);
     for (const [label, heir, until] of part.merged ?? []) catalog.merged.set(label, { heir, until });
   }

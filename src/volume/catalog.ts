@@ -3,14 +3,14 @@
  *
  * Invariants: every volume's head is a leaf of the version tree; a snapshot's version is never written again; a version
  * without a name is hidden in the tree, and either waits for its pointers to be taken out (`pending`), or is a ghost
- * with at least two children.
+ * with at least two children. A version that is being received is a volume apart: nobody can name it before it is whole.
  */
 
 import { StoreError } from '../base/errors.ts';
 import type { SegmentNumber, Sequence, VersionLabel } from '../base/units.ts';
 import { DEAD, type Destinies } from '../index/heirs.ts';
 import { type VersionNode, VersionTree } from '../index/version-tree.ts';
-import type { Change } from './change.ts';
+import type { Change, ReceiveChange, ReceiveSource } from './change.ts';
 
 /** A claim on a snapshot: it is not deleted as long as one lasts. */
 export interface Hold {
@@ -31,6 +31,21 @@ export interface Volume {
   label: VersionLabel;
   /** By name, oldest first. */
   readonly snapshots: Map<string, Snapshot>;
+  /** UUID of the volume that this one was received from, as the first store has it; null for one that was made here. */
+  readonly origin: string | null;
+  /** It is what was received last, and is not written. */
+  readonly isReplica: boolean;
+}
+
+/** A version on its way into the store, as a volume that has no name. */
+export interface Receive extends Volume {
+  /** The volume that it will be a snapshot of; null for a new one. */
+  readonly into: string | null;
+  readonly volumeName: string;
+  readonly snapshotName: string;
+  readonly source: ReceiveSource;
+  /** All of the stream up to this byte of the disk is in. */
+  position: number;
 }
 
 export interface Snapshot {
@@ -45,6 +60,8 @@ export interface Snapshot {
   /** -128 to 127: the lower go first when the store is full; 127 never. */
   priority: number;
   holds: readonly Hold[];
+  /** UUID that it has in the first store that had it; null for one that was made here. */
+  readonly origin: string | null;
 }
 
 export interface Merged {
@@ -59,6 +76,8 @@ export class Catalog {
   readonly pending = new Set<VersionLabel>();
   /** Versions that are gone, and who took their pointers over: what the log has under their labels is theirs. */
   readonly merged = new Map<VersionLabel, Merged>();
+  /** By UUID. */
+  readonly receives = new Map<string, Receive>();
   readonly #volumes = new Map<string, Volume>();
   readonly #byUuid = new Map<string, Volume | Snapshot>();
   readonly #byLabel = new Map<VersionLabel, Volume | Snapshot>();
@@ -149,7 +168,8 @@ export class Catalog {
       case 'clone': {
         const { volume: uuid, name, size: sizeBytes, at: created, label } = change;
         this.tree.add(label, change.op === 'clone' ? change.from : 0, sequence);
-        this.addVolume({ uuid, name, sizeBytes, created, label, snapshots: new Map() });
+        const made = { origin: null, isReplica: false, snapshots: new Map<string, Snapshot>() };
+        this.addVolume({ uuid, name, sizeBytes, created, label, ...made });
         return;
       }
       case 'snapshot':
@@ -192,6 +212,22 @@ export class Catalog {
       case 'priority':
         this.#snapshot(change.snapshot).priority = change.priority;
         return;
+      case 'receive':
+        this.tree.add(change.label, change.from, sequence);
+        this.addReceive(receiveOf(change));
+        return;
+      case 'received':
+        this.#receive(change.receive).position = change.position;
+        return;
+      case 'publish':
+        this.#publish(this.#receive(change.receive), change, sequence);
+        return;
+      case 'abort': {
+        const { uuid, label } = this.#receive(change.receive);
+        this.receives.delete(uuid);
+        this.#hide(label, sequence);
+        return;
+      }
       default:
         throw new StoreError('CORRUPTION', `the log holds an unknown change ${JSON.stringify(change)}`);
     }
@@ -208,6 +244,12 @@ export class Catalog {
     const found = this.#byUuid.get(uuid);
     if (found !== undefined && 'volume' in found) return found;
     throw new StoreError('CORRUPTION', `the log names a snapshot ${uuid} that there is not`);
+  }
+
+  #receive(uuid: string): Receive {
+    const found = this.receives.get(uuid);
+    if (found !== undefined) return found;
+    throw new StoreError('CORRUPTION', `the log names a receive ${uuid} that there is not`);
   }
 
   #snapshotAt(label: VersionLabel): Snapshot {
@@ -229,9 +271,39 @@ export class Catalog {
     this.snapshotCount += 1;
   }
 
+  addReceive(receive: Receive): void {
+    this.receives.set(receive.uuid, receive);
+    this.#byLabel.set(receive.label, receive);
+  }
+
+  #publish(
+    receive: Receive,
+    {
+      volume: uuid,
+      snapshot,
+      label,
+      at,
+    }: { volume: string; snapshot: string; label: VersionLabel; at: number },
+    sequence: Sequence,
+  ): void {
+    const { source, snapshotName: name, label: received } = receive;
+    const { uuid: origin, size: sizeBytes, created } = source.target;
+    this.receives.delete(receive.uuid);
+    if (receive.into === null) {
+      const replica = { origin: source.volume, isReplica: true, snapshots: new Map<string, Snapshot>() };
+      this.addVolume({ uuid, name: receive.volumeName, sizeBytes, created: at, label: received, ...replica });
+    } else this.#hide(this.#volume(uuid).label, sequence);
+    const volume = this.#volume(uuid);
+    const fixed = { sizeBytes, created, label: received, origin };
+    this.addSnapshot({ uuid: snapshot, volume, name, ...fixed, isAutomatic: false, priority: 0, holds: [] });
+    this.#moveHead(volume, received, label, sequence);
+    volume.sizeBytes = sizeBytes;
+  }
+
   #freeze(volume: Volume, uuid: string, name: string, created: number, isAutomatic: boolean): void {
     const { label, sizeBytes } = volume;
-    this.addSnapshot({ uuid, volume, name, sizeBytes, created, label, isAutomatic, priority: 0, holds: [] });
+    const plain = { priority: 0, holds: [], origin: null };
+    this.addSnapshot({ uuid, volume, name, sizeBytes, created, label, isAutomatic, ...plain });
   }
 
   /** The volume goes on in a child of `parent`. */
@@ -295,6 +367,31 @@ export class Catalog {
     for (const label of hidden) this.pending.delete(label);
     this.spliceCount += 1;
   }
+}
+
+/** `#` is in no name that anybody can give. */
+export function receiveOf(change: Omit<ReceiveChange, 'op' | 'from'> & { position?: number }): Receive {
+  const { receive: uuid, label, size: sizeBytes, volumeName, name: snapshotName, source } = change;
+  return {
+    uuid,
+    name: `${volumeName}@${snapshotName}#receiving`,
+    sizeBytes,
+    created: change.at,
+    label,
+    snapshots: new Map(),
+    origin: source.volume,
+    isReplica: false,
+    into: change.volume,
+    volumeName,
+    snapshotName,
+    source,
+    position: change.position ?? 0,
+  };
+}
+
+/** What a version is, whichever store has it: the UUID that it has in the first one. */
+export function originOf({ origin, uuid }: Volume | Snapshot): string {
+  return origin ?? uuid;
 }
 
 function without(holds: readonly Hold[], owner: string): Hold[] {

@@ -42,9 +42,44 @@ export function changeProblem(catalog: Catalog, change: Change): string | undefi
       const found: Volume | Snapshot | undefined = catalog.withUuid(change.snapshot);
       return found !== undefined && 'volume' in found ? undefined : `there is no snapshot ${change.snapshot}`;
     }
+    case 'receive': {
+      const { receive, label, from, volume } = change;
+      if (catalog.receives.has(receive)) return `there is a receive ${receive} already`;
+      if (volume !== null && volumeOf(catalog, volume) === undefined) return noVolume(volume);
+      return newLabel(catalog, label, from);
+    }
+    case 'received':
+    case 'abort':
+      return catalog.receives.has(change.receive) ? undefined : noReceive(change.receive);
+    case 'publish':
+      return publishProblem(catalog, change);
     default:
       return `it is of an unknown kind: ${JSON.stringify(change).slice(0, 200)}`;
   }
+}
+
+function publishProblem(
+  catalog: Catalog,
+  {
+    receive: uuid,
+    volume,
+    snapshot,
+    label,
+  }: { receive: string; volume: string; snapshot: string; label: number },
+): string | undefined {
+  const receive = catalog.receives.get(uuid);
+  if (receive === undefined) return noReceive(uuid);
+  const { into, volumeName, snapshotName } = receive;
+  if (catalog.withUuid(snapshot) !== undefined) return `there is a snapshot ${snapshot} already`;
+  if (into === null) {
+    const problem = newVolume(catalog, volumeName, volume);
+    if (problem !== undefined) return problem;
+  } else {
+    const found = volumeOf(catalog, volume);
+    if (found === undefined) return noVolume(volume);
+    if (found.snapshots.has(snapshotName)) return `there is a snapshot ${found.name}@${snapshotName} already`;
+  }
+  return newLabel(catalog, label, receive.label);
 }
 
 /** Applies a change that has not been applied yet; answers why that is not possible. */
@@ -71,6 +106,7 @@ function volumeOf(catalog: Catalog, uuid: string): Volume | undefined {
   return found !== undefined && !('volume' in found) ? found : undefined;
 }
 
+const noReceive = (uuid: string): string => `there is no receive ${uuid}`;
 const noVolume = (uuid: string): string => `there is no volume ${uuid}`;
 
 function newVolume(catalog: Catalog, name: string, uuid: string): string | undefined {

@@ -93,6 +93,57 @@ interface PriorityChange {
   priority: number;
 }
 
+/**
+ * A version begins that is being received: hidden, below `from` (0: below nothing). It becomes the snapshot `name` of the
+ * volume `volume`, or of a new one if that is null, which is called `volumeName`.
+ */
+export interface ReceiveChange {
+  op: 'receive';
+  at: number;
+  receive: string;
+  label: VersionLabel;
+  from: VersionLabel;
+  /** Of the version while it is received: the larger one of its base and itself. */
+  size: number;
+  volume: string | null;
+  volumeName: string;
+  name: string;
+  source: ReceiveSource;
+}
+
+/** What a stream says that is received: UUIDs are those of the first store that had the version. */
+export interface ReceiveSource {
+  store: string;
+  volume: string;
+  target: { uuid: string; size: number; created: number };
+  base: string | null;
+}
+
+/** All of the stream up to this byte of the disk is in. */
+interface ReceivedChange {
+  op: 'received';
+  receive: string;
+  position: number;
+}
+
+/** What was received gets its name, and the volume goes on in a child with the label; its former head goes. */
+interface PublishChange {
+  op: 'publish';
+  at: number;
+  receive: string;
+  /** UUIDs of the volume, which may be a new one, and of the snapshot. */
+  volume: string;
+  snapshot: string;
+  label: VersionLabel;
+}
+
+/** What was received goes. */
+interface AbortChange {
+  op: 'abort';
+  at: number;
+  receive: string;
+}
+
 export type Change =
   | CreateChange
   | SnapshotChange
@@ -103,7 +154,11 @@ export type Change =
   | ResizeChange
   | HoldChange
   | ReleaseChange
-  | PriorityChange;
+  | PriorityChange
+  | ReceiveChange
+  | ReceivedChange
+  | PublishChange
+  | AbortChange;
 
 /** Labels that a change makes. */
 export function labelsOf(change: Change): VersionLabel[] {

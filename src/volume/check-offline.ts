@@ -24,7 +24,7 @@ import {
   type CheckEnvironment,
   type CheckOptions,
   checkStore,
-  noteDeletes,
+  noteUnfinished,
   temporaryScratch,
 } from './check.ts';
 import { CheckedReplay } from './checked-replay.ts';
@@ -246,7 +246,7 @@ class FollowedIndex implements CheckedIndex {
       const message = `the index begins at segment ${segment}, offset ${offset}, where the log has no such record; it is made anew when the store is opened`;
       yield finding('INDEX_AHEAD', message, { segment, offset, mend: 'open' });
     }
-    yield* noteDeletes(this.#replay.replay.catalog);
+    yield* noteUnfinished(this.#replay.replay.catalog);
   }
 
   async close(): Promise<void> {

@@ -52,11 +52,12 @@ export interface CheckOptions {
 }
 
 /** A note about deletes that are still to be finished, if there are any. */
-export function* noteDeletes(catalog: Catalog | undefined): Generator<Finding> {
+export function* noteUnfinished(catalog: Catalog | undefined): Generator<Finding> {
   const count = catalog?.pending.size ?? 0;
-  if (count === 0) return;
   const message = `the space of ${count} deleted versions has still to be given back`;
-  yield finding('UNFINISHED_DELETE', message, { mend: 'open' });
+  if (count > 0) yield finding('UNFINISHED_DELETE', message, { mend: 'open' });
+  for (const { name } of catalog?.receives.values() ?? [])
+    yield finding('UNFINISHED_RECEIVE', `${name} has not been received whole, and takes up space`);
 }
 
 /** Checks log and index. `environment` is of the store. */

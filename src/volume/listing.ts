@@ -40,6 +40,8 @@ export function listWithGhosts(catalog: Catalog, now: number): VersionSummary[] 
       size: 0,
       created: '',
       parent: parentOf(catalog, label),
+      origin: null,
+      replica: false,
       automatic: false,
       priority: 0,
       holds: [],
@@ -82,6 +84,8 @@ export function summarize(catalog: Catalog, version: Volume | Snapshot, now: num
     size: version.sizeBytes,
     created: isoTime(version.created),
     parent: above === undefined ? null : fullName(above),
+    origin: version.origin,
+    replica: !isSnapshot && version.isReplica,
     automatic: isSnapshot && version.isAutomatic,
     priority: isSnapshot ? version.priority : 0,
     holds: !isSnapshot
@@ -92,7 +96,7 @@ export function summarize(catalog: Catalog, version: Volume | Snapshot, now: num
   };
 }
 
-function isoTime(ms: number): string {
+export function isoTime(ms: number): string {
   return new Date(ms).toISOString();
 }
 

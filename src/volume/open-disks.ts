@@ -60,7 +60,7 @@ export class OpenDisks {
       this.#open.set(version.uuid, open);
     }
     const opened = open;
-    const isFrozen = this.#isReadOnly || 'volume' in version;
+    const isFrozen = this.#isReadOnly || 'volume' in version || version.isReplica;
     const device = new VersionDevice(open.disk, fullName(version), isFrozen, (released) => {
       opened.devices.delete(released);
       this.#letGo(version.uuid, opened);

@@ -29,6 +29,7 @@ import { formatUuid, listVersions, listWithGhosts, namesOf, summarize } from './
 import { OpenDisks } from './open-disks.ts';
 import { environmentOf, type OpenOptions, type StoreEnvironment, type StoreLock } from './open-options.ts';
 import { readRemains, rebuildFromRemains, type Remains } from './read-only-recovery.ts';
+import { listReceives } from './receives.ts';
 import { type ScrubOptions, StoreScrub } from './scrub.ts';
 import { ShelteredStorage } from './sheltered-storage.ts';
 import { type SpaceOfVersions, spaceOf, withSpace } from './space.ts';
@@ -266,6 +267,14 @@ export class ReadOnlyStore {
   readonly hold = refuse;
   readonly release = refuse;
   readonly setPriority = refuse;
+  readonly receives = {
+    begin: refuse,
+    apply: refuse,
+    advance: refuse,
+    publish: refuse,
+    abort: refuse,
+    list: () => listReceives(this.#remains.catalog),
+  };
   readonly estimateCompaction = refuse;
   readonly pauseCompaction = refuse;
 

@@ -23,7 +23,7 @@ import { finding } from '../check/finding.ts';
 import { PageCache } from '../index/pages.ts';
 import type { MovesByRegion } from '../index/move.ts';
 import { readSuperblock, SUPERBLOCK_PATH, SUPERBLOCK_REVISION } from '../log/superblock.ts';
-import { type CheckOptions, checkStore, checkSuperblock, noteDeletes } from './check.ts';
+import { type CheckOptions, checkStore, checkSuperblock, noteUnfinished } from './check.ts';
 import { checkOffline, type OfflineCheckOptions } from './check-offline.ts';
 import type { Catalog } from './catalog.ts';
 import { CatalogAppender } from './catalog-append.ts';
@@ -32,6 +32,7 @@ import { ChangeWriter } from './change-writer.ts';
 import { DeadCache } from './dead-cache.ts';
 import type { BlockDevice } from './device.ts';
 import { diffVersions } from './diff.ts';
+import { Fence } from './fence.ts';
 import { IndexKeeper } from './index-keeper.ts';
 import { makeMover, StoreCompaction } from './store-compaction.ts';
 import { type InitOptions, initStore, LOCK_PATH } from './init-store.ts';
@@ -40,6 +41,7 @@ import { openLevel } from './level-database.ts';
 import { formatUuid, listVersions, listWithGhosts, namesOf, summarize } from './listing.ts';
 import { OpenDisks } from './open-disks.ts';
 import { environmentOf, type OpenOptions, type StoreEnvironment, type StoreLock } from './open-options.ts';
+import { Receives } from './receives.ts';
 import { type Recovered, recover } from './recovery.ts';
 import { type ScrubOptions, StoreScrub } from './scrub.ts';
 import { type SpaceOfVersions, spaceOf, withSpace } from './space.ts';
@@ -69,6 +71,8 @@ const MENDED_FROM_LOG = new Set(['INDEX_DAMAGED', 'INDEX_DIFFERS', 'ORPHAN_POINT
 
 export class Store {
   readonly directory: string;
+  /** Versions on their way in. */
+  readonly receives: Receives;
   readonly #lock: StoreLock;
   readonly #recovered: Recovered;
   readonly #keeper: IndexKeeper;
@@ -124,7 +128,10 @@ export class Store {
     this.#changes = new VersionChanges(catalog, this.#writer, clock);
     const position = () => log.position;
     this.#scrub = new StoreScrub({ ...environment, numbers, ledger, catalog, keeper, position });
-    this.#removal = new VersionRemoval(catalog, this.#writer, this.#disks, keeper, clock);
+    const [writer, disks, fence] = [this.#writer, this.#disks, new Fence(this.#writer, this.#disks)];
+    this.#removal = new VersionRemoval(catalog, writer, fence, disks, keeper, clock);
+    const ends = { flush: () => log.flush(), onHidden: () => this.#pruner.wake() };
+    this.receives = new Receives({ catalog, writer, fence, disks, clock, ...ends });
   }
 
   /**
@@ -436,7 +443,7 @@ export class Store {
     if (damage.length > 0 && damage.every(({ code }) => MENDED_FROM_LOG.has(code)))
       this.#keeper.mend(new StoreError('INDEX_DAMAGED', damage[0]!.message), true);
     yield* findings;
-    yield* noteDeletes(this.#catalog);
+    yield* noteUnfinished(this.#catalog);
   }
 
   /** Reads all of the log at a pace, and verifies it, while the store goes on working. See StoreScrub.run. */

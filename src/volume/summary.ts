@@ -25,12 +25,33 @@ export interface VersionSummary {
   created: string;
   /** Full name of the nearest snapshot (or ghost, where they are told) that it descends from, or null. */
   parent: string | null;
+  /** UUID that it has in the store that it was received from, or that one from; null if it was made here. */
+  origin: string | null;
+  /** A volume that is what it received last, and is only read. */
+  replica: boolean;
   /** A snapshot that a rollback made of what the volume was before. */
   automatic: boolean;
   /** Of a snapshot, -128 to 127; 0 for others. */
   priority: number;
   /** Those that have not expired. */
   holds: HoldSummary[];
+}
+
+/** A version that is being received, or whose stream was cut off. */
+export interface ReceiveSummary {
+  receive: string;
+  /** What it will be called, in full. */
+  name: string;
+  /** UUID of the version, and of its base; null without. */
+  target: string;
+  base: string | null;
+  /** Bytes of its disk, and those up to which all has been received, and is on the disk. */
+  size: number;
+  position: number;
+  /** ISO 8601. */
+  began: string;
+  /** For `coppice send --resume`. */
+  token: string;
 }
 
 /** Bytes of chunks: read by a version; of those, read by no other; and by others too. */

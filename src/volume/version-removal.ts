@@ -13,15 +13,12 @@ import { CHUNK_BYTES, chunksFor } from '../base/units.ts';
 import { type Catalog, fullName, type Snapshot, type Volume } from './catalog.ts';
 import type { ChangeWriter } from './change-writer.ts';
 import type { Disk } from './disk.ts';
+import { type Fence, listed, NAMES_SHOWN } from './fence.ts';
 import type { IndexKeeper } from './index-keeper.ts';
 import { checkVolumeSize, splitSnapshotName } from './names.ts';
 import type { OpenDisks } from './open-disks.ts';
 import { activeHolds } from './version-changes.ts';
 
-/** What a client that has hung up gets to be gone. */
-const DETACH_MS_MAX = 1000;
-/** Names that a refusal lists before it says how many more there are. */
-const NAMES_SHOWN = 5;
 const RUNS_MAX = 64;
 
 export interface DeleteOptions {
@@ -46,15 +43,24 @@ export interface ResizeOptions {
 export class VersionRemoval {
   readonly #catalog: Catalog;
   readonly #writer: ChangeWriter;
+  readonly #fence: Fence;
   readonly #disks: OpenDisks;
   readonly #keeper: IndexKeeper;
   readonly #clock: Clock;
   /** One at a time: a disk is paused once. */
   readonly #resizes = new Mutex();
 
-  constructor(catalog: Catalog, writer: ChangeWriter, disks: OpenDisks, keeper: IndexKeeper, clock: Clock) {
+  constructor(
+    catalog: Catalog,
+    writer: ChangeWriter,
+    fence: Fence,
+    disks: OpenDisks,
+    keeper: IndexKeeper,
+    clock: Clock,
+  ) {
     this.#catalog = catalog;
     this.#writer = writer;
+    this.#fence = fence;
     this.#disks = disks;
     this.#keeper = keeper;
     this.#clock = clock;
@@ -66,7 +72,7 @@ export class VersionRemoval {
       throw new StoreError('INVALID_ARGUMENT', 'name at least one VOLUME or VOLUME@NAME');
     const find = (): Doomed =>
       findDoomed(this.#catalog, names, options.recursive === true, this.#clock.now());
-    return await this.#fenced(
+    return await this.#fence.run(
       () => find().all,
       options.force === true,
       async (isFenced) => {
@@ -112,12 +118,13 @@ export class VersionRemoval {
   async rollback(name: string, options: RollbackOptions): Promise<string | null> {
     splitSnapshotName(name);
     const find = (): Snapshot => this.#catalog.find(name) as Snapshot;
-    return await this.#fenced(
+    return await this.#fence.run(
       () => [find().volume],
       options.force === true,
       async (isFenced) => {
         const { volume, label: to, sizeBytes: size } = find();
         if (!isFenced(volume)) return undefined; // names have been changed
+        checkNoReplica(volume);
         const above = this.#catalog.at(this.#catalog.tree.get(volume.label)!.parent);
         const isUnchanged = above?.sizeBytes === volume.sizeBytes && !this.#keeper.hasPointers(volume.label);
         const at = this.#clock.now();
@@ -130,37 +137,13 @@ export class VersionRemoval {
     );
   }
 
-  /**
-   * Runs `change` while no other change is under way and nobody has any of the versions open; they are fenced first,
-   * because writes that have to be waited for may wait for a checkpoint, and that for its turn among the changes. A
-   * `change` that answers undefined found other versions by then, and is tried again.
-   */
-  async #fenced<T>(
-    find: () => (Volume | Snapshot)[],
-    force: boolean,
-    change: (isFenced: (version: Volume | Snapshot) => boolean) => Promise<T | undefined>,
-  ): Promise<T> {
-    for (;;) {
-      await this.#disks.detached(find(), force ? 0 : DETACH_MS_MAX);
-      const versions = find();
-      if (!force) this.#checkDetached(versions);
-      const giveBack = await this.#disks.takeBack(versions);
-      try {
-        const fenced = new Set(versions);
-        const result = await this.#writer.run(1, () => change((version) => fenced.has(version)));
-        if (result !== undefined) return result;
-      } finally {
-        giveBack();
-      }
-    }
-  }
-
   async resize(name: string, sizeBytes: number, options: ResizeOptions): Promise<void> {
     checkVolumeSize(sizeBytes);
     await this.#resizes.run(async () => {
       const volume = this.#catalog.find(name);
       if ('volume' in volume)
         throw new StoreError('INVALID_ARGUMENT', `${name} is a snapshot; only volumes change their size`);
+      checkNoReplica(volume);
       const before = volume.sizeBytes;
       if (sizeBytes < before && options.shrink !== true) {
         throw new StoreError(
@@ -228,16 +211,6 @@ export class VersionRemoval {
       `${volume.name} has data behind ${sizeBytes} bytes; choose a larger size, or lose it with --force`,
     );
   }
-
-  /** @throws IN_USE */
-  #checkDetached(versions: readonly (Volume | Snapshot)[]): void {
-    const attached = versions.filter((version) => this.#disks.attachedTo(version) > 0);
-    if (attached.length === 0) return;
-    throw new StoreError(
-      'IN_USE',
-      `${listed(attached)} ${attached.length === 1 ? 'is' : 'are'} in use; disconnect the clients, or use --force`,
-    );
-  }
 }
 
 /** What a delete takes away: volumes with their snapshots, and snapshots of volumes that stay. */
@@ -275,6 +248,15 @@ function findDoomed(catalog: Catalog, names: readonly string[], recursive: boole
   return { volumes, snapshots, all };
 }
 
+/** @throws READ_ONLY */
+function checkNoReplica({ name, isReplica }: Volume): void {
+  if (!isReplica) return;
+  throw new StoreError(
+    'READ_ONLY',
+    `${name} is a replica, and changes only by what it receives; clone a snapshot of it to work on`,
+  );
+}
+
 function overtaken({ name }: Volume): StoreError {
   return new StoreError('IN_USE', `${name} was rolled back or deleted meanwhile; try again`);
 }
@@ -283,11 +265,6 @@ function holders(snapshot: Snapshot, now: number): string {
   return activeHolds(snapshot, now)
     .map(({ owner, reason }) => (reason === null ? owner : `${owner} (${reason})`))
     .join(' and ');
-}
-
-function listed(versions: readonly (Volume | Snapshot)[]): string {
-  const names = versions.slice(0, NAMES_SHOWN).map(fullName).join(', ');
-  return versions.length > NAMES_SHOWN ? `${names} and ${versions.length - NAMES_SHOWN} more` : names;
 }
 
 /** A name that is free, with the time in UTC. */

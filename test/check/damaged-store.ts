@@ -364,6 +364,7 @@ export class DamagedStore {
       versions: all('versions'),
       volumes: all('volumes'),
       snapshots: all('snapshots'),
+      receives: all('receives'),
       pending: all('pending'),
       merged: all('merged'),
     };

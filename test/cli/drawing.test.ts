@@ -14,7 +14,8 @@ function version(
 ): VersionWithSpace {
   const kind = name.startsWith('#') ? 'ghost' : name.includes('@') ? 'snapshot' : 'volume';
   const created = '2020-01-01T00:00:00.000Z';
-  const none = { referenced: 0, exclusive: 0, shared: 0, automatic: false, priority: 0, holds: [] };
+  const here = { origin: null, replica: false };
+  const none = { referenced: 0, exclusive: 0, shared: 0, automatic: false, priority: 0, holds: [], ...here };
   return { name, kind, uuid: name, size: MIB, created, parent, ...none, ...space };
 }
 

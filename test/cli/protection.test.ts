@@ -90,7 +90,7 @@ describe.each(['nobody', 'a server'])('when %s has the store', (owner) => {
     await ok(store, ['hold', 'disk@a', '--owner', 'me']);
     const [disk, snapshot] = (await json(store, ['list'])) as object[];
     expect(Object.keys(disk!).join()).toBe(
-      'name,kind,uuid,size,created,parent,referenced,exclusive,shared,automatic,priority,holds',
+      'name,kind,uuid,size,created,parent,referenced,exclusive,shared,automatic,priority,holds,origin,replica',
     );
     expect(disk).toEqual({
       name: 'disk',
@@ -105,6 +105,8 @@ describe.each(['nobody', 'a server'])('when %s has the store', (owner) => {
       automatic: false,
       priority: 0,
       holds: [],
+      origin: null,
+      replica: false,
     });
     expect(snapshot).toMatchObject({
       name: 'disk@a',

@@ -55,6 +55,37 @@ describe('a catalog', () => {
     expect(namesOf(result)).toEqual(['a', 'a@one', 'b', 'c']);
   });
 
+  it('keeps receives that can go on, and deletes what has come of others', () => {
+    const receive = (uuid: string, label: number, size = MIB) => ({
+      at: 1,
+      receive: uuid,
+      label,
+      size: MIB,
+      volume: null,
+      volumeName: 'new',
+      name: 'one',
+      source: { store: 's', volume: 'v', target: { uuid: 't', size, created: 1 }, base: null },
+      position: 512,
+    });
+    const part: CatalogPart = {
+      versions: [
+        [1, 0, 1],
+        [2, 0, 2],
+        [3, 0, 3],
+      ],
+      volumes: [volume('v', 'a', 1)],
+      receives: [receive('r', 2), receive('longer', 3, 2 * MIB), receive('named', 1)],
+    };
+    const result = mended(part, { 2: 10, 3: 10 });
+    expect(namesOf(result)).toEqual(['a']);
+    expect([...result.catalog.receives.keys()]).toEqual(['r']);
+    expect(result.catalog.receives.get('r')).toMatchObject({ label: 2, position: 512 });
+    expect([...result.catalog.pending]).toEqual([3]);
+    expect(result.changes.length).toBe(2);
+    const without = { ...part, receives: [{ ...receive('r', 2), source: undefined as never }] };
+    expect(() => decodeCatalog([JSON.stringify(without)], 50)).toThrow('does not say what of');
+  });
+
   it('keeps versions without a name that have data, under one of their own', () => {
     const part: CatalogPart = {
       versions: [

@@ -12,16 +12,19 @@ import type {
 } from '../../src/compaction/thorough.ts';
 import { CHUNK_BYTES, chunkOf, SECTOR_BYTES, VOLUME_BYTES_MAX } from '../../src/base/units.ts';
 import type { RolledBack, SpaceReport } from '../../src/server/door.ts';
+import type { StreamHead } from '../../src/delta/head.ts';
 import type { OpenStore } from '../../src/server/store-door.ts';
 import type { AllocationRun, BlockDevice, StatusRun, WriteRequest } from '../../src/volume/device.ts';
 import type {
   DiffExtent,
   Finding,
+  ReceiveSummary,
   ScrubStep,
   StoreStatus,
   VersionSummary,
   VersionWithSpace,
 } from '../../src/volume/summary.ts';
+import type { ReceiveBegun } from '../../src/volume/receives.ts';
 import type { ScrubOptions } from '../../src/volume/scrub.ts';
 import type { HoldOptions } from '../../src/volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../../src/volume/version-removal.ts';
@@ -30,6 +33,17 @@ interface MemoryVersion {
   summary: VersionSummary;
   chunks: Map<number, Buffer>;
 }
+
+export const RECEIVE: ReceiveSummary = {
+  receive: '00000000-0000-4000-8000-0000000000aa',
+  name: 'disk@received',
+  target: '00000000-0000-4000-8000-0000000000bb',
+  base: null,
+  size: 4096,
+  position: 512,
+  began: '2020-01-01T00:00:00.000Z',
+  token: '00000000-0000-4000-8000-0000000000bb:nothing:512',
+};
 
 const NAME = /^[A-Za-z0-9._-]{1,128}$/;
 
@@ -263,6 +277,27 @@ export class MemoryStore implements OpenStore {
     this.#note('pauseCompaction', isPaused);
   }
 
+  readonly receives = {
+    begin: async (head: StreamHead, name: string): Promise<ReceiveBegun> => {
+      this.#note('begin', head, name);
+      return { state: 'begun', session: 'session', position: 512 };
+    },
+    apply: async (session: string, body: Buffer): Promise<void> => {
+      this.#note('apply', session, body.toString('hex'));
+    },
+    advance: async (session: string, position: number): Promise<void> => {
+      this.#note('advance', session, position);
+    },
+    publish: async (session: string): Promise<string> => {
+      this.#note('publish', session);
+      return 'disk@received';
+    },
+    abort: async (receive: string): Promise<void> => {
+      this.#note('abort', receive);
+    },
+    list: (): ReceiveSummary[] => [RECEIVE],
+  };
+
   async close(): Promise<void> {
     this.closed = true;
   }
@@ -292,7 +327,8 @@ export class MemoryStore implements OpenStore {
       throw new StoreError('ALREADY_EXISTS', `'${name}' exists; choose another name`);
     const uuid = `00000000-0000-4000-8000-${String(this.versions.size).padStart(12, '0')}`;
     const created = '2020-01-01T00:00:00.000Z';
-    const summary = { name, kind, uuid, size, created, parent, automatic: false, priority: 0, holds: [] };
+    const plain = { origin: null, replica: false, automatic: false, priority: 0, holds: [] };
+    const summary = { name, kind, uuid, size, created, parent, ...plain };
     this.versions.set(name, { summary, chunks });
     return summary;
   }

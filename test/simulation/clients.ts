@@ -15,6 +15,7 @@ import type { Faults } from './faults.ts';
 import type { Marks } from './marks.ts';
 import type { ClientWrite, Oracle } from './oracle.ts';
 import { type Action, mayFailToWrite, mayTearFooters, type Profile } from './profile.ts';
+import { receive } from './receiving.ts';
 import type { Scheduler } from './scheduler.ts';
 import { type Version, ZEROS } from './versions.ts';
 
@@ -99,6 +100,8 @@ export class Clients {
         return await this.#rollback();
       case 'resize':
         return await this.#resize();
+      case 'receive':
+        return await this.#receive();
       case 'diff':
         return await this.#diff();
       case 'checkpoint':
@@ -227,10 +230,17 @@ export class Clients {
     return heads.length === 0 ? undefined : this.#of.random.pick(heads);
   }
 
-  /** Those that the store knows: what is on its way to the log has no name yet. */
-  #known(versions: readonly Version[]): Version[] {
-    const names = new Set(this.#of.store.list().map((each) => each.name));
+  /** Those that the store knows: what is on its way to the log has no name yet. Replicas are only received and deleted. */
+  #known(versions: readonly Version[], withReplicas = false): Version[] {
+    const all = this.#of.store.list().filter(({ replica }) => withReplicas || !replica);
+    const names = new Set(all.map(({ name }) => name));
     return versions.filter(({ name }) => names.has(name));
+  }
+
+  async #receive(): Promise<void> {
+    const { oracle } = this.#of;
+    const name = `v${Clients.#names++}`;
+    await receive(this.#of, (ask) => this.#try(ask), this.#known(oracle.live.snapshots), name);
   }
 
   async #write(isZero: boolean): Promise<void> {
@@ -332,7 +342,7 @@ export class Clients {
 
   async #delete(): Promise<void> {
     const { random, oracle, marks, store } = this.#of;
-    const known = this.#known(oracle.live.all);
+    const known = this.#known(oracle.live.all, true);
     const chosen = new Set<Version>();
     for (let i = random.pick([1, 1, 2, 4]); i > 0 && known.length > 0; i--) chosen.add(random.pick(known));
     if (chosen.size === 0) return;
@@ -359,7 +369,10 @@ export class Clients {
 
   async #rollback(): Promise<void> {
     const { random, profile, oracle, marks, store } = this.#of;
-    const snapshots = this.#known(oracle.live.snapshots);
+    const volumes = new Set(this.#known([...oracle.live.heads.values()]).map(({ name }) => name));
+    const snapshots = this.#known(oracle.live.snapshots).filter(({ name }) =>
+      volumes.has(name.split('@')[0]!),
+    );
     if (snapshots.length === 0 || oracle.live.byLabel.size >= profile.versionsMax) return;
     const snapshot = random.pick(snapshots);
     marks.hit('rollback');

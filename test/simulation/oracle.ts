@@ -330,17 +330,18 @@ export class Oracle implements Witness {
     );
   }
 
-  /** A change of the catalog that was answered: the disk must have it. */
-  changed(isIt: (change: Change) => boolean, what: string): void {
+  /** A change of the catalog that was answered: the disk must have it. Answers its sequence. */
+  changed(isIt: (change: Change) => boolean, what: string): number {
     for (const record of this.#journal) {
       if (record.state !== 'written') continue;
       for (const { kind, text, sequence } of record.entries) {
         if (kind !== ENTRY_CHANGE || !isIt(JSON.parse(text) as Change)) continue;
         this.answered = Math.max(this.answered, sequence);
-        return;
+        return sequence;
       }
     }
     this.fail(`${what} was answered and is not in the log`);
+    return 0;
   }
 
   get hasWrites(): boolean {

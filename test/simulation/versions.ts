@@ -29,6 +29,8 @@ export interface Version {
   chunks: Map<number, Buffer>;
 }
 
+/** What the name of a version begins with that is being received. */
+const HIDDEN = '#receiving ';
 export const ZEROS = Buffer.alloc(CHUNK_BYTES);
 
 /** A change of what there is not: what is assumed to have happened before cannot have. */
@@ -122,6 +124,35 @@ export class Versions {
         for (const chunk of head.chunks.keys()) if (chunk >= end) head.chunks.delete(chunk);
         return;
       }
+      case 'receive': {
+        const chunks = change.from === 0 ? new Map<number, Buffer>() : new Map(this.#at(change.from).chunks);
+        this.#addHead(
+          change.receive,
+          `${HIDDEN}${change.volumeName}@${change.name}`,
+          change.size,
+          change.label,
+          chunks,
+        );
+        return;
+      }
+      case 'received':
+        return;
+      case 'publish': {
+        const { volume: uuid, label } = change;
+        const received = this.#head(change.receive);
+        this.heads.delete(change.receive);
+        const name = received.name.slice(HIDDEN.length);
+        const before = this.heads.get(uuid);
+        if (before !== undefined) this.byLabel.delete(before.label);
+        received.name = name;
+        received.volume = undefined;
+        this.#addHead(uuid, name.split('@')[0]!, received.sizeBytes, label, new Map(received.chunks));
+        return;
+      }
+      case 'abort':
+        this.byLabel.delete(this.#head(change.receive).label);
+        this.heads.delete(change.receive);
+        return;
       case 'rename':
       case 'hold':
       case 'release':
@@ -159,7 +190,8 @@ export interface Found {
 
 /** How what a store holds differs from these versions; undefined if it does not. */
 export function differenceFrom(versions: Versions, found: ReadonlyMap<string, Found>): string | undefined {
-  for (const version of versions.all) {
+  const visible = versions.all.filter(({ name }) => !name.startsWith(HIDDEN));
+  for (const version of visible) {
     const { sizeBytes, chunks } = found.get(version.name) ?? {};
     if (chunks === undefined) return `${version.name} is not there`;
     if (sizeBytes !== version.sizeBytes) return `${version.name} has ${sizeBytes} bytes`;
@@ -169,6 +201,6 @@ export function differenceFrom(versions: Versions, found: ReadonlyMap<string, Fo
       if (is.compare(shouldBe, 0, used, 0, used) !== 0) return `chunk ${chunk} of ${version.name} differs`;
     }
   }
-  if (found.size > versions.byLabel.size) return 'there are versions that nobody made';
+  if (found.size > visible.length) return 'there are versions that nobody made';
   return undefined;
 }

@@ -43,6 +43,7 @@ const inRoom =
 /** Test files by name. */
 export const inLog = inRoom('log');
 export const inIndex = inRoom('index');
+export const inDelta = inRoom('delta');
 export const inCompaction = inRoom('compaction');
 export const inCheck = inRoom('check');
 export const inVolume = inRoom('volume');

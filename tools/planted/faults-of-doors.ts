@@ -87,7 +87,7 @@ export const DOOR_FAULTS: readonly Fault[] = [
   },
   {
     name: 'what somebody works on is deleted without --force',
-    file: 'src/volume/version-removal.ts',
+    file: 'src/volume/fence.ts',
     text: 'if (!force) this.#checkDetached(versions);',
     replacement: '',
     tests: [inServer('store-door')],
@@ -101,7 +101,7 @@ export const DOOR_FAULTS: readonly Fault[] = [
   },
   {
     name: 'a client that is about to hang up gets no time for it',
-    file: 'src/volume/version-removal.ts',
+    file: 'src/volume/fence.ts',
     text: 'await this.#disks.detached(find(), force ? 0 : DETACH_MS_MAX);',
     replacement: 'await this.#disks.detached(find(), 0);',
     tests: [inServer('store-door')],

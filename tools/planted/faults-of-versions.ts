@@ -206,7 +206,7 @@ export const VERSION_FAULTS: readonly Fault[] = [
   },
   {
     name: 'a volume that is attached is deleted without a word',
-    file: 'src/volume/version-removal.ts',
+    file: 'src/volume/fence.ts',
     text: 'if (!force) this.#checkDetached(versions);',
     replacement: '',
     tests: [VERSIONS],

@@ -3,6 +3,7 @@
 import type { Fault } from './fault.ts';
 import { CHECK_FAULTS } from './faults-of-check.ts';
 import { COMPACTION_FAULTS } from './faults-of-compaction.ts';
+import { DELTA_FAULTS } from './faults-of-delta.ts';
 import { DOOR_FAULTS } from './faults-of-doors.ts';
 import { INDEX_FAULTS } from './faults-of-index.ts';
 import { LOG_FAULTS } from './faults-of-log.ts';
@@ -19,6 +20,7 @@ export const FAULTS: readonly Fault[] = [
   ...INDEX_FAULTS,
   ...VERSION_FAULTS,
   ...VOLUME_FAULTS,
+  ...DELTA_FAULTS,
   ...COMPACTION_FAULTS,
   ...ROOM_FAULTS,
   ...CHECK_FAULTS,

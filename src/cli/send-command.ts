@@ -1,0 +1,142 @@
+/**
+ * `coppice send`: a snapshot as a stream on standard output, whole or as what differs from another one (delta/format.ts).
+ *
+ * Invariants: what is sent is frozen, so a stream that was cut off goes on with the same bytes. A reader that goes away is an
+ * error: it did not get all.
+ */
+
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Writable } from 'node:stream';
+import { StoreError } from '../base/errors.ts';
+import { ReadPace } from '../base/read-pace.ts';
+import { decodeToken, type StreamHead } from '../delta/head.ts';
+import { StreamWriter } from '../delta/stream-writer.ts';
+import type { Disk, Door } from '../server/door.ts';
+import type { VersionSummary } from '../volume/summary.ts';
+import { bodiesOf, extentsOf, type Sent } from './changes-source.ts';
+import { InFlight } from './in-flight.ts';
+import { Progress } from './progress.ts';
+import { writeAll } from './standard-output.ts';
+
+const CONSEQUENCE = 'the stream is not complete';
+
+export interface SendRequest {
+  /** VOLUME@NAME, or a token of `receive --status`. */
+  readonly what: { readonly name: string; readonly from: string | undefined } | { readonly token: string };
+  readonly isCompressed: boolean;
+  readonly bytesPerSecond: number | undefined;
+}
+
+interface Versions {
+  readonly target: VersionSummary;
+  readonly base: VersionSummary | null;
+  readonly position: number;
+}
+
+export async function sendStream(
+  door: Door,
+  { what, isCompressed, bytesPerSecond }: SendRequest,
+  stream: Writable,
+  signal: AbortSignal,
+): Promise<void> {
+  const versions = 'token' in what ? await ofToken(door, what.token) : await ofNames(door, what);
+  const { target, base, position } = versions;
+  const head = await headOf(door, versions);
+  const disk = await door.disk(target.name);
+  const sent = { target: target.name, base: base?.name ?? null, size: target.size, position };
+  const pace = bytesPerSecond === undefined ? undefined : new ReadPace(bytesPerSecond);
+  const writes = new InFlight(1);
+  const write = async (slices: Buffer[]): Promise<void> => {
+    signal.throwIfAborted();
+    let bytes = 0;
+    for (const slice of slices) bytes += slice.length;
+    const waitMs = pace?.take(bytes, performance.now()) ?? 0;
+    if (waitMs > 0) await sleep(waitMs, undefined, { signal }).catch(() => signal.throwIfAborted());
+    // The next frame is made while this one is written.
+    await writes.add(() => writeAll(stream, slices, CONSEQUENCE));
+  };
+  const progress = new Progress(`send ${target.name}`, await bytesToSend(door, disk, sent));
+  try {
+    const writer = new StreamWriter();
+    await write(writer.begin(head));
+    const bodies = bodiesOf(extentsOf(door, disk, sent), disk, base !== null, isCompressed);
+    for await (const { extentBytes, body } of bodies) {
+      if (body !== undefined) await write(writer.changes(body));
+      progress.add(extentBytes);
+    }
+    await write(writer.end());
+    await writes.settle();
+  } finally {
+    progress.end();
+    disk.release();
+  }
+}
+
+/** For who looks on: what there is to send takes a moment to count. */
+async function bytesToSend(door: Door, disk: Disk, sent: Sent): Promise<number | undefined> {
+  if (!process.stderr.isTTY) return undefined;
+  let bytes = 0;
+  for await (const { length } of extentsOf(door, disk, sent)) bytes += length;
+  return bytes;
+}
+
+async function headOf(door: Door, { target, base, position }: Versions): Promise<StreamHead> {
+  const volume = await door.show(target.name.split('@')[0]!);
+  const created = Date.parse(target.created);
+  return {
+    store: (await door.status()).uuid,
+    volume: { uuid: originOf(volume), name: volume.name },
+    target: { ...streamVersion(target), created },
+    base: base === null ? null : streamVersion(base),
+    position,
+  };
+}
+
+function streamVersion(version: VersionSummary): { uuid: string; name: string; size: number } {
+  return { uuid: originOf(version), name: version.name.split('@')[1]!, size: version.size };
+}
+
+function originOf({ origin, uuid }: VersionSummary): string {
+  return origin ?? uuid;
+}
+
+async function ofNames(
+  door: Door,
+  { name, from }: { name: string; from: string | undefined },
+): Promise<Versions> {
+  const target = await snapshot(door, name);
+  // `@monday` is one of the same volume.
+  const baseName = from?.startsWith('@') === true ? `${name.split('@')[0]}${from}` : from;
+  const base = baseName === undefined ? null : await snapshot(door, baseName);
+  if (base !== null && originOf(base) === originOf(target))
+    throw new StoreError(
+      'INVALID_ARGUMENT',
+      `${name} does not differ from itself; name another base with --from`,
+    );
+  return { target, base, position: 0 };
+}
+
+async function snapshot(door: Door, name: string): Promise<VersionSummary> {
+  const version = await door.show(name);
+  if (version.kind === 'snapshot') return version;
+  throw new StoreError(
+    'INVALID_ARGUMENT',
+    `'${name}' is a volume, which changes; make a snapshot of it and send that: VOLUME@NAME`,
+  );
+}
+
+async function ofToken(door: Door, token: string): Promise<Versions> {
+  const { target, base, position } = decodeToken(token);
+  const all = (await door.list()).filter(({ kind }) => kind === 'snapshot');
+  const find = (uuid: string): VersionSummary => {
+    const found = all.find((version) => originOf(version) === uuid);
+    if (found !== undefined) return found;
+    throw new StoreError(
+      'NOT_FOUND',
+      `this store has no snapshot ${uuid} any more; send another one, and end that receive with --abort`,
+    );
+  };
+  const found = { target: find(target), base: base === null ? null : find(base), position };
+  if (position <= found.target.size) return found;
+  throw new StoreError('INVALID_ARGUMENT', 'the token is of a longer disk than this store has');
+}

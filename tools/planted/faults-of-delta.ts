@@ -1,0 +1,162 @@
+/** Planted bugs of streams: what is verified of them, what is built on what, and when a version is published. */
+
+import { type Fault, inDelta, inVolume } from './fault.ts';
+
+const READER = inDelta('stream-reader');
+const COMPOSE = inDelta('compose');
+const RECEIVES = inVolume('receives');
+const REPLICAS = inVolume('replicas');
+
+export const DELTA_FAULTS: readonly Fault[] = [
+  {
+    name: 'the checksum of a frame is not compared',
+    file: 'src/delta/stream-reader.ts',
+    text: 'if (crc32c(this.#body) !== this.#frame!.bodyChecksum)',
+    replacement: 'if (crc32c(this.#body) < 0)',
+    tests: [READER],
+  },
+  {
+    name: 'the checksum of the header of a frame is not compared',
+    file: 'src/delta/format.ts',
+    text: 'input.u32() !== crc32c(bytes.subarray(0, CHECKED_BYTES))',
+    replacement: 'input.u32() < 0',
+    tests: [READER],
+  },
+  {
+    name: 'the digest over all that came before a frame is not compared',
+    file: 'src/delta/stream-reader.ts',
+    text: 'if (!this.#digest.copy().digest().equals(this.#expected))',
+    replacement: 'if (this.#digest.copy().digest().length === 0)',
+    tests: [READER],
+  },
+  {
+    name: 'the number of a frame is not looked at',
+    file: 'src/delta/stream-reader.ts',
+    text: 'if (this.#frame.number !== this.#number)',
+    replacement: 'if (this.#frame.number < 0)',
+    tests: [READER],
+  },
+  {
+    name: 'extents of a frame may lie before those of the frame before',
+    file: 'src/delta/stream-reader.ts',
+    text: 'if (changes.offset(0) < this.#position)',
+    replacement: 'if (changes.offset(0) < 0)',
+    tests: [READER],
+  },
+  {
+    name: 'a stream that ends in the middle counts as whole',
+    file: 'src/delta/stream-reader.ts',
+    text: "if (this.#part === 'nothing') return;",
+    replacement: "if (this.#part === 'nothing' || this.#number > 1) return;",
+    tests: [READER],
+  },
+  {
+    name: 'a body is unpacked however long it becomes',
+    file: 'src/delta/stream-reader.ts',
+    text: 'zlib.inflateRawSync(body, { maxOutputLength: unpackedBytes })',
+    replacement: 'zlib.inflateRawSync(body).subarray(0, unpackedBytes)',
+    tests: [READER],
+  },
+  {
+    name: 'zeros are left out of what differs from a base',
+    file: 'src/delta/changes.ts',
+    text: '} else if (hasBase) extents.add(offset + done, next - done, true);',
+    replacement: '} else if (!hasBase) extents.add(offset + done, next - done, true);',
+    tests: [REPLICAS, COMPOSE],
+  },
+  {
+    name: 'what a version between has cut off comes back when streams are put together',
+    file: 'src/delta/compose.ts',
+    text: 'if (length > 0) yield',
+    replacement: 'if (length < 0) yield',
+    tests: [COMPOSE],
+  },
+  {
+    name: 'the second stream does not hide what the first one has behind its beginning',
+    file: 'src/delta/compose.ts',
+    text: 'while (low !== undefined && endOf(low) <= end) low = await taken(below);',
+    replacement: 'if (low !== undefined && endOf(low) <= end) low = await taken(below);',
+    tests: [COMPOSE],
+  },
+  {
+    name: 'any snapshot of the right size is taken for the base',
+    file: 'src/volume/receives.ts',
+    text: 'if (originOf(snapshot) === uuid) return snapshot;',
+    replacement: 'if (uuid.length > 0) return snapshot;',
+    tests: [RECEIVES, REPLICAS],
+  },
+  {
+    name: 'a stream of another volume is received into a replica',
+    file: 'src/volume/receives.ts',
+    text: 'if (originOf(existing) !== volume.uuid)',
+    replacement: 'if (originOf(existing).length !== volume.uuid.length)',
+    tests: [RECEIVES],
+  },
+  {
+    name: 'a stream is received into a volume that goes its own way',
+    file: 'src/volume/receives.ts',
+    text: 'if (!existing.isReplica)',
+    replacement: 'if (existing.isReplica && existing.origin === null)',
+    tests: [RECEIVES],
+  },
+  {
+    name: 'a stream goes on behind a gap',
+    file: 'src/volume/receives.ts',
+    text: 'if (position <= there) return;',
+    replacement: 'if (position <= there || there === 0) return;',
+    tests: [RECEIVES],
+  },
+  {
+    name: 'a version is published while chunks of it are under way',
+    file: 'src/volume/receives.ts',
+    text: 'if (session.running === 0) return session;',
+    replacement: 'if (session.running >= 0) return session;',
+    tests: [RECEIVES],
+  },
+  {
+    name: 'a version that was published is answered before it is on the disk',
+    file: 'src/volume/receives.ts',
+    text: `await this.#needs.flush();
+    return name;`,
+    replacement: 'return name;',
+    tests: [RECEIVES],
+  },
+  {
+    name: 'a position is answered before it is on the disk',
+    file: 'src/volume/receives.ts',
+    text: `    });
+    await this.#needs.flush();
+  }`,
+    replacement: `    });
+  }`,
+    tests: [RECEIVES],
+  },
+  {
+    name: 'what a longer base had behind the end of a version stays there',
+    file: 'src/volume/receives.ts',
+    text: 'if (position === 0 && cutBytes > 0)',
+    replacement: 'if (position === 0 && cutBytes < 0)',
+    tests: [RECEIVES],
+  },
+  {
+    name: 'a replica may be written',
+    file: 'src/volume/open-disks.ts',
+    text: "'volume' in version || version.isReplica;",
+    replacement: "'volume' in version;",
+    tests: [RECEIVES],
+  },
+  {
+    name: 'a receive is lost when the catalog is written anew',
+    file: 'src/volume/catalog-parts.ts',
+    text: "yield* inParts('receives', receiveParts(catalog));",
+    replacement: '',
+    tests: [RECEIVES],
+  },
+  {
+    name: 'a sender goes on from the beginning of the disk and not from where it is told to',
+    file: 'src/cli/changes-source.ts',
+    text: 'const start = Math.max(offset, sent.position);',
+    replacement: 'const start = Math.max(offset, 0);',
+    tests: [REPLICAS],
+  },
+];
