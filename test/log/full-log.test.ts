@@ -50,14 +50,16 @@ describe('a full store', () => {
     await rig.log.close();
   });
 
-  it('takes small things into the segment that it has, though compaction has all the rest', async () => {
+  it('takes small things into the segment that a catalog has begun, though compaction has all the rest', async () => {
     const rig = await LogRig.begin({ capacityBytes: 6 * MIB });
     await fill(rig);
-    await rig.zeros(0, 1);
+    const before = (await segmentFiles(rig.storage)).length;
+    while ((await segmentFiles(rig.storage)).length === before) await rig.catalog('x'.repeat(60_000));
     rig.supply.usedBytes = 6 * MIB;
     await rig.zeros(0, 1);
+    await expect(rig.write(0, Buffer.alloc(CHUNK))).rejects.toEqual(isCode('NO_SPACE'));
     await rig.zeros(1, 1);
-    rig.supply.usedBytes = 4 * MIB;
+    rig.supply.usedBytes = 5 * MIB;
     await rig.log.close();
   });
 

@@ -95,6 +95,12 @@ export class LogRig {
     return owner.promise;
   }
 
+  catalog(text: string): Promise<Append> {
+    const owner = new AppendPromise();
+    this.log.submit(Append.catalog(owner, text, 0));
+    return owner.promise;
+  }
+
   /** Lets everything that goes on by itself come to rest. */
   async rest(turns = 50): Promise<void> {
     for (let i = 0; i < turns; i++) await new Promise((resolve) => setImmediate(resolve));
