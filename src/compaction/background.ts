@@ -171,10 +171,7 @@ export class Background {
       const stillIdle = isIdle && this.#around.writtenAppend === written;
       const { bytesBehindCheckpoint } = this.#around;
       const step = nextStep(this.#room(), stillIdle, bytesBehindCheckpoint, this.#haveWaited);
-      if (step.checkpoint) {
-        await this.#checkpoint();
-        continue;
-      }
+      if (step.checkpoint) await this.#checkpoint();
       if (step.urgency === 'none') return;
       const began = clock.now();
       const result = await this.roundOf(step.urgency, stillIdle ? 'disk' : 'age');
@@ -313,7 +310,7 @@ export class Background {
 
   /** Undefined unless a round is under way; resolves when it has given its room back, or none. */
   roomComing(): Promise<void> | undefined {
-    if (this.#compactor.comingBytes === 0) return undefined;
+    if (this.#running === undefined || this.#compactor.comingBytes === 0) return undefined;
     return new Promise<void>((resolve) => this.#waiters.push(resolve));
   }
 
