@@ -84,8 +84,9 @@ export function liveBytesFor(roomBytes: number, segmentBytes: number): number {
   return Math.max(0, (roomBytes - 2 * BESIDE_BYTES) * share);
 }
 
-/** Room for a round that moves so many chunks. */
+/** Room for a round that moves so many chunks; none for one that moves nothing, so that a store without room gets some. */
 export function roundRoomBytes(chunkCount: number, segmentBytes: number): number {
+  if (chunkCount === 0) return 0;
   return chunkCount * MOVED_CHUNK_BYTES + (bandCountOf(chunkCount, segmentBytes) + 1) * BESIDE_BYTES;
 }
 

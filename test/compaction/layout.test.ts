@@ -155,6 +155,10 @@ function check(moved: Moved, zeros: readonly Zeros[], order: MoveOrder, segmentB
   expect(bytes).toBeLessThanOrEqual(1.02 * movedBytes(count) + segments.length * 3 * SYNC_ALIGN_BYTES);
 }
 
+it('a round that moves nothing needs no room: it is how a store gets some that has none at all', () => {
+  expect(roundRoomBytes(0, MIB)).toBe(0);
+});
+
 it('there is room for a round of as many live bytes as there is said to be room for', () => {
   for (const segmentBytes of [MIB, 4 * MIB, 64 * MIB]) {
     for (const room of [MIB / 2, MIB, 3.7 * MIB, 40 * MIB, 1000 * MIB]) {

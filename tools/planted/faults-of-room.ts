@@ -24,6 +24,13 @@ export const ROOM_FAULTS: readonly Fault[] = [
   },
   // Full stores.
   {
+    name: 'a round that moves nothing needs room: a store that has none stays full for ever',
+    file: 'src/compaction/layout.ts',
+    text: 'if (chunkCount === 0) return 0;',
+    replacement: '',
+    tests: ['test/compaction/layout.test.ts'],
+  },
+  {
     name: 'data use the reserve of a full store',
     file: 'src/log/append.ts',
     text: 'return kind === ENTRY_CHUNKS ? SPARE_OF_DATA :',
