@@ -167,6 +167,8 @@ export class Inode {
     if (!spare.has(cache.length)) spare.set(cache.length, []);
     spare.get(cache.length)!.push({ cache, disk });
     this.cache = Buffer.alloc(0);
+    // Who has it open may go on writing.
+    this.#dirty = new Uint32Array(0);
     this.disk = Buffer.alloc(0);
   }
 }
