@@ -45,9 +45,10 @@ const EDQUOT = -122;
 
 /**
  * The error of a system call as a StoreError. Compares `errno`, not `code`: Node 20 has no name for EDQUOT.
- * A StoreError is returned as it is.
+ * A StoreError is returned as it is. @throws AssertionError, which is nobody's to pass on as something else
  */
 export function fromSystemError(error: unknown, doing: string): StoreError {
+  if (error instanceof AssertionError) throw error;
   if (error instanceof StoreError) return error;
   const errno = (error as NodeJS.ErrnoException)?.errno;
   const message = `${doing}: ${(error as Error)?.message ?? String(error)}`;

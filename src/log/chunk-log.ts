@@ -12,7 +12,7 @@
  */
 
 import type { Clock } from '../base/clock.ts';
-import { fromSystemError, hasCode, StoreError } from '../base/errors.ts';
+import { assert, fromSystemError, hasCode, StoreError } from '../base/errors.ts';
 import { type Append, type IssuedRecord, SPARE_OF_DATA, spareFor, takesEffect } from './append.ts';
 import { AppendQueue } from './append-queue.ts';
 import {
@@ -193,6 +193,7 @@ export class ChunkLog {
     // Without a next one this segment stays open: what is small still fits, the closing record above all.
     if (issued === undefined) {
       if (!(await this.#mayTake(spare, true)) || this.#syncGate !== undefined) return undefined;
+      assert(segment.end > FIRST_RECORD_OFFSET, 'an entry fits into an empty segment');
       await this.#roll(segment);
       this.#spare = spare;
     }

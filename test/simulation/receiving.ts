@@ -125,11 +125,15 @@ async function takeFrame(
   { uuid, session, at, size }: { uuid: string; session: string; at: number; size: number },
 ): Promise<number | undefined> {
   const extents: TestExtent[] = [];
+  // Together: a frame has neighbours as one extent, and the smallest segments have no room for a larger write.
+  let chunksLeft = profile.writeChunksMax;
   let end = Math.ceil(at / CHUNK_BYTES) * CHUNK_BYTES;
-  for (let left = random.between(1, 3); left > 0 && end < size; left--) {
+  for (let left = random.between(1, 3); left > 0 && chunksLeft > 0 && end < size; left--) {
     const offset = end + CHUNK_BYTES * random.below(3);
     if (offset >= size) break;
-    const length = Math.min(size - offset, CHUNK_BYTES * random.between(1, profile.writeChunksMax));
+    const count = random.between(1, chunksLeft);
+    chunksLeft -= count;
+    const length = Math.min(size - offset, CHUNK_BYTES * count);
     const zeros = random.chance(20);
     end = offset + length;
     const last = Math.ceil(end / CHUNK_BYTES) - 1;
