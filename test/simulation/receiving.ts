@@ -77,9 +77,9 @@ interface Planned {
   name: string;
 }
 
-/** One that was begun, from anywhere up to where it is known to be. */
-function goOn({ store, random }: Surroundings): Planned | undefined {
-  const waiting = store.receives.list();
+/** One that was begun, from anywhere up to where it is known to be. Of one that may not be there nobody knows. */
+function goOn({ store, oracle, random }: Surroundings): Planned | undefined {
+  const waiting = store.receives.list().filter(({ receive: uuid }) => oracle.live.heads.has(uuid));
   if (waiting.length === 0 || (waiting.length < RECEIVES_MAX && random.chance(50))) return undefined;
   const { name, target, base, size, position } = random.pick(waiting);
   const [volume, snapshot] = name.split('@') as [string, string];
