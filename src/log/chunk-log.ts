@@ -16,7 +16,6 @@ import { assert, fromSystemError, hasCode, StoreError } from '../base/errors.ts'
 import { type Append, type IssuedRecord, SPARE_OF_DATA, spareFor, takesEffect } from './append.ts';
 import { AppendQueue } from './append-queue.ts';
 import {
-  FIRST_RECORD_OFFSET,
   RECORD_CLOSING,
   RECORD_TAIL_REWRITTEN,
   type RecordHeader,
@@ -193,7 +192,7 @@ export class ChunkLog {
     // Without a next one this segment stays open: what is small still fits, the closing record above all.
     if (issued === undefined) {
       if (!(await this.#mayTake(spare, true)) || this.#syncGate !== undefined) return undefined;
-      assert(segment.end > FIRST_RECORD_OFFSET, 'an entry fits into an empty segment');
+      assert(!segment.isEmpty, 'an entry fits into an empty segment');
       await this.#roll(segment);
       this.#spare = spare;
     }
@@ -471,7 +470,7 @@ export class ChunkLog {
   }
 
   async #rollNow(): Promise<void> {
-    if (this.#segment === undefined || this.#segment.end === FIRST_RECORD_OFFSET) return;
+    if (this.#segment === undefined || this.#segment.isEmpty) return;
     await this.#supply.ready(0);
     while (this.#syncGate !== undefined) await this.#syncGate;
     if (this.#poison) throw this.#poison;

@@ -87,6 +87,11 @@ export class SegmentWriter {
     }
   }
 
+  /** No record has been written to it. */
+  get isEmpty(): boolean {
+    return this.end === FIRST_RECORD_OFFSET;
+  }
+
   get isFilled(): boolean {
     return this.filledTo >= this.#segmentBytes;
   }

@@ -22,6 +22,7 @@ import {
   SEGMENT_MOVES,
 } from '../../src/log/format.ts';
 import { type Change, labelsOf } from '../../src/volume/change.ts';
+import { ClientWrite, ClientWrites } from './client-write.ts';
 import type { Witness } from './machine.ts';
 import type { Marks } from './marks.ts';
 import { recordIn, sameEntry, type SeenRecord } from './records.ts';
@@ -58,19 +59,6 @@ interface LogRecord {
   replaced: Replaced[];
 }
 
-/** A write or zeroing that a client waits for. */
-export interface ClientWrite {
-  volume: string;
-  offset: number;
-  lengthBytes: number;
-  /** undefined: zeros. */
-  bytes: Buffer | undefined;
-  /** Chunks that have not been handed to the disk. */
-  missing: Set<number>;
-  /** The highest sequence among its entries. */
-  sequence: number;
-}
-
 /** Failed records that follow each other and may appear together. */
 const FAILED_MAX = 3;
 
@@ -95,7 +83,7 @@ export class Oracle implements Witness {
   #life = 1;
   /** The last life in which clients were served. */
   #servedLife = 0;
-  readonly #writes = new Set<ClientWrite>();
+  readonly #writes = new ClientWrites();
   readonly #readings = new Set<Reading>();
   /** Everything up to here was flushed; everything up to there was answered. */
   flushed = 0;
@@ -271,7 +259,8 @@ export class Oracle implements Witness {
 
   #ended(record: LogRecord, ok: boolean): void {
     record.state = ok ? 'written' : 'failed';
-    record.replaced.length = 0;
+    // The store takes notice in this turn; until then, who reads sees what was there.
+    setImmediate(() => void (record.replaced.length = 0));
     if (!ok && record.entries.length > 0) this.live = this.#replayed(() => false, Number.MAX_SAFE_INTEGER);
   }
 
@@ -302,15 +291,8 @@ export class Oracle implements Witness {
   // --- what the clients see ---
 
   beginWrite(volume: string, offset: number, lengthBytes: number, bytes: Buffer | undefined): ClientWrite {
-    const missing = new Set<number>();
-    for (let at = chunkAt(offset); at * CHUNK_BYTES < offset + lengthBytes; at++) missing.add(at);
-    const write = { volume, offset, lengthBytes, bytes, missing, sequence: 0 };
-    if (
-      [...this.#writes].some(
-        (other) => other.volume === volume && [...missing].some((at) => other.missing.has(at)),
-      )
-    )
-      this.#marks.hit('two writes to one chunk at once');
+    const write = new ClientWrite(volume, offset, lengthBytes, bytes);
+    if (this.#writes.meets(write)) this.#marks.hit('two writes to one chunk at once');
     this.#writes.add(write);
     return write;
   }
@@ -349,19 +331,20 @@ export class Oracle implements Witness {
   }
 
   isZeroing(volume: string, first: number, last: number): boolean {
-    for (const write of this.#writes) {
-      if (write.bytes !== undefined || write.volume !== volume) continue;
-      for (let at = first; at <= last; at++) if (write.missing.has(at)) return true;
-    }
-    return false;
+    return this.#writes.isZeroing(volume, first, last);
   }
 
   beginRead(version: Version, offset: number, lengthBytes: number): Reading {
     const key = version.volume ?? version.label;
     const reading = new Reading(key, offset, lengthBytes, (chunk) => {
       const now = [version.chunks.get(chunk) ?? ZEROS];
-      for (const record of this.#journal.slice(-8)) {
-        for (const old of record.replaced)
+      for (const { state, entries, replaced } of this.#journal.slice(-8)) {
+        // What has been answered is seen by whoever comes.
+        const mayBeOld =
+          state === 'issued' ||
+          entries.some(({ kind }) => kind === ENTRY_CHANGE) ||
+          this.#writes.isUnanswered(version.volume, chunk);
+        for (const old of mayBeOld ? replaced : [])
           if (old.volume === version.volume && old.chunk === chunk) now.push(old.bytes);
       }
       return now;
@@ -468,10 +451,6 @@ function describe({ kind, label, first, count, text }: WrittenEntry): string {
 
 function lastSequence(record: LogRecord): number {
   return record.entries.at(-1)!.sequence;
-}
-
-function chunkAt(offset: number): number {
-  return Math.floor(offset / CHUNK_BYTES);
 }
 
 /** True if `after` is what the write makes of `before`. */
