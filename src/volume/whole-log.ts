@@ -79,7 +79,8 @@ export class WholeLog {
 
   /**
    * `durable` as for LogTail; `present`: what the store that has the log open knows of its segments, else the newest catalog
-   * of the log says it. `also`: others that are looked for. @throws CORRUPTION if the catalog of the base cannot be read
+   * of the log says it. `also`: others that are looked for, unless that catalog states that they are emptied: nothing may
+   * say any more where those end. @throws CORRUPTION if the catalog of the base cannot be read
    */
   static async open(
     place: LogPlace,
@@ -89,7 +90,8 @@ export class WholeLog {
     also: Iterable<number> = [],
   ): Promise<WholeLog> {
     const stated = present ?? (await newestStated(place, base));
-    const segments = new Set([...(stated?.segments ?? []), ...also]);
+    const segments = new Set(stated?.segments ?? []);
+    for (const segment of also) if (stated?.retired.has(segment) !== true) segments.add(segment);
     const newest = segments.size === 0 ? stated : { segments, retired: stated?.retired ?? new Set<number>() };
     if (base === undefined) return new WholeLog(place, base, durable, new Catalog(), undefined, newest);
     const first = await catalogAt(place, base);

@@ -122,6 +122,11 @@ describe('a log whose beginning compaction has removed', () => {
     expect(kept.size).toBeGreaterThan(1);
     expect(whole.damage).toEqual([]);
     expect(whole.leftovers()).toEqual([]);
+    // Who has an index that still leads there asks for them in vain: the segment that says where one ends may be gone.
+    const place = { storage: made.storage, uuid: UUID };
+    const asked = await WholeLog.open(place, base, base.append, undefined, retired);
+    for await (const record of asked.records()) expect(retired).not.toContain(record.header.segment);
+    expect(asked.keptEnds).toEqual(whole.keptEnds);
     expect(whole.catalog.volumes().map(({ name }) => name)).toEqual(expect.arrayContaining(['a', 'b']));
     expect(whole.reached).toBe(whole.tail.end!.append);
   });
