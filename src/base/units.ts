@@ -20,6 +20,10 @@ export type SegmentNumber = number;
 /** Label of a version; from 1, never reused, larger than its parent's. */
 export type VersionLabel = number;
 
+/** Who makes snapshots but people. */
+export const SNAPSHOT_MAKERS = ['schedule', 'target'] as const;
+export type SnapshotMaker = (typeof SNAPSHOT_MAKERS)[number];
+
 /** The chunk that holds byte `offset`. Bit shifts would stop at 2^32. */
 export function chunkOf(offset: number): ChunkNumber {
   return Math.floor(offset / CHUNK_BYTES);

@@ -83,10 +83,11 @@ async function bytesToSend(door: Door, disk: Disk, sent: Sent): Promise<number |
 async function headOf(door: Door, { target, base, position }: Versions): Promise<StreamHead> {
   const volume = await door.show(target.name.split('@')[0]!);
   const created = Date.parse(target.created);
+  const by = target.madeBy === null ? {} : { by: target.madeBy };
   return {
     store: (await door.status()).uuid,
     volume: { uuid: originOf(volume), name: volume.name },
-    target: { ...streamVersion(target), created },
+    target: { ...streamVersion(target), created, ...by },
     base: base === null ? null : streamVersion(base),
     position,
   };

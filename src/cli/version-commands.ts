@@ -61,8 +61,9 @@ export async function showVersion(door: Door, output: Output, name: string): Pro
   );
 }
 
-function kindOf({ kind, automatic, replica }: VersionSummary): string {
+function kindOf({ kind, automatic, madeBy, replica }: VersionSummary): string {
   if (replica) return `${kind}, a replica: it is only read`;
+  if (madeBy !== null) return `${kind}, made by a ${madeBy}`;
   return automatic ? `${kind}, made by a rollback` : kind;
 }
 
@@ -80,6 +81,7 @@ const NO_VOLUME = 'no volume yet; create one with: coppice create disk --size 20
 /** The fields that `list --json` promises, in their order. */
 function listed(version: VersionWithSpace): VersionWithSpace {
   const { name, kind, uuid, size, created, parent, automatic, priority, holds, origin, replica } = version;
+  const { madeBy } = version;
   const { referenced, exclusive, shared } = version;
   return {
     name,
@@ -96,6 +98,7 @@ function listed(version: VersionWithSpace): VersionWithSpace {
     holds,
     origin,
     replica,
+    madeBy,
   };
 }
 
@@ -116,10 +119,11 @@ function drawList(versions: readonly VersionWithSpace[]): string {
   );
 }
 
-function notesOn({ replica, automatic, priority, holds }: VersionSummary): string {
+function notesOn({ replica, automatic, madeBy, priority, holds }: VersionSummary): string {
   const notes: string[] = [];
   if (replica) notes.push('replica');
   if (automatic) notes.push('automatic');
+  if (madeBy !== null) notes.push(`by ${madeBy}`);
   if (priority !== 0) notes.push(`priority ${priority}`);
   if (holds.length > 0) notes.push(`held by ${holds.map(({ owner }) => owner).join(', ')}`);
   return notes.join(', ');

@@ -2,16 +2,16 @@
  * The head of a stream: which version it makes, and of which. JSON, because it is read once, by people too, and gets new
  * fields without a new layout:
  *
- *     {"store": UUID, "volume": {"uuid", "name"}, "target": {"uuid", "name", "size", "created"},
+ *     {"store": UUID, "volume": {"uuid", "name"}, "target": {"uuid", "name", "size", "created", "by"},
  *      "base": {"uuid", "name", "size"} or null, "position": bytes}
  *
  * UUIDs are those of the first store that had the version: a replica that is sent on keeps them. Times are milliseconds
  * since 1970, sizes bytes. A stream that goes on where another one was cut off has the position from which on it has
- * changes; others have 0. A name is at most 128 characters. Pure.
+ * changes; others have 0. `by` is who made a snapshot that no person made, else it is missing. A name is at most 128 characters. Pure.
  */
 
 import { StoreError } from '../base/errors.ts';
-import { SECTOR_BYTES, VOLUME_BYTES_MAX } from '../base/units.ts';
+import { SECTOR_BYTES, SNAPSHOT_MAKERS, type SnapshotMaker, VOLUME_BYTES_MAX } from '../base/units.ts';
 import { damaged, HEAD_BYTES_MAX, isSectors } from './format.ts';
 
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -29,7 +29,7 @@ export interface StreamHead {
   /** Who sends it. */
   readonly store: string;
   readonly volume: { readonly uuid: string; readonly name: string };
-  readonly target: StreamVersion & { readonly created: number };
+  readonly target: StreamVersion & { readonly created: number; readonly by?: SnapshotMaker };
   readonly base: StreamVersion | null;
   readonly position: number;
 }
@@ -56,13 +56,14 @@ export function checkHead(value: unknown): StreamHead {
   const head = fields(value);
   const volume = fields(head.volume);
   const target = fields(head.target);
-  const { created } = target;
+  const { created, by } = target;
   if (!isWhole(created) || created > TIME_MS_MAX) throw damaged('its head has no time');
+  if (by !== undefined && !isMaker(by)) throw damaged('its head does not say who made it');
   const base = head.base === null ? null : versionOf(fields(head.base));
   const checked = {
     store: uuidOf(head.store),
     volume: { uuid: uuidOf(volume.uuid), name: nameOf(volume.name) },
-    target: { ...versionOf(target), created },
+    target: { ...versionOf(target), created, ...(by === undefined ? {} : { by }) },
     base,
     position: head.position,
   };
@@ -94,6 +95,10 @@ function uuidOf(value: unknown): string {
 function nameOf(value: unknown): string {
   if (typeof value === 'string' && NAME.test(value)) return value;
   throw damaged('its head has a name that is none');
+}
+
+function isMaker(value: unknown): value is SnapshotMaker {
+  return SNAPSHOT_MAKERS.some((each) => each === value);
 }
 
 const isWhole = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;

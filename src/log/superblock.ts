@@ -40,7 +40,7 @@ import { UUID_BYTES } from './format.ts';
 
 const MAGIC = Buffer.from('COPPICE\n', 'latin1');
 const REVISION_AT = 8;
-export const SUPERBLOCK_REVISION = 4;
+export const SUPERBLOCK_REVISION = 5;
 const REVISION_WITH_BASE = 2;
 /** Of revision 1. */
 export const SUPERBLOCK_BYTES_FIRST = 92;

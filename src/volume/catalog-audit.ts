@@ -175,7 +175,8 @@ function named(catalog: Catalog): Map<string, string> {
     for (const each of [volume, ...volume.snapshots.values()]) {
       const { uuid, sizeBytes, label, created, origin } = each;
       const above = ancestorOf(catalog, label);
-      const own = 'volume' in each ? [each.isAutomatic, each.priority, each.holds] : [each.isReplica];
+      const own =
+        'volume' in each ? [each.isAutomatic, each.madeBy, each.priority, each.holds] : [each.isReplica];
       const name = 'volume' in each ? `snapshot ${volume.name}@${each.name}` : `volume ${each.name}`;
       found.set(name, JSON.stringify([uuid, sizeBytes, label, created, above, own, origin]));
     }

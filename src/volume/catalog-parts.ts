@@ -6,7 +6,7 @@
  */
 
 import { StoreError } from '../base/errors.ts';
-import type { SegmentNumber, Sequence, VersionLabel } from '../base/units.ts';
+import type { SegmentNumber, Sequence, SnapshotMaker, VersionLabel } from '../base/units.ts';
 import { CATALOG_FIRST, CATALOG_LAST, type TextEntry } from '../log/entries.ts';
 import { inRanges, SegmentLedger, type SegmentRange } from '../log/segment-ledger.ts';
 import { treeProblems } from './catalog-audit.ts';
@@ -43,6 +43,7 @@ export interface VolumePart {
 export interface SnapshotPart extends VolumePart {
   volume: string;
   automatic?: true;
+  by?: SnapshotMaker;
   priority?: number;
   holds?: readonly Hold[];
 }
@@ -155,6 +156,7 @@ function* snapshotParts(catalog: Catalog): Generator<SnapshotPart> {
     for (const snapshot of volume.snapshots.values()) {
       const part: SnapshotPart = { ...volumePart(snapshot), volume: volume.uuid };
       if (snapshot.isAutomatic) part.automatic = true;
+      if (snapshot.madeBy !== null) part.by = snapshot.madeBy;
       if (snapshot.priority !== 0) part.priority = snapshot.priority;
       if (snapshot.holds.length > 0) part.holds = snapshot.holds;
       yield part;
@@ -189,7 +191,8 @@ export function decodeCatalog(texts: readonly string[], sequence: Sequence): Cat
       const volume = volumes.get(each.volume);
       if (volume === undefined) throw new StoreError('CORRUPTION', `snapshot ${each.name} has no volume`);
       const { uuid, name, size: sizeBytes, created, label, origin = null, priority = 0, holds = [] } = each;
-      const more = { isAutomatic: each.automatic === true, priority, holds, origin };
+      const made = { isAutomatic: each.automatic === true, madeBy: each.by ?? null };
+      const more = { ...made, priority, holds, origin };
       catalog.addSnapshot({ uuid, volume, name, sizeBytes, created, label, ...more });
     }
     for (const receive of part.receives ?? []) catalog.addReceive(receiveOf(receive));

@@ -7,7 +7,7 @@
  */
 
 import { StoreError } from '../base/errors.ts';
-import type { SegmentNumber, Sequence, VersionLabel } from '../base/units.ts';
+import type { SegmentNumber, Sequence, SnapshotMaker, VersionLabel } from '../base/units.ts';
 import { DEAD, type Destinies } from '../index/heirs.ts';
 import { type VersionNode, VersionTree } from '../index/version-tree.ts';
 import type { Change, ReceiveChange, ReceiveSource } from './change.ts';
@@ -57,6 +57,8 @@ export interface Snapshot {
   readonly label: VersionLabel;
   /** Made by a rollback, of what the volume was before. */
   readonly isAutomatic: boolean;
+  /** Null for one that a person made, or a rollback. */
+  readonly madeBy: SnapshotMaker | null;
   /** -128 to 127: the lower go first when the store is full; 127 never. */
   priority: number;
   holds: readonly Hold[];
@@ -175,7 +177,10 @@ export class Catalog {
       case 'snapshot':
         for (const cut of change.cuts) {
           const volume = this.#volume(cut.volume);
-          this.#freeze(volume, cut.snapshot, cut.name, change.at, false);
+          this.#freeze(volume, cut.snapshot, cut.name, change.at, {
+            isAutomatic: false,
+            madeBy: change.by ?? null,
+          });
           this.#moveHead(volume, volume.label, cut.label, sequence);
         }
         return;
@@ -186,7 +191,8 @@ export class Catalog {
       case 'rollback': {
         const volume = this.#volume(change.volume);
         const { saved } = change;
-        if (saved !== null) this.#freeze(volume, saved.snapshot, saved.name, change.at, true);
+        if (saved !== null)
+          this.#freeze(volume, saved.snapshot, saved.name, change.at, { isAutomatic: true, madeBy: null });
         else this.#hide(volume.label, sequence);
         this.#moveHead(volume, change.to, change.label, sequence);
         volume.sizeBytes = change.size;
@@ -287,23 +293,29 @@ export class Catalog {
     sequence: Sequence,
   ): void {
     const { source, snapshotName: name, label: received } = receive;
-    const { uuid: origin, size: sizeBytes, created } = source.target;
+    const { uuid: origin, size: sizeBytes, created, by = null } = source.target;
     this.receives.delete(receive.uuid);
     if (receive.into === null) {
       const replica = { origin: source.volume, isReplica: true, snapshots: new Map<string, Snapshot>() };
       this.addVolume({ uuid, name: receive.volumeName, sizeBytes, created: at, label: received, ...replica });
     } else this.#hide(this.#volume(uuid).label, sequence);
     const volume = this.#volume(uuid);
-    const fixed = { sizeBytes, created, label: received, origin };
-    this.addSnapshot({ uuid: snapshot, volume, name, ...fixed, isAutomatic: false, priority: 0, holds: [] });
+    const fixed = { sizeBytes, created, label: received, origin, isAutomatic: false, madeBy: by };
+    this.addSnapshot({ uuid: snapshot, volume, name, ...fixed, priority: 0, holds: [] });
     this.#moveHead(volume, received, label, sequence);
     volume.sizeBytes = sizeBytes;
   }
 
-  #freeze(volume: Volume, uuid: string, name: string, created: number, isAutomatic: boolean): void {
+  #freeze(
+    volume: Volume,
+    uuid: string,
+    name: string,
+    created: number,
+    made: Pick<Snapshot, 'isAutomatic' | 'madeBy'>,
+  ): void {
     const { label, sizeBytes } = volume;
     const plain = { priority: 0, holds: [], origin: null };
-    this.addSnapshot({ uuid, volume, name, sizeBytes, created, label, isAutomatic, ...plain });
+    this.addSnapshot({ uuid, volume, name, sizeBytes, created, label, ...made, ...plain });
   }
 
   /** The volume goes on in a child of `parent`. */

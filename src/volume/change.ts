@@ -1,10 +1,10 @@
 /**
  * Changes of volumes, snapshots and versions, as the log holds them: JSON, because they are rare, are read when something
  * is wrong, and get new kinds without a new layout. What a change needs (labels, UUIDs, times) is in it: applying it
- * decides nothing. Types only, but for `labelsOf`.
+ * decides nothing.
  */
 
-import type { VersionLabel } from '../base/units.ts';
+import type { SnapshotMaker, VersionLabel } from '../base/units.ts';
 
 interface CreateChange {
   op: 'create';
@@ -15,10 +15,14 @@ interface CreateChange {
   label: VersionLabel;
 }
 
-/** The head of each volume freezes under the name, and the volume goes on in a child with the label. */
+/**
+ * The head of each volume freezes under the name, and the volume goes on in a child with the label. `by` is missing for what
+ * a person made.
+ */
 interface SnapshotChange {
   op: 'snapshot';
   at: number;
+  by?: SnapshotMaker;
   cuts: { volume: string; snapshot: string; name: string; label: VersionLabel }[];
 }
 
@@ -115,7 +119,7 @@ export interface ReceiveChange {
 export interface ReceiveSource {
   store: string;
   volume: string;
-  target: { uuid: string; size: number; created: number };
+  target: { uuid: string; size: number; created: number; by?: SnapshotMaker };
   base: string | null;
 }
 

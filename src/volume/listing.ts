@@ -43,6 +43,7 @@ export function listWithGhosts(catalog: Catalog, now: number): VersionSummary[] 
       origin: null,
       replica: false,
       automatic: false,
+      madeBy: null,
       priority: 0,
       holds: [],
     });
@@ -87,6 +88,7 @@ export function summarize(catalog: Catalog, version: Volume | Snapshot, now: num
     origin: version.origin,
     replica: !isSnapshot && version.isReplica,
     automatic: isSnapshot && version.isAutomatic,
+    madeBy: isSnapshot ? version.madeBy : null,
     priority: isSnapshot ? version.priority : 0,
     holds: !isSnapshot
       ? []

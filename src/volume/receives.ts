@@ -99,7 +99,7 @@ export class Receives {
         'INVALID_ARGUMENT',
         `${RECEIVES_MAX} receives are unfinished; \`coppice receive --status\` shows them, --abort ends one`,
       );
-    const { uuid, size, created } = target;
+    const { uuid, size, created, by } = target;
     const receive = randomUUID();
     await writer.append({
       op: 'receive',
@@ -111,7 +111,12 @@ export class Receives {
       volume: existing?.uuid ?? null,
       volumeName: names.volume,
       name: names.snapshot,
-      source: { store, volume: volume.uuid, target: { uuid, size, created }, base: stated?.uuid ?? null },
+      source: {
+        store,
+        volume: volume.uuid,
+        target: { uuid, size, created, ...(by === undefined ? {} : { by }) },
+        base: stated?.uuid ?? null,
+      },
     });
     return catalog.receives.get(receive)!;
   }

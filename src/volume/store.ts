@@ -16,7 +16,7 @@ import { systemClock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
 import { NodeStorage } from '../base/node-storage.ts';
 import { OwnerLock } from '../base/owner-lock.ts';
-import { CHUNK_BYTES } from '../base/units.ts';
+import { CHUNK_BYTES, type SnapshotMaker } from '../base/units.ts';
 import type { RoundResult } from '../compaction/compactor.ts';
 import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '../compaction/thorough.ts';
 import { finding } from '../check/finding.ts';
@@ -221,10 +221,10 @@ export class Store {
 
   /**
    * Freezes volumes under names, `volume@name` each, in one record: writes answered before are in all of the
-   * snapshots, writes that come after the answer in none. @throws as createVolume, NOT_FOUND
+   * snapshots, writes that come after the answer in none. `by` is missing for a person. @throws as createVolume, NOT_FOUND
    */
-  async snapshot(names: readonly string[]): Promise<VersionSummary[]> {
-    await this.#changes.snapshot(names);
+  async snapshot(names: readonly string[], by?: SnapshotMaker): Promise<VersionSummary[]> {
+    await this.#changes.snapshot(names, by);
     return names.map((name) => this.show(name));
   }
 

@@ -1,5 +1,6 @@
 /** What the store tells about itself, as the doors print it. Types only. */
 
+import type { SnapshotMaker } from '../base/units.ts';
 import type { Finding } from '../check/finding.ts';
 
 export type { AffectedVersion, Finding } from '../check/finding.ts';
@@ -31,6 +32,8 @@ export interface VersionSummary {
   replica: boolean;
   /** A snapshot that a rollback made of what the volume was before. */
   automatic: boolean;
+  /** Who made a snapshot, here or where it was received from; null for one that a person made, or a rollback. */
+  madeBy: SnapshotMaker | null;
   /** Of a snapshot, -128 to 127; 0 for others. */
   priority: number;
   /** Those that have not expired. */

@@ -6,6 +6,7 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
+import type { SnapshotMaker } from '../base/units.ts';
 import { type Catalog, fullName, type Hold, type Snapshot, type Volume } from './catalog.ts';
 import type { ChangeWriter } from './change-writer.ts';
 import { checkName, checkVolumeSize, splitSnapshotName } from './names.ts';
@@ -53,7 +54,7 @@ export class VersionChanges {
     });
   }
 
-  async snapshot(names: readonly string[]): Promise<void> {
+  async snapshot(names: readonly string[], by?: SnapshotMaker): Promise<void> {
     const wanted = names.map(splitSnapshotName);
     if (wanted.length === 0) throw new StoreError('INVALID_ARGUMENT', 'name at least one VOLUME@NAME');
     await this.#writer.run(wanted.length, async () => {
@@ -65,7 +66,8 @@ export class VersionChanges {
       const cuts = wanted.map(({ snapshot: name }, i) => {
         return { volume: volumes[i]!.uuid, snapshot: randomUUID(), name, label: this.#writer.takeLabel() };
       });
-      await this.#writer.append({ op: 'snapshot', at: this.#clock.now(), cuts });
+      const made = by === undefined ? {} : { by };
+      await this.#writer.append({ op: 'snapshot', at: this.#clock.now(), ...made, cuts });
     });
   }
 

@@ -90,7 +90,7 @@ describe.each(['nobody', 'a server'])('when %s has the store', (owner) => {
     await ok(store, ['hold', 'disk@a', '--owner', 'me']);
     const [disk, snapshot] = (await json(store, ['list'])) as object[];
     expect(Object.keys(disk!).join()).toBe(
-      'name,kind,uuid,size,created,parent,referenced,exclusive,shared,automatic,priority,holds,origin,replica',
+      'name,kind,uuid,size,created,parent,referenced,exclusive,shared,automatic,priority,holds,origin,replica,madeBy',
     );
     expect(disk).toEqual({
       name: 'disk',
@@ -107,6 +107,7 @@ describe.each(['nobody', 'a server'])('when %s has the store', (owner) => {
       holds: [],
       origin: null,
       replica: false,
+      madeBy: null,
     });
     expect(snapshot).toMatchObject({
       name: 'disk@a',

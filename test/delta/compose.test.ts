@@ -83,6 +83,7 @@ describe('a head', () => {
       { target: { ...head.target, size: 2 ** 60 } },
       { target: { ...head.target, name: '../x' } },
       { target: { ...head.target, created: -1 } },
+      { target: { ...head.target, by: 'me' } },
       { base: { ...head.base, uuid: 7 } },
       { base: undefined },
       { position: 100 },

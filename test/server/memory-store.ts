@@ -327,7 +327,7 @@ export class MemoryStore implements OpenStore {
       throw new StoreError('ALREADY_EXISTS', `'${name}' exists; choose another name`);
     const uuid = `00000000-0000-4000-8000-${String(this.versions.size).padStart(12, '0')}`;
     const created = '2020-01-01T00:00:00.000Z';
-    const plain = { origin: null, replica: false, automatic: false, priority: 0, holds: [] };
+    const plain = { origin: null, replica: false, automatic: false, madeBy: null, priority: 0, holds: [] };
     const summary = { name, kind, uuid, size, created, parent, ...plain };
     this.versions.set(name, { summary, chunks });
     return summary;

@@ -52,7 +52,7 @@ function contentOf(catalog: Catalog): unknown {
     versions: catalog.volumes().flatMap((volume) =>
       [volume, ...volume.snapshots.values()].map((each) => {
         const { label, sizeBytes, uuid, created } = each;
-        const own = 'volume' in each ? [each.isAutomatic, each.priority, each.holds] : [];
+        const own = 'volume' in each ? [each.isAutomatic, each.madeBy, each.priority, each.holds] : [];
         return [fullName(each), label, sizeBytes, uuid, created, ...own];
       }),
     ),

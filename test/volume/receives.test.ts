@@ -233,6 +233,24 @@ describe('a receive', () => {
     await rig.close();
   });
 
+  it('keeps who made a snapshot, in another life of the store, with an index made anew, and sent on', async () => {
+    const rig = await CrashRig.begin();
+    await rig.open();
+    await rig.store.createVolume('mine', DISK_BYTES);
+    await rig.store.snapshot(['mine@daily'], 'schedule');
+    await rig.store.snapshot(['mine@own']);
+    const stream = await sent(rig.store, 'mine@daily');
+    await delivered(rig.store, 'copy', stream);
+    await rig.close();
+    await rig.open();
+    rig.crash();
+    await rig.open();
+    const makers = ['mine@daily', 'mine@own', 'copy@daily'].map((name) => rig.store.show(name).madeBy);
+    expect(makers).toEqual(['schedule', null, 'schedule']);
+    expect(await damageIn(rig.store.check())).toEqual([]);
+    await rig.close();
+  });
+
   it('survives that its base is deleted, and takes up nothing when it is ended', async () => {
     const rig = await replica();
     const { store } = rig;
