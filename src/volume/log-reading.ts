@@ -203,6 +203,10 @@ export class LogReading {
     const isLost = this.damage.some((each) => each.code === 'LOG_SEGMENT_LOST' && each.segment === segment);
     // Nothing says how much of it there was.
     if (isLost || this.isCut) return { end: Number.POSITIVE_INFINITY, isSealed: false };
+    // Begun behind what is read: nothing says yet which of its records hold.
+    const header = audits.get(segment)?.header;
+    const isOfChain = header !== undefined && (header.flags & SEGMENT_MOVES) === 0;
+    if (isOfChain && header.firstAppend > this.end) return undefined;
     // What compaction has emptied an earlier catalog may state: nobody needs it.
     const stated = this.whole.newest ?? this.replay.stated;
     if (stated?.segments.has(segment)) return { end: Number.POSITIVE_INFINITY, isSealed: true };

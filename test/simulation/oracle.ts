@@ -22,6 +22,7 @@ import {
   SEGMENT_MOVES,
 } from '../../src/log/format.ts';
 import { type Change, labelsOf } from '../../src/volume/change.ts';
+import type { TestExtent } from '../delta/streams.ts';
 import { ClientWrite, ClientWrites } from './client-write.ts';
 import type { Witness } from './machine.ts';
 import type { Marks } from './marks.ts';
@@ -85,6 +86,8 @@ export class Oracle implements Witness {
   #servedLife = 0;
   readonly #writes = new ClientWrites();
   readonly #readings = new Set<Reading>();
+  /** What is sent to a receive, by its UUID. */
+  readonly frames = new Map<string, TestExtent[][]>();
   /** Everything up to here was flushed; everything up to there was answered. */
   flushed = 0;
   answered = 0;

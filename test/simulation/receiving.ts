@@ -1,6 +1,9 @@
 /**
  * A client that receives: it begins below a snapshot or below nothing, or goes on with what another life has begun, writes
  * some extents in order, and keeps how far it is, publishes, ends it, or leaves it.
+ *
+ * Like a stream it has the same frames each time: what comes behind the position that it goes on from is sent again, so that
+ * nothing of a frame that failed is unsure any more when the version can be read.
  */
 
 import { randomUUID } from 'node:crypto';
@@ -52,10 +55,15 @@ export async function receive(
   if (!isBegun || session === '' || uuid === undefined) return;
   if (head.position > 0) marks.hit('receive gone on with');
   let at = head.position;
-  for (let left = random.between(0, 3); left > 0; left--) {
-    const end = await takeFrame(of, unlessOvertaken, { uuid, session, at, size: head.target.size });
-    if (end === undefined) return;
-    at = end;
+  const frames = framesOf(oracle, uuid);
+  const again = frames.filter((extents) => endOf(extents) > at);
+  const anew = random.between(0, 3);
+  for (let i = 0; i < again.length + anew; i++) {
+    const extents = again[i] ?? makeFrame(of, at, head.target.size);
+    if (extents.length === 0) continue;
+    if (i >= again.length) frames.push(extents);
+    if (!(await takeFrame(of, unlessOvertaken, { uuid, session, extents }))) return;
+    at = endOf(extents);
     if (!random.chance(40)) continue;
     const before = store.receives.list().find(({ receive: each }) => each === uuid)?.position ?? at;
     if (at <= before || !(await unlessOvertaken(() => store.receives.advance(session, at)))) continue;
@@ -118,12 +126,20 @@ function plan(of: Surroundings, bases: readonly Version[], newName: string): Pla
   return { head, name: `${volume}@${newName}` };
 }
 
-/** Some extents behind `at`; answers where they end, undefined if they were not taken. */
-async function takeFrame(
-  { oracle, random, store, profile }: Surroundings,
-  attempt: Attempt,
-  { uuid, session, at, size }: { uuid: string; session: string; at: number; size: number },
-): Promise<number | undefined> {
+/** Those that any life has sent, in order. */
+function framesOf({ frames }: Surroundings['oracle'], uuid: string): TestExtent[][] {
+  const found = frames.get(uuid) ?? [];
+  frames.set(uuid, found);
+  return found;
+}
+
+function endOf(extents: readonly TestExtent[]): number {
+  const { offset, bytes } = extents.at(-1)!;
+  return offset + bytes.length;
+}
+
+/** Some extents behind `at`; none at the end. */
+function makeFrame({ random, profile }: Surroundings, at: number, size: number): TestExtent[] {
   const extents: TestExtent[] = [];
   // Together: a frame has neighbours as one extent, and the smallest segments have no room for a larger write.
   let chunksLeft = profile.writeChunksMax;
@@ -136,15 +152,25 @@ async function takeFrame(
     const length = Math.min(size - offset, CHUNK_BYTES * count);
     const zeros = random.chance(20);
     end = offset + length;
-    const last = Math.ceil(end / CHUNK_BYTES) - 1;
-    if (zeros && oracle.isZeroing(uuid, offset / CHUNK_BYTES, last)) return undefined;
     extents.push({ offset, bytes: zeros ? Buffer.alloc(length) : random.bytes(length), zeros });
   }
-  if (extents.length === 0) return at;
+  return extents;
+}
+
+/** Answers whether they were taken. */
+async function takeFrame(
+  { oracle, store }: Surroundings,
+  attempt: Attempt,
+  { uuid, session, extents }: { uuid: string; session: string; extents: TestExtent[] },
+): Promise<boolean> {
+  for (const { offset, bytes, zeros } of extents) {
+    const last = Math.ceil((offset + bytes.length) / CHUNK_BYTES) - 1;
+    if (zeros && oracle.isZeroing(uuid, offset / CHUNK_BYTES, last)) return false;
+  }
   const asked = extents.map(({ offset, bytes, zeros }) =>
     oracle.beginWrite(uuid, offset, bytes.length, zeros ? undefined : bytes),
   );
   const isTaken = await attempt(() => store.receives.apply(session, bodyOf(extents)));
   for (const write of asked) oracle.endWrite(write, isTaken, false);
-  return isTaken ? end : undefined;
+  return isTaken;
 }
