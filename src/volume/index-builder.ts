@@ -19,7 +19,7 @@ import type { StatedSegments } from './catalog-parts.ts';
 import { REBUILD_OVERLAY_BYTES_MAX } from './checkpoint-policy.ts';
 import { isTemporary, ofIndex } from './index-errors.ts';
 import { type RebuildObserver, RebuildProgress } from './rebuild-progress.ts';
-import type { Replay } from './replay.ts';
+import { entriesBeforeCatalog, type Replay } from './replay.ts';
 import { WholeLog } from './whole-log.ts';
 
 export const INDEX_PATH = 'index';
@@ -200,7 +200,10 @@ export async function makeAnew(
   try {
     for await (const record of whole.records(until)) {
       progress.reached(record.header.segment);
-      builder.replay.apply(record.header.segment, entriesOf(record), record.isKept);
+      const { header, isKept } = record;
+      const entries = entriesOf(record);
+      const isLast = !isKept && header.append === until;
+      builder.replay.apply(header.segment, isLast ? entriesBeforeCatalog(entries) : entries, isKept);
       if (builder.isFull) await builder.commitPart(NOWHERE);
     }
     // A segment of the chain that was begun meanwhile is not lost: up to `until` all is there, or this fails.

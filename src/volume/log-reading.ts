@@ -11,7 +11,7 @@ import { LostParts } from '../check/lost-log.ts';
 import type { Scratch } from '../check/scratch.ts';
 import type { IndexView } from '../index/dump.ts';
 import { Overlay } from '../index/overlay.ts';
-import { ENTRY_CATALOG, type Entry } from '../log/entries.ts';
+import type { Entry } from '../log/entries.ts';
 import { FIRST_RECORD_OFFSET, SEGMENT_MOVES } from '../log/format.ts';
 import { entriesOf, recordEnd, type ScannedRecord } from '../log/scan.ts';
 import type { LogBase, Superblock } from '../log/superblock.ts';
@@ -21,6 +21,7 @@ import type { StatedSegments } from './catalog-parts.ts';
 import { CheckedReplay } from './checked-replay.ts';
 import { IndexBuilder, type IndexEnvironment } from './index-builder.ts';
 import { readEndOfLog } from './log-end.ts';
+import { entriesBeforeCatalog } from './replay.ts';
 import { type LogPlace, WholeLog } from './whole-log.ts';
 
 /** The index under check, and the record up to whose catalog it reflects the log; undefined: all of it. */
@@ -143,7 +144,7 @@ export class LogReading {
   ): Promise<void> {
     const { header, isKept } = record;
     if (!isKept) this.#reached.set(header.segment, { end: recordEnd(header), checksum: header.checksum });
-    let entries: Entry[];
+    let entries: readonly Entry[];
     try {
       entries = entriesOf(record);
     } catch (error) {
@@ -155,7 +156,7 @@ export class LogReading {
     }
     if (!isKept) this.#noteSequences(entries);
     if (!isKept) checked?.follow(record, entries);
-    if (!isKept && header.append === until) entries = beforeCatalog(entries);
+    if (!isKept && header.append === until) entries = entriesBeforeCatalog(entries);
     this.replay.apply(record, entries);
     if (this.#builder.isFull) await this.#builder.commitPart(START);
   }
@@ -253,11 +254,6 @@ export class LogReading {
 }
 
 const none = (): undefined => undefined;
-
-function beforeCatalog(entries: readonly Entry[]): Entry[] {
-  const at = entries.findIndex((entry) => entry.kind === ENTRY_CATALOG);
-  return at < 0 ? [...entries] : entries.slice(0, at);
-}
 
 /**
  * The whole log from its base on; where that cannot be read, from the newest catalog that can. `whole` is undefined if there

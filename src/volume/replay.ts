@@ -105,3 +105,9 @@ export class Replay {
     if (node !== undefined) this.#overlays.active.putZeros(node.tree, node.label, first, count, sequence);
   }
 }
+
+/** Of a record that a checkpoint's catalog stands in, what the checkpoint has. */
+export function entriesBeforeCatalog(entries: readonly Entry[]): readonly Entry[] {
+  const at = entries.findIndex((entry) => entry.kind === ENTRY_CATALOG);
+  return at < 0 ? entries : entries.slice(0, at);
+}

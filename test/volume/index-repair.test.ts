@@ -6,6 +6,7 @@ import { systemClock } from '../../src/base/clock.ts';
 import { StoreError } from '../../src/base/errors.ts';
 import { NodeStorage } from '../../src/base/node-storage.ts';
 import { Store } from '../../src/volume/store.ts';
+import type { IndexDatabase } from '../../src/index/directory.ts';
 import { CHECKPOINT_KEY, decodeCheckpoint } from '../../src/index/rows.ts';
 import { ticks } from '../index/slow-database.ts';
 import { damageIn, write } from '../support/stores.ts';
@@ -283,6 +284,42 @@ describe('an index that is made anew while deletes are being finished', () => {
 });
 
 describe('an index that is being made anew', () => {
+  it('has what its checkpoint has, and not what stands behind that in the same record', async () => {
+    const aged = await Aged.begin();
+    const { rig } = aged;
+    await rig.store.checkpoint();
+    await aged.write(0);
+    await rig.store.flush();
+    // While a record is on its way, the catalog of a check's checkpoint waits, and a write behind it.
+    const onItsWay = aged.stopAt(({ operation, path }) => operation === 'write' && path.startsWith('log/'));
+    const before = aged.write(1);
+    await onItsWay.come();
+    const damage = damageIn(rig.store.check());
+    await rig.rest();
+    const behind = aged.write(2);
+    await rig.rest();
+    // Its commit is reported as failed, and was made; the next one finds the index damaged.
+    const database = await rig.storage.openDatabase('index');
+    const batch = database.batch.bind(database);
+    const codes = ['LEVEL_IO_ERROR', 'LEVEL_CORRUPTION'];
+    database.batch = ((): ReturnType<IndexDatabase['batch']> => {
+      const next = batch();
+      const write = next.write.bind(next);
+      next.write = async (): Promise<void> => {
+        const code = codes.shift();
+        if (code !== 'LEVEL_CORRUPTION') await write();
+        if (code !== undefined) throw Object.assign(new Error(code), { code });
+      };
+      return next;
+    }) as IndexDatabase['batch'];
+    onItsWay.goOn();
+    await Promise.all([before, behind]);
+    expect(await damage).toEqual([]);
+    expect(codes).toEqual([]);
+    expect(rig.messages).toContain('the index is whole again');
+    await aged.end();
+  });
+
   it('states nothing before it is whole: without the last of its batches it is none', async () => {
     const aged = await Aged.begin();
     const { rig } = aged;
