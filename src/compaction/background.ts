@@ -48,8 +48,9 @@ export interface Surroundings {
   liveChunks(segment: number): number;
   readonly allLiveChunks: number;
   readonly usedBytes: number;
-  /** Bytes that the log may still take. */
+  /** Bytes that the log may still take; of them, those that the segment in use has left, and what was made ahead. */
   freeBytes(): Promise<number>;
+  readonly chainBytes: number;
   /** Moves on with everything that is written. */
   readonly writtenAppend: number;
   readonly bytesBehindCheckpoint: number;
@@ -241,7 +242,15 @@ export class Background {
     const { usedBytes, allLiveChunks, segmentBytes } = this.#around;
     const freeBytes = this.#free - (usedBytes - this.#usedThen);
     const { comingBytes } = this.#compactor;
-    return { usedBytes, liveBytes: allLiveChunks * CHUNK_BYTES, segmentBytes, freeBytes, comingBytes };
+    const { chainBytes } = this.#around;
+    return {
+      usedBytes,
+      liveBytes: allLiveChunks * CHUNK_BYTES,
+      segmentBytes,
+      freeBytes,
+      comingBytes,
+      chainBytes,
+    };
   }
 
   /** One round; undefined if it would gain nothing. @throws what `Compactor.round` throws */

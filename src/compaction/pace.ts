@@ -15,6 +15,8 @@ export interface LogRoom {
   readonly freeBytes: number;
   /** What of the rest comes back soon: a round under way has taken it, or emptied it. */
   readonly comingBytes: number;
+  /** What the chain may take before it begins another segment. */
+  readonly chainBytes: number;
 }
 
 /** Share of what lives, and segments beside it. */
@@ -33,9 +35,11 @@ const LIMIT: Bound = { share: 1.42, segments: 6 };
 const FREE_SEGMENTS_LOW = 8;
 const FREE_SEGMENTS_LOW_MAX = 16;
 const FREE_SHARE_LOW = 1 / 64;
-const FREE_SEGMENTS_MIN = 4;
-/** Free segments, those included that come back: writers have left as many when the round began. */
-const FREE_SEGMENTS_CALM = 7;
+/** Segments that can still be written below which writers wait: those of the chain included that have room. */
+const WRITABLE_SEGMENTS_MIN = 5.5;
+/** The same where writers are slow: with what comes back, they have left so much. */
+const WRITABLE_SEGMENTS_CALM = 7;
+const WRITABLE_SEGMENTS_MIN_CALM = 4;
 
 /** Segments that data need to begin one more: it, and those that they leave (log/append.ts). */
 const FREE_SEGMENTS_OF_DATA = 3;
@@ -68,6 +72,8 @@ const BEHIND_SHARE_TIGHT = 1 / 24;
 const ROUND_SEGMENTS_LEFT = 5;
 const ROUND_SEGMENTS_MAX = 4;
 const ROUND_BYTES_MAX = 256 * 2 ** 20;
+/** Of a segment, what a catalog takes of it at most, but where there are very many snapshots. */
+const CATALOG_SHARE = 1 / 8;
 
 export type Urgency = 'none' | 'idle' | 'busy' | 'full';
 
@@ -86,10 +92,11 @@ export function urgencyOf(room: LogRoom, isIdle: boolean): Urgency {
  * what a round has taken, while there is enough to begin a segment: or a round would keep everybody waiting.
  */
 export function mustWait(room: LogRoom): boolean {
-  const { freeBytes, comingBytes, segmentBytes } = room;
-  const isCalm = freeBytes + comingBytes >= FREE_SEGMENTS_CALM * segmentBytes;
-  const segmentsMin = isCalm ? FREE_SEGMENTS_OF_DATA : FREE_SEGMENTS_MIN;
-  return freeBytes < segmentsMin * segmentBytes || exceeds(room, LIMIT);
+  const { freeBytes, chainBytes, comingBytes, segmentBytes } = room;
+  const writableBytes = freeBytes + chainBytes;
+  const isCalm = writableBytes + comingBytes >= WRITABLE_SEGMENTS_CALM * segmentBytes;
+  const segmentsMin = isCalm ? WRITABLE_SEGMENTS_MIN_CALM : WRITABLE_SEGMENTS_MIN;
+  return writableBytes < segmentsMin * segmentBytes || exceeds(room, LIMIT);
 }
 
 /** Share of a segment that must be dead for it to be emptied. */
@@ -98,11 +105,12 @@ export function deadShareMin(urgency: Urgency): number {
 }
 
 /** Live bytes that a round copies at most: each has its costs, and what is copied needs room before anything goes. */
-export function roundBytesMax({ freeBytes, segmentBytes }: LogRoom): number {
+export function roundBytesMax({ freeBytes, chainBytes, segmentBytes }: LogRoom): number {
   const left = freeBytes - ROUND_SEGMENTS_LEFT * segmentBytes;
-  // Where writers wait already: one victim at least, however much lives in it, if that is at all possible. A segment is left for
-  // deletes and trims, as long as there is more.
-  const ofRest = freeBytes > 1.5 * segmentBytes ? freeBytes - 1.1 * segmentBytes : 0.9 * freeBytes;
+  // Where writers wait already: one victim at least, however much lives in it, if that is at all possible, with its tables. The
+  // catalog that states what was moved may begin a segment. Deletes and trims wait until the round is over.
+  const hasCatalogRoom = chainBytes >= CATALOG_SHARE * segmentBytes || freeBytes < segmentBytes;
+  const ofRest = 0.95 * (hasCatalogRoom ? freeBytes : freeBytes - segmentBytes);
   const least = Math.min(ofRest, Math.max(segmentBytes, freeBytes / 2));
   return Math.min(ROUND_SEGMENTS_MAX * segmentBytes, ROUND_BYTES_MAX, left >= segmentBytes ? left : least);
 }

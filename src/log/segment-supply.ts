@@ -24,6 +24,8 @@ export class SegmentSupply {
   #filling: Promise<void> | undefined;
   /** Somebody waits for the segment: filling it stops. */
   #isWanted = false;
+  /** The last one that was taken. */
+  #taken: SegmentWriter | undefined;
   #isAheadMade = false;
   /** Segment files that exist, the one made ahead included. */
   segmentCount: number;
@@ -65,6 +67,12 @@ export class SegmentSupply {
   /** Segment files that are part of the log. */
   get usedCount(): number {
     return this.segmentCount - (this.#isAheadMade ? 1 : 0);
+  }
+
+  /** Of segments that are there, and of which nothing is used yet. */
+  get aheadBytes(): number {
+    const count = (this.#isAheadMade ? 1 : 0) + (this.#taken?.isBegun === false ? 1 : 0);
+    return count * this.#numbers.superblock.segmentBytes;
   }
 
   /**
@@ -130,7 +138,8 @@ export class SegmentSupply {
     try {
       await this.#filling;
       this.onTaken();
-      return await this.#ahead!;
+      this.#taken = await this.#ahead!;
+      return this.#taken;
     } finally {
       this.#ahead = undefined;
       this.#isAheadMade = false;
@@ -159,6 +168,7 @@ export class SegmentSupply {
 
   /** Removes a segment that was taken and could not be begun. */
   async discard(segment: SegmentWriter): Promise<void> {
+    if (this.#taken === segment) this.#taken = undefined;
     this.removed(this.#numbers.superblock.segmentBytes);
     await segment.file.close();
     await this.#storage.remove(segmentPath(segment.segment));

@@ -87,6 +87,11 @@ export class SegmentWriter {
     }
   }
 
+  /** It has a header. */
+  get isBegun(): boolean {
+    return this.checksum !== 0;
+  }
+
   /** No record has been written to it. */
   get isEmpty(): boolean {
     return this.end === FIRST_RECORD_OFFSET;

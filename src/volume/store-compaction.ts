@@ -168,6 +168,9 @@ function surroundings(
       return supply.usedBytes;
     },
     freeBytes: () => supply.roomBytes(),
+    get chainBytes() {
+      return supply.aheadBytes + numbers.superblock.segmentBytes - log.position.offset;
+    },
     get writtenAppend() {
       return log.writtenAppend;
     },

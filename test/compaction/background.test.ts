@@ -45,6 +45,7 @@ class Rig {
         return usedBytes();
       },
       freeBytes: async () => this.freeBytes,
+      chainBytes: MIB,
       writtenAppend: 1,
       bytesBehindCheckpoint: 0,
       checkpoint: async () => undefined,

@@ -53,6 +53,7 @@ const roomOf = ({ used, live, free }: Case): LogRoom => ({
   freeBytes: free * SEGMENT,
   segmentBytes: SEGMENT,
   comingBytes: 0,
+  chainBytes: SEGMENT,
 });
 
 describe('the pace of compaction', () => {
@@ -85,28 +86,42 @@ describe('the pace of compaction', () => {
   });
 
   /** A full-grown store of 1000 segments, 900 of which live. */
-  const roomWith = (free: number, coming = 0): LogRoom => ({
+  const roomWith = (free: number, coming = 0, chain = 0): LogRoom => ({
     usedBytes: (1000 - free) * SEGMENT,
     liveBytes: 900 * SEGMENT,
     freeBytes: free * SEGMENT,
     segmentBytes: SEGMENT,
     comingBytes: coming * SEGMENT,
+    chainBytes: chain * SEGMENT,
   });
 
   it('has nobody wait for what a round has taken, as long as there is room to write', () => {
-    expect(mustWait(roomWith(3.9))).toBe(true);
-    expect(mustWait(roomWith(3.9, 3.1))).toBe(false);
-    expect(mustWait(roomWith(3.9, 3))).toBe(true);
-    expect(mustWait(roomWith(2.9, 10))).toBe(true);
-    expect(mustWait(roomWith(4, 0))).toBe(false);
+    expect(mustWait(roomWith(3.9, 0, 1.5))).toBe(true);
+    expect(mustWait(roomWith(3.9, 1.7, 1.5))).toBe(false);
+    expect(mustWait(roomWith(3.9, 1.5, 1.5))).toBe(true);
+    expect(mustWait(roomWith(2.4, 10, 1.5))).toBe(true);
+    expect(mustWait(roomWith(4, 0, 1.5))).toBe(false);
+  });
+
+  it('counts what was made ahead as room to write: making it has nobody wait', () => {
+    for (let free = 3; free < 9; free += 0.1)
+      expect(mustWait(roomWith(free, 0, 1.2))).toBe(mustWait(roomWith(free + 1, 0, 0.2)));
   });
 
   it('leaves what writers fill during a round, and takes what it needs where they wait', () => {
     const segments = (free: number): number => roundBytesMax(roomWith(free)) / SEGMENT;
     expect([20, 9, 8, 7, 6].map(segments)).toEqual([4, 4, 3, 2, 1]);
     expect([5, 4].map(segments)).toEqual([2.5, 2]);
-    expect(segments(2)).toBeCloseTo(0.9); // one stays for deletes
-    expect(segments(1)).toBeCloseTo(0.9);
+  });
+
+  it('takes one victim at least, if there is room for it and for the catalog that states it', () => {
+    const segments = (free: number, chain: number): number =>
+      roundBytesMax(roomWith(free, 0, chain)) / SEGMENT;
+    expect(segments(2, 0)).toBeCloseTo(0.95); // the catalog begins a segment
+    expect(segments(1.7, 0)).toBeCloseTo(0.665);
+    expect(segments(1.7, 0.2)).toBeCloseTo(1);
+    expect(segments(1, 0.2)).toBeCloseTo(0.95);
+    expect(segments(0.9, 0)).toBeCloseTo(0.855);
   });
 
   describe('and checkpoints', () => {

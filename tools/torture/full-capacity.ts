@@ -7,7 +7,7 @@
 import path from 'node:path';
 import { NBD_ENOSPC } from '../../src/nbd/protocol.ts';
 import { tail } from '../../test/support/programs.ts';
-import { addFigures, type Counts, type Rig, type RigOptions } from './rig.ts';
+import { endOfStore, type Counts, type Rig, type RigOptions } from './rig.ts';
 import { TorturedStore } from './tortured-store.ts';
 
 const INIT_OPTIONS = ['--segment-size', '1M', '--capacity', '28M'];
@@ -45,10 +45,7 @@ async function run({ random, rounds, scratch, cleanup, say }: RigOptions): Promi
     say(`round ${round}: ${counts.refused} refused, ${counts['snapshots deleted']} snapshots deleted`);
     if (round % ROUNDS_PER_STORE !== 0 && round !== rounds) continue;
     await store!.stop();
-    await store!.recover({ allSnapshots: true });
-    await store!.stop();
-    addFigures(counts, store!);
-    await store!.remove();
+    await endOfStore(store!, counts);
   }
   return counts;
 }

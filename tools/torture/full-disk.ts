@@ -16,7 +16,7 @@ import {
   missingForLoops,
   SIZE_BYTES_MIN,
 } from './loop-file-system.ts';
-import { addFigures, type Counts, type Rig, type RigOptions } from './rig.ts';
+import { endOfStore, type Counts, type Rig, type RigOptions } from './rig.ts';
 import { TorturedStore } from './tortured-store.ts';
 
 const SIZE_BYTES = 128 << 20;
@@ -110,10 +110,7 @@ async function runOn(fileSystem: LoopFileSystem, options: RigOptions): Promise<C
     say(`round ${round}, ${end}: ${counts.refused} refused`);
     if (round % ROUNDS_PER_STORE !== 0 && round !== rounds) continue;
     await store!.stop();
-    await store!.recover({ allSnapshots: true });
-    await store!.stop();
-    addFigures(counts, store!);
-    await store!.remove();
+    await endOfStore(store!, counts);
   }
   return counts;
 }

@@ -35,3 +35,11 @@ export function addFigures(counts: Counts, { figures }: TorturedStore): void {
     counts[name] = (counts[name] ?? 0) + count;
   }
 }
+
+/** Of a store that nobody serves: all of it is what it has to be, what it counted is added, and it goes. */
+export async function endOfStore(store: TorturedStore, counts: Counts): Promise<void> {
+  await store.recover({ allSnapshots: true });
+  await store.stop();
+  addFigures(counts, store);
+  await store.remove();
+}
