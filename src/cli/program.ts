@@ -16,6 +16,7 @@ import { EXIT, type ExitCode, endOf } from './exit-codes.ts';
 import { interruptible } from './interruption.ts';
 import { NBD_SOCKET_NAME, parseListenAddress } from './nbd-address.ts';
 import { refuseTerminal } from './standard-output.ts';
+import { addScheduleCommands } from './schedule-program.ts';
 import { addRemovalCommands, addVersionCommands } from './version-program.ts';
 
 const EXIT_CODES_HELP = `
@@ -65,6 +66,7 @@ function buildProgram(version: string, finish: (code: ExitCode) => void, misused
   addCheckCommand(program, finish, complain, misusedCheck);
   addVersionCommands(program);
   addRemovalCommands(program);
+  addScheduleCommands(program);
   addImageCommands(program, finish);
   addDeltaCommands(program);
   addDumpCommands(program, complain);

@@ -13,6 +13,7 @@ import type { NbdLimits } from '../nbd/limits.ts';
 import type { TcpAddress } from '../nbd/listeners.ts';
 import { NbdServer } from '../nbd/server.ts';
 import { ControlServer } from '../server/control-server.ts';
+import { Scheduler } from '../server/scheduler.ts';
 import { type OpenStore, StoreDoor } from '../server/store-door.ts';
 import { ReadOnlyStore } from '../volume/read-only-store.ts';
 import { Store } from '../volume/store.ts';
@@ -57,6 +58,8 @@ export interface ServedVolume {
 export class Serving {
   readonly store: OpenStore;
   readonly #control: ControlServer;
+  /** None makes snapshots of what is only read. */
+  readonly #scheduler: Scheduler | undefined;
   readonly #nbd: NbdServer;
   readonly #access: AccessRules;
   readonly #security: UriSecurity | undefined;
@@ -66,7 +69,8 @@ export class Serving {
     this.store = store;
     this.#access = access;
     this.#security = options.tls?.security;
-    this.#control = new ControlServer({ door: new StoreDoor(store), logger });
+    this.#scheduler = store instanceof Store ? new Scheduler({ store, logger }) : undefined;
+    this.#control = new ControlServer({ door: new StoreDoor(store, this.#scheduler), logger });
     this.#nbd = new NbdServer({
       exports: {
         list: () => store.names(),
@@ -95,6 +99,7 @@ export class Serving {
       for (const socket of options.sockets) await serving.#nbd.listenUnix(path.resolve(socket));
       for (const address of options.addresses) await listen(serving.#nbd, address, options.otherPort);
       for (const { fd, name } of options.inherited) await serving.#nbd.listenInherited(fd, name);
+      serving.#scheduler?.wake();
       return serving;
     } catch (error) {
       await serving
@@ -118,7 +123,11 @@ export class Serving {
 
   /** Ends all connections, then closes the store. */
   async stop(): Promise<void> {
-    await Promise.all([this.#nbd.close(CLIENTS_MS_MAX), this.#control.close(CLIENTS_MS_MAX)]);
+    await Promise.all([
+      this.#nbd.close(CLIENTS_MS_MAX),
+      this.#control.close(CLIENTS_MS_MAX),
+      this.#scheduler?.close(),
+    ]);
     await this.store.close();
   }
 }

@@ -6,6 +6,7 @@
 import type { Door } from '../server/door.ts';
 import type { HoldSummary, StoreStatus, VersionSummary, VersionWithSpace } from '../volume/summary.ts';
 import type { Output } from './output.ts';
+import { statusOfSchedules } from './schedule-drawing.ts';
 import { formatSize } from './size.ts';
 import { drawFields, drawTable } from './table.ts';
 import { drawTree, growTree } from './version-tree.ts';
@@ -152,6 +153,7 @@ function drawStatus(status: StoreStatus): string {
     ['room', drawRoom(status.room)],
     ['compaction', drawCompaction(status.compaction)],
     ...drawScrub(status.scrub),
+    ...statusOfSchedules(status.schedules),
     ['segments', `${status.segments} of at most ${formatSize(status.segmentBytes)}`],
     [
       'capacity',

@@ -1,6 +1,6 @@
 /**
  * Puts a catalog right that does not hold together, so that nothing of it is lost that has data: names are made unique, versions
- * that nobody can name get one, and what cannot be (holds, priorities, receives, ends of deletes, who took over whom) is dropped. Pure.
+ * that nobody can name get one, and what cannot be (holds, priorities, schedules, receives, ends of deletes, who took over whom) is dropped. Pure.
  *
  * What is found is called `found-` and the label of its version.
  */
@@ -17,6 +17,7 @@ import {
   type VersionPart,
   type VolumePart,
 } from '../volume/catalog-parts.ts';
+import { isSchedule } from '../schedule/schedule.ts';
 import { isName, isVolumeSize } from '../volume/names.ts';
 
 export interface MendingNeeds {
@@ -88,7 +89,10 @@ class CatalogMending {
 
   run(): void {
     this.#dropSecondNames();
-    for (const volume of this.parts.volumes) this.#mendNamed(volume, `volume ${volume.name}`);
+    for (const volume of this.parts.volumes) {
+      this.#mendNamed(volume, `volume ${volume.name}`);
+      this.#mendSchedule(volume);
+    }
     for (const snapshot of this.parts.snapshots) {
       this.#mendNamed(snapshot, `snapshot ${snapshot.name}`);
       this.#mendHolds(snapshot);
@@ -128,6 +132,12 @@ class CatalogMending {
     const before = part.size;
     part.size = this.#sizeFor(part.label, Math.max(part.size, this.#nearestSize(part.label) ?? 0));
     this.changes.push(`${was} has ${part.size} bytes now, in the place of ${before}`);
+  }
+
+  #mendSchedule(volume: VolumePart): void {
+    if (volume.schedule === undefined || isSchedule(volume.schedule)) return;
+    delete volume.schedule;
+    this.changes.push(`volume ${volume.name} has no schedule any more: it was none`);
   }
 
   /** At least so many bytes, and room for all that the version has. */

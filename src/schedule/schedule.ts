@@ -2,7 +2,7 @@
  * What a schedule is: when snapshots of a volume are made, and how many are kept. Pure.
  *
  * Invariant: a schedule that `scheduleProblem` lets pass has rules that can be followed, each name once. It is kept in the log as
- * it stands here; what `daily` means is in it, so that a later release may mean something else.
+ * it stands here; what `daily` means is in it, so that a later release may mean something else by it.
  */
 
 import { StoreError } from '../base/errors.ts';
@@ -45,6 +45,21 @@ const HOOK_CHARACTERS_MAX = 1024;
 
 /** Why the settings cannot be followed, as a sentence that says what to do; undefined if they can. */
 export function scheduleProblem(settings: ScheduleSettings): string | undefined {
+  const problem = shapeProblem(settings);
+  if (problem !== undefined) return problem;
+  for (const { cron } of settings.rules) {
+    const wrong = calendarProblem(cron, settings.timeZone);
+    if (wrong !== undefined) return wrong;
+  }
+  return undefined;
+}
+
+/** Whether the log may hold it: what time zones and patterns are known may differ from machine to machine. */
+export function isSchedule(schedule: Schedule): boolean {
+  return shapeProblem(schedule) === undefined && Number.isSafeInteger(schedule.since) && schedule.since >= 0;
+}
+
+function shapeProblem(settings: ScheduleSettings): string | undefined {
   if (typeof settings !== 'object' || settings === null) return 'that is no schedule';
   const { timeZone, rules, hookBefore, hookAfter } = settings;
   if (typeof timeZone !== 'string') return 'a schedule has a time zone';
@@ -52,7 +67,7 @@ export function scheduleProblem(settings: ScheduleSettings): string | undefined 
     return 'a schedule needs a rule: --hourly, --daily, --weekly, --monthly or --custom';
   const names = new Set<unknown>();
   for (const rule of rules as Partial<Rule>[]) {
-    if (typeof rule !== 'object' || rule === null) return 'a rule of a schedule is not one';
+    if (typeof rule !== 'object' || rule === null) return 'a schedule has rules that are none';
     const { name, cron, keep } = rule;
     if (!RULE_NAMES.includes(name as RuleName) || names.has(name))
       return `rules are called ${RULE_NAMES.join(', ')}, each once`;
@@ -60,8 +75,6 @@ export function scheduleProblem(settings: ScheduleSettings): string | undefined 
     if (!Number.isInteger(keep) || keep! < 1 || keep! > KEEP_MAX)
       return `a rule keeps 1 to ${KEEP_MAX} snapshots; choose such a number, or leave the rule out`;
     if (typeof cron !== 'string') return 'a rule has a cron pattern';
-    const problem = calendarProblem(cron, timeZone);
-    if (problem !== undefined) return problem;
   }
   for (const hook of [hookBefore, hookAfter])
     if (hook !== null && !isCommand(hook))
@@ -94,10 +107,12 @@ export class Calendars {
   readonly #calendars = new Map<string, Calendar>();
   readonly #followed = new WeakMap<Schedule, readonly Followed[]>();
 
-  /** Requires: `scheduleProblem` finds none. */
+  /** The rules of a schedule. @throws INVALID_ARGUMENT if they cannot be followed on this machine */
   of(schedule: Schedule): readonly Followed[] {
     let followed = this.#followed.get(schedule);
     if (followed === undefined) {
+      const problem = scheduleProblem(schedule);
+      if (problem !== undefined) throw new StoreError('INVALID_ARGUMENT', problem);
       followed = schedule.rules.map((rule) => ({
         ...rule,
         calendar: this.#calendar(rule.cron, schedule.timeZone),

@@ -13,6 +13,8 @@ import type { AllocationRun } from '../volume/device.ts';
 import type {
   DiffExtent,
   Finding,
+  PruneDecision,
+  ScheduleSummary,
   ScrubStep,
   StoreStatus,
   VersionSummary,
@@ -21,7 +23,7 @@ import type {
 import type { ScrubOptions } from '../volume/scrub.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
-import type { Disk, Door, ReceiveDoor, RolledBack, SpaceReport } from './door.ts';
+import type { Disk, Door, ReceiveDoor, RolledBack, ScheduleDoor, SpaceReport } from './door.ts';
 import { bodyOf, HttpExchange, linesOf, NobodyThere, type Outgoing } from './http-exchange.ts';
 import { CONTROL_PROTOCOL, CONTROL_SERVICE, decodeError, type Hello, type StreamLine } from './wire.ts';
 
@@ -236,6 +238,12 @@ export class ControlClient implements Door {
       await this.#post('/v1/receive/abort', { receive });
     },
     list: () => this.#get('/v1/receives', {}),
+  };
+
+  readonly schedules: ScheduleDoor = {
+    set: (volume, settings) => this.#post<ScheduleSummary | null>('/v1/schedule', { volume, settings }),
+    list: () => this.#get<ScheduleSummary[]>('/v1/schedules', {}),
+    prune: (options) => this.#post<PruneDecision[]>('/v1/prune', options),
   };
 
   async close(): Promise<void> {

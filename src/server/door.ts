@@ -17,14 +17,18 @@ import type { AllocationRun } from '../volume/device.ts';
 import type {
   DiffExtent,
   Finding,
+  PruneDecision,
   ReceiveSummary,
+  ScheduleSummary,
   ScrubStep,
   SpaceUse,
   StoreStatus,
   VersionSummary,
   VersionWithSpace,
 } from '../volume/summary.ts';
+import type { ScheduleSettings } from '../schedule/schedule.ts';
 import type { ReceiveBegun } from '../volume/receives.ts';
+import type { PruneOptions } from '../volume/schedules.ts';
 import type { ScrubOptions } from '../volume/scrub.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
@@ -77,9 +81,19 @@ export interface Door {
   /** Whether compaction begins by itself when it is due; until the store is opened again. */
   pauseCompaction(isPaused: boolean): Promise<void>;
   readonly receives: ReceiveDoor;
+  readonly schedules: ScheduleDoor;
   /** @throws NOT_FOUND. Call `release` on the answer when done. */
   disk(name: string): Promise<Disk>;
   close(): Promise<void>;
+}
+
+/** See volume/schedules.ts. Snapshots are made by a server only. */
+export interface ScheduleDoor {
+  /** Null ends the schedule of a volume. @throws NOT_FOUND, INVALID_ARGUMENT */
+  set(volume: string, settings: ScheduleSettings | null): Promise<ScheduleSummary | null>;
+  list(): Promise<ScheduleSummary[]>;
+  /** Thins now; answers what was decided of each snapshot. @throws NOT_FOUND, INVALID_ARGUMENT */
+  prune(options: PruneOptions): Promise<PruneDecision[]>;
 }
 
 /** Versions on their way in; see volume/receives.ts. */

@@ -8,14 +8,18 @@ import type { AllocationRun, BlockDevice } from '../volume/device.ts';
 import type {
   DiffExtent,
   Finding,
+  PruneDecision,
   ReceiveSummary,
+  ScheduleSummary,
   ScrubStep,
   StoreStatus,
   VersionSummary,
   VersionWithSpace,
 } from '../volume/summary.ts';
 import type { StreamHead } from '../delta/head.ts';
+import type { ScheduleSettings } from '../schedule/schedule.ts';
 import type { ReceiveBegun } from '../volume/receives.ts';
+import type { PruneOptions } from '../volume/schedules.ts';
 import type { ScrubOptions } from '../volume/scrub.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
@@ -26,10 +30,12 @@ import {
   PIECE_BYTES_MAX,
   type ReceiveDoor,
   type RolledBack,
+  type ScheduleDoor,
   type Run,
   RUNS_MAX,
   type SpaceReport,
 } from './door.ts';
+import type { Scheduler } from './scheduler.ts';
 
 /** What a door needs of the store: `Store` has it, and so has the one in memory that tests use. */
 export interface OpenStore {
@@ -59,6 +65,11 @@ export interface OpenStore {
     abort(receive: string): Promise<void>;
     list(): ReceiveSummary[];
   };
+  readonly schedules: {
+    set(volume: string, settings: ScheduleSettings | null): Promise<ScheduleSummary | null>;
+    list(): ScheduleSummary[];
+    prune(options: PruneOptions): Promise<PruneDecision[]>;
+  };
   flush(): Promise<void>;
   check(options?: { quick?: boolean | undefined }): AsyncGenerator<Finding>;
   scrub(options: ScrubOptions, signal?: AbortSignal): AsyncGenerator<ScrubStep>;
@@ -70,9 +81,12 @@ export interface OpenStore {
 
 export class StoreDoor implements Door {
   readonly #store: OpenStore;
+  readonly #scheduler: Pick<Scheduler, 'wake' | 'withProgress'> | undefined;
 
-  constructor(store: OpenStore) {
+  /** `scheduler`: who makes the snapshots that schedules want, where somebody does. */
+  constructor(store: OpenStore, scheduler?: Pick<Scheduler, 'wake' | 'withProgress'>) {
     this.#store = store;
+    this.#scheduler = scheduler;
   }
 
   create(name: string, sizeBytes: number): Promise<VersionSummary> {
@@ -139,8 +153,9 @@ export class StoreDoor implements Door {
     return this.#store.show(name);
   }
 
-  status(): Promise<StoreStatus> {
-    return this.#store.status();
+  async status(): Promise<StoreStatus> {
+    const status = await this.#store.status();
+    return { ...status, schedules: status.schedules.map((each) => this.#withProgress(each)) };
   }
 
   check(options: { quick?: boolean | undefined } = {}): AsyncGenerator<Finding> {
@@ -173,6 +188,23 @@ export class StoreDoor implements Door {
       abort: (receive) => receives.abort(receive),
       list: async () => receives.list(),
     };
+  }
+
+  get schedules(): ScheduleDoor {
+    const { schedules } = this.#store;
+    return {
+      set: async (volume, settings) => {
+        const summary = await schedules.set(volume, settings);
+        this.#scheduler?.wake();
+        return summary === null ? null : this.#withProgress(summary);
+      },
+      list: async () => schedules.list().map((each) => this.#withProgress(each)),
+      prune: (options) => schedules.prune(options),
+    };
+  }
+
+  #withProgress(summary: ScheduleSummary): ScheduleSummary {
+    return this.#scheduler?.withProgress(summary) ?? summary;
   }
 
   async disk(name: string): Promise<Disk> {

@@ -32,6 +32,9 @@
  *     POST /v1/receive/publish {session}      → name, and it is on the disk
  *     POST /v1/receive/abort   {receive}
  *     GET  /v1/receives                       → [ReceiveSummary]
+ *     GET  /v1/schedules                      → [ScheduleSummary]
+ *     POST /v1/schedule   {volume, settings}  → ScheduleSummary or null, for ScheduleSettings or null as in schedule/schedule.ts
+ *     POST /v1/prune      {volume?, dryRun}   → [PruneDecision]
  *     POST /v1/flush      {}                  what was answered before is on the disk
  *     GET  /v1/disk?name                      → {name, sizeBytes, readOnly}
  *     GET  /v1/disk/bytes?name&offset&length  → the bytes

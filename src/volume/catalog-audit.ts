@@ -9,6 +9,7 @@
 import { type Finding, finding, type FindingCode } from '../check/finding.ts';
 import type { Catalog, Hold, Receive } from './catalog.ts';
 import type { CatalogPart, ReceivePart, SnapshotPart, VersionPart, VolumePart } from './catalog-parts.ts';
+import { isSchedule } from '../schedule/schedule.ts';
 import { isName, isVolumeSize } from './names.ts';
 
 const HOLDS_MAX = 64;
@@ -94,11 +95,13 @@ function* auditLedger(parts: readonly CatalogPart[]): Generator<Finding> {
 /** Tree, names and holds as they are at the end of the log. */
 export function* auditCatalog(catalog: Catalog): Generator<Finding> {
   for (const volume of catalog.volumes()) {
-    const { name, label, sizeBytes, snapshots } = volume;
+    const { name, label, sizeBytes, snapshots, schedule } = volume;
     if (!isName(name)) yield damage('NAME_DAMAGED', `${shown(name)} is no name of a volume`);
     if (!isVolumeSize(sizeBytes)) yield damage('NAME_DAMAGED', `${shown(name)} has the size ${sizeBytes}`);
     if (catalog.tree.children(label).size > 0)
       yield damage('TREE_DAMAGED', `the head of ${shown(name)}, version ${label}, has versions below it`);
+    if (schedule !== null && !isSchedule(schedule))
+      yield damage('SCHEDULE_DAMAGED', `the schedule of ${shown(name)} is none`);
     for (const snapshot of snapshots.values()) {
       const of = `${name}@${snapshot.name}`;
       if (!isName(snapshot.name)) yield damage('NAME_DAMAGED', `${shown(of)} is no name of a snapshot`);
@@ -176,7 +179,9 @@ function named(catalog: Catalog): Map<string, string> {
       const { uuid, sizeBytes, label, created, origin } = each;
       const above = ancestorOf(catalog, label);
       const own =
-        'volume' in each ? [each.isAutomatic, each.madeBy, each.priority, each.holds] : [each.isReplica];
+        'volume' in each
+          ? [each.isAutomatic, each.madeBy, each.priority, each.holds]
+          : [each.isReplica, each.schedule];
       const name = 'volume' in each ? `snapshot ${volume.name}@${each.name}` : `volume ${each.name}`;
       found.set(name, JSON.stringify([uuid, sizeBytes, label, created, above, own, origin]));
     }

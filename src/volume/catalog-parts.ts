@@ -9,6 +9,7 @@ import { StoreError } from '../base/errors.ts';
 import type { SegmentNumber, Sequence, SnapshotMaker, VersionLabel } from '../base/units.ts';
 import { CATALOG_FIRST, CATALOG_LAST, type TextEntry } from '../log/entries.ts';
 import { inRanges, SegmentLedger, type SegmentRange } from '../log/segment-ledger.ts';
+import type { Schedule } from '../schedule/schedule.ts';
 import { treeProblems } from './catalog-audit.ts';
 import {
   Catalog,
@@ -38,6 +39,7 @@ export interface VolumePart {
   label: VersionLabel;
   origin?: string;
   replica?: true;
+  schedule?: Schedule;
 }
 
 export interface SnapshotPart extends VolumePart {
@@ -138,7 +140,9 @@ function volumePart(version: Volume | Snapshot): VolumePart {
   const { uuid, name, sizeBytes: size, created, label, origin } = version;
   const part: VolumePart = { uuid, name, size, created, label };
   if (origin !== null) part.origin = origin;
-  if ('isReplica' in version && version.isReplica) part.replica = true;
+  if ('volume' in version) return part;
+  if (version.isReplica) part.replica = true;
+  if (version.schedule !== null) part.schedule = version.schedule;
   return part;
 }
 
@@ -178,9 +182,9 @@ export function decodeCatalog(texts: readonly string[], sequence: Sequence): Cat
   }
   const volumes = new Map<string, Volume>();
   for (const part of parts) {
-    for (const { uuid, name, size: sizeBytes, created, label, origin = null, replica } of part.volumes ??
-      []) {
-      const more = { origin, isReplica: replica === true, snapshots: new Map<string, Snapshot>() };
+    for (const each of part.volumes ?? []) {
+      const { uuid, name, size: sizeBytes, created, label, origin = null, replica, schedule = null } = each;
+      const more = { origin, isReplica: replica === true, schedule, snapshots: new Map<string, Snapshot>() };
       const volume = { uuid, name, sizeBytes, created, label, ...more };
       volumes.set(uuid, volume);
       catalog.addVolume(volume);

@@ -10,6 +10,7 @@ import { StoreError } from '../base/errors.ts';
 import type { SegmentNumber, Sequence, SnapshotMaker, VersionLabel } from '../base/units.ts';
 import { DEAD, type Destinies } from '../index/heirs.ts';
 import { type VersionNode, VersionTree } from '../index/version-tree.ts';
+import type { Schedule } from '../schedule/schedule.ts';
 import type { Change, ReceiveChange, ReceiveSource } from './change.ts';
 
 /** A claim on a snapshot: it is not deleted as long as one lasts. */
@@ -35,6 +36,8 @@ export interface Volume {
   readonly origin: string | null;
   /** It is what was received last, and is not written. */
   readonly isReplica: boolean;
+  /** When snapshots of it are made, and which are kept; of a replica, which are kept. */
+  schedule: Schedule | null;
 }
 
 /** A version on its way into the store, as a volume that has no name. */
@@ -170,7 +173,12 @@ export class Catalog {
       case 'clone': {
         const { volume: uuid, name, size: sizeBytes, at: created, label } = change;
         this.tree.add(label, change.op === 'clone' ? change.from : 0, sequence);
-        const made = { origin: null, isReplica: false, snapshots: new Map<string, Snapshot>() };
+        const made = {
+          origin: null,
+          isReplica: false,
+          schedule: null,
+          snapshots: new Map<string, Snapshot>(),
+        };
         this.addVolume({ uuid, name, sizeBytes, created, label, ...made });
         return;
       }
@@ -217,6 +225,9 @@ export class Catalog {
       }
       case 'priority':
         this.#snapshot(change.snapshot).priority = change.priority;
+        return;
+      case 'schedule':
+        this.#volume(change.volume).schedule = change.schedule;
         return;
       case 'receive':
         this.tree.add(change.label, change.from, sequence);
@@ -296,7 +307,7 @@ export class Catalog {
     const { uuid: origin, size: sizeBytes, created, by = null } = source.target;
     this.receives.delete(receive.uuid);
     if (receive.into === null) {
-      const replica = { origin: source.volume, isReplica: true, snapshots: new Map<string, Snapshot>() };
+      const replica = { origin: source.volume, isReplica: true, schedule: null, snapshots: new Map() };
       this.addVolume({ uuid, name: receive.volumeName, sizeBytes, created: at, label: received, ...replica });
     } else this.#hide(this.#volume(uuid).label, sequence);
     const volume = this.#volume(uuid);
@@ -393,6 +404,7 @@ export function receiveOf(change: Omit<ReceiveChange, 'op' | 'from'> & { positio
     snapshots: new Map(),
     origin: source.volume,
     isReplica: false,
+    schedule: null,
     into: change.volume,
     volumeName,
     snapshotName,

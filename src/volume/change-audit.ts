@@ -4,6 +4,7 @@
  */
 
 import type { Catalog, Snapshot, Volume } from './catalog.ts';
+import { isSchedule } from '../schedule/schedule.ts';
 import type { Change } from './change.ts';
 
 /** Why not, as the end of a sentence; undefined if it can. */
@@ -41,6 +42,11 @@ export function changeProblem(catalog: Catalog, change: Change): string | undefi
     case 'priority': {
       const found: Volume | Snapshot | undefined = catalog.withUuid(change.snapshot);
       return found !== undefined && 'volume' in found ? undefined : `there is no snapshot ${change.snapshot}`;
+    }
+    case 'schedule': {
+      const { volume, schedule } = change;
+      if (volumeOf(catalog, volume) === undefined) return noVolume(volume);
+      return schedule === null || isSchedule(schedule) ? undefined : 'its schedule is none';
     }
     case 'receive': {
       const { receive, label, from, volume } = change;

@@ -5,6 +5,7 @@
  */
 
 import type { SnapshotMaker, VersionLabel } from '../base/units.ts';
+import type { Schedule } from '../schedule/schedule.ts';
 
 interface CreateChange {
   op: 'create';
@@ -97,6 +98,14 @@ interface PriorityChange {
   priority: number;
 }
 
+/** The schedule of a volume, in the place of the one that it had; null: it has none any more. */
+interface ScheduleChange {
+  op: 'schedule';
+  at: number;
+  volume: string;
+  schedule: Schedule | null;
+}
+
 /**
  * A version begins that is being received: hidden, below `from` (0: below nothing). It becomes the snapshot `name` of the
  * volume `volume`, or of a new one if that is null, which is called `volumeName`.
@@ -159,6 +168,7 @@ export type Change =
   | HoldChange
   | ReleaseChange
   | PriorityChange
+  | ScheduleChange
   | ReceiveChange
   | ReceivedChange
   | PublishChange

@@ -30,6 +30,7 @@ import { OpenDisks } from './open-disks.ts';
 import { environmentOf, type OpenOptions, type StoreEnvironment, type StoreLock } from './open-options.ts';
 import { readRemains, rebuildFromRemains, type Remains } from './read-only-recovery.ts';
 import { listReceives } from './receives.ts';
+import { listSchedules } from './schedules.ts';
 import { type ScrubOptions, StoreScrub } from './scrub.ts';
 import { ShelteredStorage } from './sheltered-storage.ts';
 import { type SpaceOfVersions, spaceOf, withSpace } from './space.ts';
@@ -234,6 +235,7 @@ export class ReadOnlyStore {
       room: { state: 'enough', freeBytes: await this.#supply.roomBytes() },
       compaction: { state: 'paused', rounds: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 },
       scrub: this.#scrub.state,
+      schedules: this.schedules.list(),
       lastCheckpoint: { generation, at: at === 0 ? null : new Date(at).toISOString() },
       cache: { usedBytes: this.#cache.usedBytes, boundBytes: this.#cache.boundBytes },
       state: 'read-only',
@@ -274,6 +276,11 @@ export class ReadOnlyStore {
     publish: refuse,
     abort: refuse,
     list: () => listReceives(this.#remains.catalog),
+  };
+  readonly schedules = {
+    set: refuse,
+    list: () => listSchedules(this.#remains.catalog, this.#environment.clock.now()),
+    prune: refuse,
   };
   readonly estimateCompaction = refuse;
   readonly pauseCompaction = refuse;

@@ -43,6 +43,7 @@ import { OpenDisks } from './open-disks.ts';
 import { environmentOf, type OpenOptions, type StoreEnvironment, type StoreLock } from './open-options.ts';
 import { Receives } from './receives.ts';
 import { type Recovered, recover } from './recovery.ts';
+import { Schedules } from './schedules.ts';
 import { type ScrubOptions, StoreScrub } from './scrub.ts';
 import { type SpaceOfVersions, spaceOf, withSpace } from './space.ts';
 import type {
@@ -73,6 +74,7 @@ export class Store {
   readonly directory: string;
   /** Versions on their way in. */
   readonly receives: Receives;
+  readonly schedules: Schedules;
   readonly #lock: StoreLock;
   readonly #recovered: Recovered;
   readonly #keeper: IndexKeeper;
@@ -132,6 +134,7 @@ export class Store {
     this.#removal = new VersionRemoval(catalog, writer, fence, disks, keeper, clock);
     const ends = { flush: () => log.flush(), onHidden: () => this.#pruner.wake() };
     this.receives = new Receives({ catalog, writer, fence, disks, clock, ...ends });
+    this.schedules = new Schedules({ catalog, writer, fence, disks, clock, ...ends });
   }
 
   /**
@@ -412,6 +415,7 @@ export class Store {
       room: await this.#compaction.room(),
       compaction: this.#compaction.state,
       scrub: this.#scrub.state,
+      schedules: this.schedules.list(),
       state: log.poison === undefined ? 'open' : 'poisoned',
       damage: this.#recovered.damage.map(({ code, message }) => finding(code, message)),
     };

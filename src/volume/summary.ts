@@ -2,6 +2,7 @@
 
 import type { SnapshotMaker } from '../base/units.ts';
 import type { Finding } from '../check/finding.ts';
+import type { Rule } from '../schedule/schedule.ts';
 
 export type { AffectedVersion, Finding } from '../check/finding.ts';
 
@@ -57,6 +58,37 @@ export interface ReceiveSummary {
   token: string;
 }
 
+/** The schedule of a volume, and how it goes. Times are ISO 8601. */
+export interface ScheduleSummary {
+  volume: string;
+  uuid: string;
+  timeZone: string;
+  rules: readonly Rule[];
+  hookBefore: string | null;
+  hookAfter: string | null;
+  since: string;
+  /** A replica makes no snapshots, and keeps those that it has received by the rules. */
+  replica: boolean;
+  /** The full name of the last snapshot that it made, or received; null if it has none any more. */
+  last: string | null;
+  /** Null if nothing is due, or nobody can say. */
+  nextDue: string | null;
+  /** Why the last attempt failed; null if it did not, or the server has been started since. */
+  error: { at: string; message: string } | null;
+}
+
+/** What a schedule means for a snapshot. */
+export interface PruneDecision {
+  volume: string;
+  /** Full name. */
+  snapshot: string;
+  /** ISO 8601. */
+  created: string;
+  /** `kept` by rules; `exempt`: whatever rules say. */
+  verdict: 'kept' | 'exempt' | 'goes';
+  why: string[];
+}
+
 /** Bytes of chunks: read by a version; of those, read by no other; and by others too. */
 export interface SpaceUse {
   referenced: number;
@@ -103,6 +135,7 @@ export interface StoreStatus {
   lastCheckpoint: { generation: number; at: string | null };
   cache: { usedBytes: number; boundBytes: number };
   scrub: ScrubState;
+  schedules: ScheduleSummary[];
   /** `open`; `poisoned` after a failed sync: reads only until it is reopened; `read-only`: opened so, and never written. */
   state: 'open' | 'poisoned' | 'read-only';
   /** What was found damaged when it was opened. */

@@ -18,32 +18,26 @@ import type { AllocationRun, BlockDevice, StatusRun, WriteRequest } from '../../
 import type {
   DiffExtent,
   Finding,
+  PruneDecision,
   ReceiveSummary,
+  ScheduleSummary,
   ScrubStep,
   StoreStatus,
   VersionSummary,
   VersionWithSpace,
 } from '../../src/volume/summary.ts';
+import type { ScheduleSettings } from '../../src/schedule/schedule.ts';
 import type { ReceiveBegun } from '../../src/volume/receives.ts';
+import type { PruneOptions } from '../../src/volume/schedules.ts';
 import type { ScrubOptions } from '../../src/volume/scrub.ts';
 import type { HoldOptions } from '../../src/volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../../src/volume/version-removal.ts';
+import { DECISION, RECEIVE, SCHEDULE } from './summaries.ts';
 
 interface MemoryVersion {
   summary: VersionSummary;
   chunks: Map<number, Buffer>;
 }
-
-export const RECEIVE: ReceiveSummary = {
-  receive: '00000000-0000-4000-8000-0000000000aa',
-  name: 'disk@received',
-  target: '00000000-0000-4000-8000-0000000000bb',
-  base: null,
-  size: 4096,
-  position: 512,
-  began: '2020-01-01T00:00:00.000Z',
-  token: '00000000-0000-4000-8000-0000000000bb:nothing:512',
-};
 
 const NAME = /^[A-Za-z0-9._-]{1,128}$/;
 
@@ -227,6 +221,7 @@ export class MemoryStore implements OpenStore {
       room: { state: 'enough', freeBytes: 2 ** 40 },
       compaction: { state: 'idle', rounds: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 },
       scrub: { state: 'idle', readBytes: 0, totalBytes: 0, last: null },
+      schedules: [SCHEDULE],
       lastCheckpoint: { generation: 1, at: null },
       cache: { usedBytes: 0, boundBytes: 256 * 2 ** 20 },
       state: 'open',
@@ -296,6 +291,18 @@ export class MemoryStore implements OpenStore {
       this.#note('abort', receive);
     },
     list: (): ReceiveSummary[] => [RECEIVE],
+  };
+
+  readonly schedules = {
+    set: async (volume: string, settings: ScheduleSettings | null): Promise<ScheduleSummary | null> => {
+      this.#note('setSchedule', volume, settings);
+      return settings === null ? null : { ...SCHEDULE, ...settings };
+    },
+    list: (): ScheduleSummary[] => [SCHEDULE],
+    prune: async (options: PruneOptions): Promise<PruneDecision[]> => {
+      this.#note('prune', options);
+      return [DECISION];
+    },
   };
 
   async close(): Promise<void> {

@@ -6,7 +6,8 @@ import { RUNS_MAX } from '../../src/server/door.ts';
 import type { Door } from '../../src/server/door.ts';
 import { bodyOf, headOf } from '../delta/streams.ts';
 import { DOORS, refusal } from './both-doors.ts';
-import { MemoryStore, RECEIVE } from './memory-store.ts';
+import { MemoryStore } from './memory-store.ts';
+import { RECEIVE } from './summaries.ts';
 
 describe.each(DOORS)('%s', (_kind, open) => {
   let store: MemoryStore;

@@ -157,6 +157,7 @@ export class Versions {
       case 'hold':
       case 'release':
       case 'priority':
+      case 'schedule':
         throw new Error(`the specification does not know ${change.op}`);
     }
   }
