@@ -13,8 +13,8 @@
 
 import { Cron } from 'croner';
 
-/** Stretches that one calendar keeps: more than a volume has snapshots of a rule, usually. */
-const STRETCHES_MAX = 2048;
+/** Stretches that one calendar keeps: more than a volume has snapshots of a schedule. */
+const STRETCHES_MAX = 1 << 14;
 const PATTERN_CHARACTERS_MAX = 128;
 /** Any moment: a pattern that names none behind it never names one. */
 const SOME_DAY_MS = Date.UTC(2024, 0, 1);
@@ -37,12 +37,9 @@ export class Calendar {
     const known = this.#stretches[at];
     if (known !== undefined && known.from <= after) return known.end;
     const end = this.#find(after);
-    if (known?.end === end) {
-      known.from = after;
-    } else {
-      this.#stretches.splice(at, 0, { from: after, end });
-      if (this.#stretches.length > STRETCHES_MAX) this.#stretches.shift();
-    }
+    if (known?.end === end) known.from = after;
+    else if (this.#stretches.length < STRETCHES_MAX) this.#stretches.splice(at, 0, { from: after, end });
+    else this.#stretches.splice(0, STRETCHES_MAX, { from: after, end }); // what is still asked for comes back
     return end;
   }
 

@@ -77,7 +77,7 @@ describe('a calendar', () => {
 
   it('forgets what it knows rather than growing for ever, and is right all the same', () => {
     const calendar = new Calendar('* * * * *', 'UTC');
-    for (let i = 0; i < 5000; i++) expect(calendar.next(i * 60_000 + 1)).toBe((i + 1) * 60_000);
+    for (let i = 0; i < 17_000; i++) expect(calendar.next(i * 60_000 + 1)).toBe((i + 1) * 60_000);
     expect(calendar.next(1)).toBe(60_000);
   });
 
