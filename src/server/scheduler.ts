@@ -234,5 +234,5 @@ export class Scheduler {
 
 /** What plans and thinning depend on, but for time. */
 function stateOf({ schedule, newest, isReplica }: ScheduledVolume): string {
-  return `${schedule.since} ${newest?.uuid ?? ''} ${isReplica}`;
+  return JSON.stringify([schedule, newest?.uuid, isReplica]);
 }
