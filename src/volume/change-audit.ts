@@ -4,7 +4,6 @@
  */
 
 import type { Catalog, Snapshot, Volume } from './catalog.ts';
-import { isSchedule } from '../schedule/schedule.ts';
 import type { Change } from './change.ts';
 
 /** Why not, as the end of a sentence; undefined if it can. */
@@ -34,6 +33,7 @@ export function changeProblem(catalog: Catalog, change: Change): string | undefi
       if (volumeOf(catalog, change.volume) === undefined) return noVolume(change.volume);
       return newLabel(catalog, change.label, change.to);
     case 'resize':
+    case 'schedule':
       return volumeOf(catalog, change.volume) === undefined ? noVolume(change.volume) : undefined;
     case 'rename':
       return catalog.withUuid(change.of) === undefined ? `there is nothing ${change.of}` : undefined;
@@ -42,11 +42,6 @@ export function changeProblem(catalog: Catalog, change: Change): string | undefi
     case 'priority': {
       const found: Volume | Snapshot | undefined = catalog.withUuid(change.snapshot);
       return found !== undefined && 'volume' in found ? undefined : `there is no snapshot ${change.snapshot}`;
-    }
-    case 'schedule': {
-      const { volume, schedule } = change;
-      if (volumeOf(catalog, volume) === undefined) return noVolume(volume);
-      return schedule === null || isSchedule(schedule) ? undefined : 'its schedule is none';
     }
     case 'receive': {
       const { receive, label, from, volume } = change;

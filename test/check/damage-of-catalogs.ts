@@ -5,6 +5,7 @@
 
 import { expect } from 'vitest';
 import type { CatalogPart } from '../../src/volume/catalog-parts.ts';
+import { scheduleOf } from '../schedule/rules.ts';
 import type { Damages, Expected } from './damaged-store.ts';
 
 type Change = (catalog: Required<CatalogPart>) => void;
@@ -99,6 +100,11 @@ const CATALOGS: [what: string, change: Change, expected: readonly Expected[]][] 
     [{ code: 'CATALOG_DIFFERS', message: says('volume new is in the catalog, and no change has made it') }],
   ],
   [
+    'a schedule that no change has set',
+    ({ volumes }) => void (volumes[1]!.schedule = scheduleOf({ daily: 7 })),
+    [{ code: 'CATALOG_DIFFERS', message: says('volume b is not in the catalog as changes have made it') }],
+  ],
+  [
     'a size that no change has made',
     ({ volumes }) => void (volumes[1]!.size = 1 << 20),
     [{ code: 'CATALOG_DIFFERS', message: says('volume b is not in the catalog as changes have made it') }],
@@ -168,6 +174,16 @@ const CHANGES: [what: string, text: Text, expected: readonly Expected[]][] = [
     'that gives a snapshot a priority that is none',
     (_, snapshot) => ({ op: 'priority', at: 1, snapshot, priority: 500 }),
     [{ code: 'HOLD_DAMAGED', message: says('has the priority 500') }],
+  ],
+  [
+    'that sets a schedule that is none',
+    (volume) => ({ op: 'schedule', at: 1, volume, schedule: { since: 1, rules: 'daily' } }),
+    [{ code: 'SCHEDULE_DAMAGED', message: says('the schedule of "a" is none'), mend: 'repair' }],
+  ],
+  [
+    'that sets the schedule of a volume that there is not',
+    () => ({ op: 'schedule', at: 1, volume: 'nobody', schedule: null }),
+    [{ code: 'CHANGE_UNUSABLE', message: says('there is no volume nobody') }],
   ],
   [
     'that goes on in a version of another volume, which is a head',

@@ -9,6 +9,7 @@ import { type CatalogPart, decodeCatalog, encodeCatalog } from '../../src/volume
 import { readEndOfLog } from '../../src/volume/log-end.ts';
 import { SegmentLedger } from '../../src/log/segment-ledger.ts';
 import { UUID } from '../log/rig.ts';
+import { scheduleOf } from '../schedule/rules.ts';
 import { MemoryStorage } from '../support/memory-storage.ts';
 
 const MIB = 1 << 20;
@@ -53,6 +54,24 @@ describe('a catalog', () => {
     const result = mended(part);
     expect(result.changes).toEqual([]);
     expect(namesOf(result)).toEqual(['a', 'a@one', 'b', 'c']);
+  });
+
+  it('keeps schedules, but for those that are none', () => {
+    const strange = { ...scheduleOf({ daily: 7 }), rules: [] };
+    const right = scheduleOf({ daily: 7 }, { timeZone: 'Mars/Olympus' });
+    const part: CatalogPart = {
+      versions: [
+        [1, 0, 1],
+        [2, 0, 2],
+      ],
+      volumes: [
+        { ...volume('v', 'a', 1), schedule: strange },
+        { ...volume('w', 'b', 2), schedule: right },
+      ],
+    };
+    const result = mended(part);
+    expect(result.catalog.volumes().map(({ schedule }) => schedule)).toEqual([null, right]);
+    expect(result.changes).toEqual(['volume a has no schedule any more: it was none']);
   });
 
   it('keeps receives that can go on, and deletes what has come of others', () => {

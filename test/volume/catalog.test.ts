@@ -6,6 +6,7 @@ import { decodeCatalog, decodeSegments, encodeCatalog } from '../../src/volume/c
 import { SegmentLedger } from '../../src/log/segment-ledger.ts';
 import { destiniesOf } from '../../src/index/heirs.ts';
 import { VersionView } from '../../src/index/version-tree.ts';
+import { scheduleOf } from '../schedule/rules.ts';
 
 const SIZE = 1 << 20;
 
@@ -24,6 +25,7 @@ function catalogOf(snapshots: number): Catalog {
   apply({ op: 'clone', at: 3, from: 2, volume: 'c', name: 'clone', size: SIZE, label: ++label });
   apply({ op: 'hold', at: 4, snapshot: 's0', owner: 'who', reason: 'why', until: 2 ** 42 });
   apply({ op: 'priority', at: 5, snapshot: 's0', priority: -3 });
+  apply({ op: 'schedule', at: 5, volume: 'v', schedule: scheduleOf({ daily: 7, custom: 3 }) });
   // The first root goes for good, a fork stays as a ghost, and one is still to be pruned.
   apply({ op: 'delete', at: 6, volumes: [], snapshots: [2] });
   const hidden = [...catalog.pending];
@@ -52,7 +54,8 @@ function contentOf(catalog: Catalog): unknown {
     versions: catalog.volumes().flatMap((volume) =>
       [volume, ...volume.snapshots.values()].map((each) => {
         const { label, sizeBytes, uuid, created } = each;
-        const own = 'volume' in each ? [each.isAutomatic, each.madeBy, each.priority, each.holds] : [];
+        const own =
+          'volume' in each ? [each.isAutomatic, each.madeBy, each.priority, each.holds] : [each.schedule];
         return [fullName(each), label, sizeBytes, uuid, created, ...own];
       }),
     ),

@@ -44,6 +44,7 @@ const inRoom =
 export const inLog = inRoom('log');
 export const inIndex = inRoom('index');
 export const inDelta = inRoom('delta');
+export const inSchedule = inRoom('schedule');
 export const inCompaction = inRoom('compaction');
 export const inCheck = inRoom('check');
 export const inVolume = inRoom('volume');

@@ -10,6 +10,7 @@ import { LOG_FAULTS } from './faults-of-log.ts';
 import { RECOVERY_FAULTS } from './faults-of-recovery.ts';
 import { REPAIR_FAULTS } from './faults-of-repair.ts';
 import { ROOM_FAULTS } from './faults-of-room.ts';
+import { SCHEDULE_FAULTS } from './faults-of-schedule.ts';
 import { TLS_FAULTS } from './faults-of-tls.ts';
 import { VERSION_FAULTS } from './faults-of-versions.ts';
 import { VOLUME_FAULTS } from './faults-of-volume.ts';
@@ -21,6 +22,7 @@ export const FAULTS: readonly Fault[] = [
   ...VERSION_FAULTS,
   ...VOLUME_FAULTS,
   ...DELTA_FAULTS,
+  ...SCHEDULE_FAULTS,
   ...COMPACTION_FAULTS,
   ...ROOM_FAULTS,
   ...CHECK_FAULTS,
