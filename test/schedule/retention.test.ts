@@ -66,9 +66,9 @@ describe('of the snapshots of a schedule', () => {
 
   it('what is protected counts, and does not go', () => {
     const rules = rulesOf(scheduleOf({ daily: 1 }));
-    const held = made(MONDAY, { protected: 'held by who' });
-    const snapshots = [held, made(MONDAY + HOUR), made(MONDAY + DAY), made(MONDAY + DAY + 1)];
-    expect(left(snapshots, rules)).toEqual([held, snapshots[2], snapshots[3]]);
+    const [early, held] = [MONDAY, MONDAY + DAY].map((at) => made(at, { protected: 'held by who' }));
+    const snapshots = [early!, made(MONDAY + HOUR), held!, made(held!.created + 1), made(held!.created + 2)];
+    expect(left(snapshots, rules)).toEqual([early, held, snapshots[4]]);
   });
 
   it('the newest is the one that was made last, whatever the clock said', () => {

@@ -152,6 +152,8 @@ describe('a server', () => {
       await pass(HOUR);
     }
     expect(names(rig.catalog.find('copy') as Volume)).toEqual(['by-hand', 'repl-4', 'repl-5']);
+    await pass(3 * HOUR); // nothing comes any more
+    expect(rig.warnings).toEqual([]);
     expect(summary('copy')).toMatchObject({ replica: true, nextDue: null, last: 'copy@repl-5' });
   });
 
