@@ -56,17 +56,22 @@ export interface GuestDisk {
 export class GuestImages {
   readonly #kernel: Kernel;
   readonly #scratch: string;
-  #count = 0;
+  readonly #files: Readonly<Record<string, string>>;
+  /** By what the machine is to do. */
+  readonly #made = new Map<string, string>();
   #accelerator: 'kvm' | 'tcg' = fs.existsSync('/dev/kvm') ? 'kvm' : 'tcg';
 
-  constructor(kernel: Kernel, scratch: string) {
+  /** `files`: by their names in the machine's root, where each is to be found when a machine boots. */
+  constructor(kernel: Kernel, scratch: string, files: Readonly<Record<string, string>> = {}) {
     this.#kernel = kernel;
     this.#scratch = scratch;
+    this.#files = files;
   }
 
   /** Boots a machine that has `disk` as /dev/vda, runs `work` in it, and then powers off. */
   async boot(cleanup: Cleanup, disk: GuestDisk, work: string): Promise<Guest> {
-    const initramfs = await this.#makeInitramfs(work);
+    const initramfs = this.#made.get(work) ?? (await this.#makeInitramfs(work));
+    this.#made.set(work, initramfs);
     if (this.#accelerator === 'kvm') {
       const guest = new Guest(cleanup, this.#arguments('kvm', initramfs, disk));
       if (await guest.starts(KVM_BOOT_MS)) return guest;
@@ -98,7 +103,7 @@ export class GuestImages {
   }
 
   async #makeInitramfs(work: string): Promise<string> {
-    const root = path.join(this.#scratch, `initramfs${++this.#count}`);
+    const root = path.join(this.#scratch, `initramfs${this.#made.size}`);
     for (const directory of ['bin', 'sbin', 'dev', 'proc', 'sys', 'mnt', 'etc', 'modules']) {
       fs.mkdirSync(path.join(root, directory), { recursive: true });
     }
@@ -106,6 +111,7 @@ export class GuestImages {
     fs.writeFileSync(path.join(root, 'commands'), work);
     if (fs.existsSync('/etc/mke2fs.conf'))
       fs.copyFileSync('/etc/mke2fs.conf', path.join(root, 'etc/mke2fs.conf'));
+    for (const [name, file] of Object.entries(this.#files)) fs.copyFileSync(file, path.join(root, name));
     fs.copyFileSync(await which('busybox'), path.join(root, 'bin/busybox'));
     for (const name of BINARIES) await copyBinary(await which(name), name, root);
     const order: string[] = [];

@@ -10,14 +10,19 @@ const PARENT_INDEX = 4 - 3;
 const UTIME_INDEX = 14 - 3;
 const CSTIME_INDEX = 17 - 3;
 
-export function cpuSeconds(pid: number): number {
+/** Of all of these processes together; 0 if there is none. @throws if one of them is gone */
+export function cpuSeconds(pids: readonly number[]): number {
   const processes = new Map<number, number[]>();
   for (const name of readdirSync('/proc')) {
     const fields = /^\d+$/.test(name) ? statFields(name) : undefined;
     if (fields !== undefined) processes.set(Number(name), fields);
   }
-  if (!processes.has(pid)) throw new Error(`the server, process ${pid}, is gone`);
-  return ticksOfTree(pid, processes) / TICKS_PER_SECOND;
+  let ticks = 0;
+  for (const pid of pids) {
+    if (!processes.has(pid)) throw new Error(`the server, process ${pid}, is gone`);
+    ticks += ticksOfTree(pid, processes);
+  }
+  return ticks / TICKS_PER_SECOND;
 }
 
 function ticksOfTree(pid: number, processes: ReadonlyMap<number, number[]>): number {

@@ -1,5 +1,5 @@
-// The benchmark: fio against Coppice and against the servers a user would pick instead, on the
-// same file system, with the same client, in interleaved rounds. Prints tables and writes JSON.
+// The benchmark: Coppice and what a user would pick instead, on the same file system, with the same client, in
+// interleaved rounds. Prints tables, writes JSON, compares with an earlier run and draws.
 //
 // Exit codes: 0 measured; 1 a peer failed, or with --check a floor was not held; 2 wrong usage or
 // nothing to measure with; 130 interrupted.
@@ -8,30 +8,39 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { mkdir, statfs, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { stopAll } from './children.ts';
+import { changesSince, differencesOfRuns } from './compare.ts';
+import { SERVE_UNCOMPACTED } from './coppice-peer.ts';
 import { checkFloors } from './floors.ts';
-import { selectLoads } from './loads.ts';
+import { missingForGuests } from './guest-kit.ts';
+import { Kit } from './kit.ts';
+import { listing } from './list.ts';
+import { type Load, selectLoads } from './loads.ts';
 import { describeMachine } from './machine.ts';
 import { type Options, parseOptions } from './options.ts';
-import { PEERS, missingFor } from './peers.ts';
-import { latencyTable, throughputTable } from './report.ts';
-import { type Plan, SCRATCH_BYTES_MAX, runRounds } from './rounds.ts';
+import { missingFor, PEERS } from './peers.ts';
+import { plot } from './plot.ts';
+import { changeTable, floorTable, summaryTable } from './report.ts';
+import { readResults, type Results, writeResults } from './results.ts';
+import { peersFor, type Plan, runRounds } from './rounds.ts';
 import { summarize } from './summary.ts';
+import { spaceNeeded } from './space.ts';
 import { measureTls, missingForTls, summarizeTls, tlsTable } from './tls.ts';
 import { missingTool, toolVersions } from './tools.ts';
+import { serveUncompacted } from './uncompacted-server.ts';
 
 // A Unix socket's path is limited to 107 bytes; this is the longest below the scratch directory.
-const SCRATCH_PATH_BYTES_MAX = 107 - '/qemu-qcow2/store/nbd.sock'.length;
-// More than a server here writes: what a log may grow by in one run.
-const WRITTEN_BYTES_PER_SECOND = 3 * 2 ** 30;
+const SCRATCH_PATH_BYTES_MAX = 107 - '/coppice-uncompacted/store/control.sock'.length;
 
-process.exitCode = await bench(parseOptions());
+if (process.argv[2] === SERVE_UNCOMPACTED) await serveUncompacted(process.argv[3]!);
+else process.exitCode = await bench(parseOptions());
 
 async function bench(options: Options): Promise<number> {
-  const peers = PEERS.filter((peer) => options.peers.includes(peer.name)).filter((peer) => {
-    const missing = missingFor(peer);
-    if (missing !== undefined) say(`${peer.name} is left out: ${missing}`);
-    return missing === undefined;
-  });
+  if (options.list) {
+    process.stdout.write(`${listing()}\n`);
+    return 0;
+  }
+  const loads = loadsHere(options);
+  const peers = peersHere(options, loads);
   const missingFio = missingTool('fio');
   if (missingFio !== undefined || peers.length === 0) {
     say(missingFio ?? 'no peer is left to measure');
@@ -39,10 +48,8 @@ async function bench(options: Options): Promise<number> {
   }
 
   mkdirSync(options.dir, { recursive: true });
-  const spaceBytes =
-    peers.length * options.size + SCRATCH_BYTES_MAX + options.seconds * WRITTEN_BYTES_PER_SECOND;
-  await requireSpace(options.dir, spaceBytes);
-  const scratch = mkdtempSync(path.join(path.resolve(options.dir), 'scratch-'));
+  await requireSpace(options.dir, spaceNeeded(peers, loads, options));
+  const scratch = mkdtempSync(path.join(path.resolve(options.dir), 's-'));
   // On exit, so that an error nobody caught cleans up too.
   process.on('exit', () => rmSync(scratch, { recursive: true, force: true, maxRetries: 5 }));
   const interruption = new AbortController();
@@ -57,16 +64,13 @@ async function bench(options: Options): Promise<number> {
     if (Buffer.byteLength(scratch) > SCRATCH_PATH_BYTES_MAX) {
       throw new Error(`${scratch} is too long for Unix sockets below it: pass a shorter --dir`);
     }
-    const plan: Plan = {
-      scratch,
-      peers,
-      loads: selectLoads(options.only),
-      roundCount: options.rounds,
-      seconds: options.seconds,
-      volumeBytes: options.size,
-      interrupted: interruption.signal,
-    };
-    return await measure(plan, options);
+    const { rounds: roundCount, seconds, pacedSeconds, sizes } = options;
+    const kit = new Kit(scratch, sizes);
+    const interrupted = interruption.signal;
+    return await measure(
+      { peers, loads, kit, sizes, roundCount, seconds, pacedSeconds, interrupted },
+      options,
+    );
   } catch (error) {
     if (interruption.signal.aborted) return 130;
     say(error instanceof Error ? error.message : String(error));
@@ -77,51 +81,96 @@ async function bench(options: Options): Promise<number> {
 }
 
 async function measure(plan: Plan, options: Options): Promise<number> {
+  const before = options.compare === undefined ? undefined : await readResults(options.compare);
   const startedAt = new Date().toISOString();
-  const machine = await describeMachine(plan.scratch);
-  const tools = await toolVersions([...new Set(['fio', ...plan.peers.flatMap((peer) => peer.tools)])]);
+  const machine = await describeMachine(plan.kit.directory);
+  const versioned = plan.peers.flatMap((peer) => peer.tools).filter((tool) => /^(qemu|nbdkit)/.test(tool));
+  const tools = await toolVersions([...new Set(['fio', ...versioned])]);
   const { samples, failures } = await runRounds(plan, say);
+  const tlsSamples = isTlsWanted(options) ? await measureTls(tlsPlan(plan), say) : [];
 
-  const tlsSamples = isWanted(options) ? await measureTls(plan, say) : [];
-
-  const summaries = summarize(samples, plan.loads);
-  const floors = checkFloors(summaries, options.peers);
-  const { roundCount, seconds, volumeBytes } = plan;
-  const results = {
+  const summaries = summarize(samples);
+  const floors = checkFloors(samples, ({ load, peer }) => {
+    const asked = plan.loads.find(({ name }) => name === load);
+    return (
+      asked !== undefined &&
+      options.peers.includes(peer) &&
+      peersFor(PEERS, asked).some(({ name }) => name === peer)
+    );
+  });
+  const { roundCount, seconds, pacedSeconds, sizes } = plan;
+  const tls = { summaries: tlsSamples.length === 0 ? [] : summarizeTls(tlsSamples), samples: tlsSamples };
+  const measured = { summaries, floors, failures, samples, tls };
+  const results: Results = {
     startedAt,
     machine,
     tools,
     roundCount,
     seconds,
-    volumeBytes,
-    summaries,
-    floors,
-    failures,
-    samples,
-    tls: { summaries: tlsSamples.length === 0 ? [] : summarizeTls(tlsSamples), samples: tlsSamples },
+    pacedSeconds,
+    sizes,
+    ...measured,
   };
-  const json = `${JSON.stringify(results, null, 2)}\n`;
-  await mkdir(path.dirname(options.output), { recursive: true });
-  await writeFile(options.output, json);
-
-  const names = plan.peers.map((peer) => peer.name);
-  const tables = [
-    `Median (min-max) of ${roundCount} rounds of ${seconds} s; a ratio is the median of each round's.`,
-    throughputTable(summaries, names, floors),
-    latencyTable(summaries, names),
-    ...(tlsSamples.length === 0 ? [] : [tlsTable(results.tls.summaries)]),
-  ];
-  process.stdout.write(options.json ? json : `\n${tables.join('\n\n')}\n\n`);
-  say(`results are in ${options.output}`);
-  const missed = options.check && floors.some((floor) => !floor.held);
+  await writeResults(options.json, results);
+  await report(results, before, options);
+  const missed = options.check && floors.some(({ held, isAim }) => !held && isAim !== true);
   return failures.length > 0 || missed ? 1 : 0;
 }
 
-function isWanted({ tls, peers }: Options): boolean {
+async function report(results: Results, before: Results | undefined, options: Options): Promise<void> {
+  const { summaries, floors, failures, tls, roundCount, seconds } = results;
+  const tables = [
+    `Median and spread of ${roundCount} rounds of ${seconds} s; "coppice is" the median of each round's ratio.`,
+    summaryTable(summaries),
+    ...(floors.length === 0 ? [] : [floorTable(floors)]),
+    ...(tls.summaries.length === 0 ? [] : [tlsTable(tls.summaries)]),
+    ...(before === undefined
+      ? []
+      : [...differencesOfRuns(before, results), changeTable(changesSince(before.summaries, summaries))]),
+    ...failures.map(
+      ({ round, peer, load, message }) => `FAILED in round ${round}: ${peer} ${load ?? ''}: ${message}`,
+    ),
+  ];
+  process.stdout.write(`\n${tables.join('\n\n')}\n\n`);
+  say(`results are in ${options.json}`);
+  if (options.plot === undefined) return;
+  const { startedAt, machine } = results;
+  await mkdir(path.dirname(options.plot), { recursive: true });
+  await writeFile(
+    options.plot,
+    plot(`Coppice, ${startedAt}, ${machine.cpuCount} x ${machine.cpuModel}`, summaries),
+  );
+  say(`they are drawn in ${options.plot}`);
+}
+
+function loadsHere({ loads }: Options): Load[] {
+  const missing = missingForGuests();
+  return selectLoads(loads).filter(({ name, stage }) => {
+    const isLeftOut = stage === 'guest' && missing !== undefined;
+    if (isLeftOut) say(`*** ${name} IS LEFT OUT: ${missing} ***`);
+    return !isLeftOut;
+  });
+}
+
+function peersHere({ peers }: Options, loads: readonly Load[]): typeof PEERS {
+  return PEERS.filter((peer) => {
+    if (!peers.includes(peer.name) || loads.every((load) => peersFor([peer], load).length === 0))
+      return false;
+    const missing = missingFor(peer);
+    if (missing !== undefined) say(`*** ${peer.name} IS LEFT OUT: ${missing} ***`);
+    return missing === undefined;
+  });
+}
+
+function isTlsWanted({ tls, peers }: Options): boolean {
   if (!tls || !peers.includes('coppice')) return false;
   const missing = missingForTls();
-  if (missing !== undefined) say(`TLS is left out: ${missing}`);
+  if (missing !== undefined) say(`*** TLS IS LEFT OUT: ${missing} ***`);
   return missing === undefined;
+}
+
+function tlsPlan({ kit, roundCount, sizes }: Plan): Parameters<typeof measureTls>[0] {
+  return { scratch: kit.directory, roundCount, volumeBytes: sizes.volumeBytes };
 }
 
 async function requireSpace(directory: string, bytes: number): Promise<void> {

@@ -1,80 +1,110 @@
 // The tables a benchmark prints. No I/O.
 
-import type { FloorResult } from './floors.ts';
-import type { PeerName } from './peers.ts';
-import type { LoadSummary } from './summary.ts';
+import type { Change } from './compare.ts';
+import { type FloorResult, promiseOf } from './floors.ts';
+import type { FigureName, Spread, Summary } from './summary.ts';
 
-/** A row a load: median and spread of each peer, coppice over each other peer, and the floors. */
-export function throughputTable(
-  summaries: readonly LoadSummary[],
-  peers: readonly PeerName[],
-  floors: readonly FloorResult[],
-): string {
-  const others = peers.includes('coppice') ? peers.filter((peer) => peer !== 'coppice') : [];
-  const header = ['load', 'unit', ...peers, ...others.map((peer) => `/ ${peer}`), 'vs before', 'floors'];
-  const rows = summaries.map((summary) => [
-    summary.title,
-    summary.unit,
-    ...peers.map((peer) => spread(summary, peer)),
-    ...others.map((peer) => ratio(summary.ratios[peer])),
-    Object.entries(summary.overBaseline)
-      .map(([peer, value]) => `${peer} ${ratio(value)}`)
-      .join(', '),
-    floors
-      .filter((floor) => floor.load === summary.load)
-      .map(mark)
-      .join(', '),
+const HEAD = [
+  'load',
+  'peer',
+  '',
+  'spread',
+  'coppice is',
+  'p50 us',
+  'p99 us',
+  'p99.9 us',
+  'CPU s/100k',
+  'CPU s/GiB',
+];
+const FIGURE_TITLES: Record<FigureName, string> = {
+  value: '',
+  p50Us: 'p50 us',
+  p99Us: 'p99 us',
+  p999Us: 'p99.9 us',
+  flushP50Us: 'flush p50 us',
+  cpuPer100k: 'CPU s/100k',
+  cpuPerGib: 'CPU s/GiB',
+  ratio: 'coppice is',
+};
+
+/** A row for each load on each peer. */
+export function summaryTable(summaries: readonly Summary[]): string {
+  let last = '';
+  const rows = summaries.map(({ load, title, unit, peer, figures }) => {
+    const { value, ratio, p50Us, p99Us, p999Us, flushP50Us, cpuPer100k, cpuPerGib } = figures;
+    const first = load === last ? '' : title;
+    last = load;
+    return [
+      first,
+      peer,
+      `${number(value?.median)} ${unit}`,
+      value === undefined || value.count < 2 ? '' : `${number(value.min)}-${number(value.max)}`,
+      ratio === undefined ? '' : `${number(ratio.median)}x`,
+      // A write that waits for its flush takes both.
+      flushP50Us === undefined
+        ? number(p50Us?.median)
+        : `${number(p50Us?.median)}+${number(flushP50Us.median)}`,
+      number(p99Us?.median),
+      number(p999Us?.median),
+      number(cpuPer100k?.median),
+      number(cpuPerGib?.median),
+    ];
+  });
+  return align(HEAD, rows, [0, 1]);
+}
+
+/** A row for each promise. */
+export function floorTable(floors: readonly FloorResult[]): string {
+  const rows = floors.map((floor) => [
+    floor.load,
+    floor.peer ?? 'coppice',
+    promiseOf(floor),
+    floor.measured === undefined ? 'NOT MEASURED' : `${number(floor.measured)}x`,
+    floor.held ? 'held' : floor.isAim === true ? 'not yet' : 'MISSED',
   ]);
-  return align(header, rows, 2);
+  return align(['load', 'peer', 'promised', 'measured', ''], rows, [0, 1, 2, 4]);
 }
 
-/** A row a load and peer: latency percentiles and the CPU time of the server. */
-export function latencyTable(summaries: readonly LoadSummary[], peers: readonly PeerName[]): string {
-  const header = ['load', 'peer', 'p50 us', 'p99 us', 'p99.9 us', 'flush p50 us', 'CPU s', 'CPU us/request'];
-  const rows = summaries.flatMap((summary) =>
-    peers.flatMap((peer) => {
-      const measured = summary.peers[peer];
-      if (measured === undefined) return [];
-      const { p50Us, p99Us, p999Us } = measured.latency;
-      const flush = measured.flushP50Us === undefined ? '' : count(measured.flushP50Us);
-      const cpu = [measured.serverCpuSeconds.toFixed(2), measured.serverCpuUsPerRequest.toFixed(1)];
-      return [[summary.title, peer, count(p50Us), count(p99Us), count(p999Us), flush, ...cpu]];
-    }),
-  );
-  return align(header, rows, 2);
+/** A row for each figure that has changed. */
+export function changeTable(changes: readonly Change[]): string {
+  if (changes.length === 0) return 'nothing has changed by more than the spread';
+  const rows = changes.map(({ load, peer, figure, before, after }) => [
+    load,
+    peer,
+    FIGURE_TITLES[figure],
+    told(before),
+    told(after),
+    `${number(after.median / before.median)}x`,
+  ]);
+  return align(['load', 'peer', 'figure', 'before', 'now', 'change'], rows, [0, 1, 2]);
 }
 
-function spread(summary: LoadSummary, peer: PeerName): string {
-  const measured = summary.peers[peer];
-  if (measured === undefined) return '-';
-  return `${count(measured.median)} (${count(measured.min)}-${count(measured.max)})`;
+function told({ median, min, max, count }: Spread): string {
+  return count < 2 ? number(median) : `${number(median)} (${number(min)}-${number(max)})`;
 }
 
-function ratio(value: number | undefined): string {
-  return value === undefined ? '-' : `${value.toFixed(2)}x`;
+/** Three digits that count, and thousands apart. */
+export function number(value: number | undefined): string {
+  if (value === undefined) return '';
+  const size = Math.abs(value);
+  const digits = size >= 100 || size === 0 ? 0 : size >= 10 ? 1 : size >= 0.1 ? 2 : 3;
+  return value.toLocaleString('en-US', { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
-function mark(floor: FloorResult): string {
-  const promised = `>= ${floor.atLeast}x ${floor.over}`;
-  if (floor.measured === undefined) return `NOT MEASURED ${promised}`;
-  return `${floor.held ? 'ok' : 'MISSED'} ${promised}`;
-}
-
-function count(value: number): string {
-  return Math.round(value).toLocaleString('en-US');
-}
-
-/** Pads cells to columns: the first `leftCount` and the floors to the left, others to the right. */
-function align(header: readonly string[], rows: readonly (readonly string[])[], leftCount: number): string {
+/** Pads cells to columns: those of `left` to the left, others to the right. */
+export function align(
+  header: readonly string[],
+  rows: readonly (readonly string[])[],
+  left: readonly number[],
+): string {
   const lines = [header, ...rows];
   const widths = header.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0)));
   return lines
     .map((line) =>
       line
-        .map((cell, column) => {
-          const isText = column < leftCount || header[column] === 'floors';
-          return isText ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0);
-        })
+        .map((cell, column) =>
+          left.includes(column) ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
+        )
         .join('  ')
         .trimEnd(),
     )

@@ -1,36 +1,21 @@
-// The rounds of a benchmark: fresh servers, filled volumes, then each load on each peer in turn.
-//
-// A round in steps:
-//  1. every peer starts on an empty directory of its own, is filled, and is verified once
-//  2. for each load, the peers run it one after the other, in an order that rotates with the round
-//  3. before each run what is dirty in the page cache is written back: no run pays for another
-//  4. the servers stop and their directories are removed
-//
-// A log store only grows: a directory above SCRATCH_BYTES_MAX is made anew before a load without
-// snapshots. A peer that fails is left out of the rest of its round, and the failure is kept.
+// The rounds of a benchmark: in each, stage by stage, fresh servers and filled volumes, then each load on each peer in
+// turn, in an order that rotates. A peer that fails is left out of the rest of its stage, and the failure is kept.
 
-import { mkdir, readdir, rm, stat } from 'node:fs/promises';
-import path from 'node:path';
-import { runCommand, stopChild } from './children.ts';
-import { cpuSeconds } from './cpu.ts';
-import { fillVolume, isReplayed, measureLoad, startTrickle, verifyVolume, writeReplayLog } from './fio.ts';
-import { type Load, groupLoads, snapshotsRequired } from './loads.ts';
-import type { Peer, PeerName, Server } from './peers.ts';
+import { Contest } from './contest.ts';
+import type { Kit } from './kit.ts';
+import { groupLoads, type Load } from './loads.ts';
+import type { Peer, PeerName } from './peer.ts';
 import type { Sample } from './summary.ts';
-
-export const SCRATCH_BYTES_MAX = 8 * 2 ** 30;
-// Writing back a few GiB on a slow disk takes minutes.
-const WRITE_BACK_TIMEOUT_MS = 20 * 60_000;
-// st_blocks is in units of 512 bytes, whatever the file system's block.
-const STAT_BLOCK_BYTES = 512;
+import { type Sizes, type Stage, STAGES, volumeBytesOf } from './stages.ts';
 
 export interface Plan {
-  readonly scratch: string;
   readonly peers: readonly Peer[];
   readonly loads: readonly Load[];
+  readonly kit: Kit;
+  readonly sizes: Sizes;
   readonly roundCount: number;
   readonly seconds: number;
-  readonly volumeBytes: number;
+  readonly pacedSeconds: number;
   /** Aborted when the benchmark is interrupted: what fails after that is no failure of a peer. */
   readonly interrupted: AbortSignal;
 }
@@ -47,151 +32,125 @@ export interface Outcome {
   failures: Failure[];
 }
 
-/** A peer at work in one round. */
-interface Contestant {
-  readonly peer: Peer;
-  readonly directory: string;
-  server: Server;
-  snapshotCount: number;
+/** The peers of the plan that take part in a load. */
+export function peersFor(peers: readonly Peer[], load: Load): Peer[] {
+  const stage = STAGES.find(({ name }) => name === load.stage)!;
+  return peers.filter(
+    ({ name, snapshotsMax, snapshotsAtStart }) =>
+      (load.peers ?? stage.peers).includes(name) && load.snapshots <= snapshotsMax - snapshotsAtStart,
+  );
 }
 
 /** Measures everything in the plan; `progress` is told of each step. */
 export async function runRounds(plan: Plan, progress: (line: string) => void): Promise<Outcome> {
   const outcome: Outcome = { samples: [], failures: [] };
-  for (const load of plan.loads.filter(isReplayed)) {
-    await writeReplayLog(replayLogOf(plan, load), load, plan.volumeBytes, plan.seconds);
-  }
   for (let round = 1; round <= plan.roundCount; round++) {
-    await runRound(plan, round, outcome, progress);
+    for (const stage of STAGES) {
+      const loads = plan.loads.filter((load) => load.stage === stage.name);
+      if (loads.length > 0) await new StageRun(plan, stage, loads, round, outcome, progress).run();
+    }
   }
   return outcome;
 }
 
-async function runRound(
-  plan: Plan,
-  round: number,
-  outcome: Outcome,
-  progress: (line: string) => void,
-): Promise<void> {
-  const fail = (peer: PeerName, error: unknown, load?: Load): void => {
-    plan.interrupted.throwIfAborted();
-    const message = error instanceof Error ? error.message : String(error);
-    outcome.failures.push({ round, peer, message, ...(load === undefined ? {} : { load: load.name }) });
-    progress(`round ${round}: ${peer} failed${load === undefined ? '' : ` at ${load.name}`}: ${message}`);
-  };
+/** One stage of one round. */
+class StageRun {
+  readonly #plan: Plan;
+  readonly #stage: Stage;
+  readonly #loads: readonly Load[];
+  readonly #round: number;
+  readonly #outcome: Outcome;
+  readonly #progress: (line: string) => void;
+  readonly #contests = new Map<PeerName, Contest>();
 
-  const contestants = new Map<PeerName, Contestant>();
-  for (const peer of rotate(plan.peers, round - 1)) {
-    progress(`round ${round}: ${peer.name}: fill`);
-    try {
-      contestants.set(peer.name, await enter(plan, peer));
-    } catch (error) {
-      fail(peer.name, error);
-    }
+  constructor(
+    plan: Plan,
+    stage: Stage,
+    loads: readonly Load[],
+    round: number,
+    outcome: Outcome,
+    progress: (line: string) => void,
+  ) {
+    this.#plan = plan;
+    this.#stage = stage;
+    this.#loads = loads;
+    this.#round = round;
+    this.#outcome = outcome;
+    this.#progress = (line) => progress(`round ${round}: ${stage.name}: ${line}`);
   }
 
-  for (const group of groupLoads(plan.loads)) {
-    for (const contestant of contestants.values()) {
-      const { peer } = contestant;
-      for (const load of group) {
-        if (snapshotsRequired(load) > peer.snapshotsMax || !contestants.has(peer.name)) continue;
-        try {
-          const sample = await runLoad(plan, contestant, load, round);
-          outcome.samples.push(sample);
-          const value = load.unit === 'IOPS' ? sample.iops : sample.megabytesPerSecond;
-          progress(`round ${round}: ${peer.name}: ${load.title}: ${Math.round(value)} ${load.unit}`);
-        } catch (error) {
-          fail(peer.name, error, load);
-          contestants.delete(peer.name);
-          await leave(contestant).catch((leaving: unknown) => fail(peer.name, leaving));
+  async run(): Promise<void> {
+    const { peers } = this.#plan;
+    try {
+      for (const peer of peers) {
+        if (this.#loads.some((load) => peersFor([peer], load).length > 0)) await this.#enter(peer);
+      }
+      let turns = this.#round;
+      for (const group of groupLoads(this.#loads)) {
+        for (let turn = 0; turn < (group[0]?.repeats ?? 1); turn++) {
+          for (const peer of rotate(peers, turns++)) {
+            for (const load of group)
+              if (peersFor([peer], load).length > 0) await this.#runLoad(peer, load, turn);
+          }
         }
       }
+    } finally {
+      for (const [name, contest] of this.#contests)
+        await contest.leave().catch((error: unknown) => this.#failed(name, error));
     }
   }
-  for (const contestant of contestants.values()) {
-    await leave(contestant).catch((error: unknown) => fail(contestant.peer.name, error));
-  }
-}
 
-async function enter(plan: Plan, peer: Peer): Promise<Contestant> {
-  const directory = path.join(plan.scratch, peer.name);
-  // What a failed start left behind.
-  await rm(directory, { recursive: true, force: true });
-  await mkdir(directory);
-  const server = await peer.start(directory, plan.volumeBytes);
-  await fillVolume(server.uri, plan.scratch);
-  await verifyVolume(server.uri, plan.scratch);
-  return { peer, directory, server, snapshotCount: 0 };
-}
-
-async function leave(contestant: Contestant): Promise<void> {
-  try {
-    await contestant.server.stop();
-  } finally {
-    await rm(contestant.directory, { recursive: true, force: true });
-  }
-}
-
-async function runLoad(plan: Plan, contestant: Contestant, load: Load, round: number): Promise<Sample> {
-  if (load.snapshots === 0 && (await directoryBytes(contestant.directory)) > SCRATCH_BYTES_MAX) {
-    await leave(contestant);
-    Object.assign(contestant, await enter(plan, contestant.peer));
-  }
-  // All snapshots but the last come before the write back, the last one immediately before the run.
-  await raiseSnapshots(plan, contestant, load.snapshots - 1);
-  await writeBack(plan.scratch);
-  await raiseSnapshots(plan, contestant, load.snapshots);
-
-  const { server } = contestant;
-  const cpuSecondsBefore = cpuSeconds(server.pid);
-  const measurement = await measureLoad(load, {
-    uri: server.uri,
-    seconds: plan.seconds,
-    // The same requests for every peer, others in every round.
-    seed: round * plan.loads.length + plan.loads.indexOf(load),
-    replayLog: replayLogOf(plan, load),
-    cwd: plan.scratch,
-  });
-  const serverCpuSeconds = cpuSeconds(server.pid) - cpuSecondsBefore;
-  return { round, load: load.name, peer: contestant.peer.name, ...measurement, serverCpuSeconds };
-}
-
-/** Takes snapshots until there are `count`; when it takes several, blocks are written meanwhile. */
-async function raiseSnapshots(plan: Plan, contestant: Contestant, count: number): Promise<void> {
-  const missing = count - contestant.snapshotCount;
-  if (missing <= 0) return;
-  const trickle = missing > 1 ? startTrickle(contestant.server.uri, plan.scratch) : undefined;
-  try {
-    while (contestant.snapshotCount < count) {
-      await contestant.server.snapshot(`s${contestant.snapshotCount + 1}`);
-      contestant.snapshotCount += 1;
+  async #enter(peer: Peer): Promise<void> {
+    const { kit, sizes } = this.#plan;
+    const entry = { peer, kit, stage: this.#stage, loads: this.#loads };
+    this.#progress(`${peer.name}: begins`);
+    try {
+      const volumeBytes = volumeBytesOf(this.#stage, sizes);
+      this.#contests.set(peer.name, await Contest.enter({ ...entry, volumeBytes }));
+    } catch (error) {
+      this.#failed(peer.name, error);
     }
-    if (trickle !== undefined && trickle.exitCode !== null) {
-      throw new Error('the writes between snapshots ended early');
-    }
-  } finally {
-    if (trickle !== undefined) await stopChild(trickle, 'SIGINT');
   }
-}
 
-async function writeBack(directory: string): Promise<void> {
-  await runCommand('sync', ['-f', directory], { timeoutMs: WRITE_BACK_TIMEOUT_MS });
-}
+  async #runLoad(peer: Peer, load: Load, turn: number): Promise<void> {
+    const contest = this.#contests.get(peer.name);
+    if (contest === undefined) return;
+    try {
+      const seed = (this.#round * 100 + this.#loads.indexOf(load)) * 10 + turn;
+      const options = { seconds: this.#secondsOf(load), seed, ...this.#paceOf(peer, load) };
+      const figures = await contest.run(load, options);
+      this.#outcome.samples.push({ round: this.#round, turn, load: load.name, peer: peer.name, ...figures });
+      const value = figures.value.toFixed(load.unit === 's' ? 3 : 0);
+      this.#progress(`${peer.name}: ${load.title}: ${value} ${load.unit}`);
+    } catch (error) {
+      this.#failed(peer.name, error, load);
+      this.#contests.delete(peer.name);
+      await contest.leave().catch((leaving: unknown) => this.#failed(peer.name, leaving));
+    }
+  }
 
-async function directoryBytes(directory: string): Promise<number> {
-  const entries = await readdir(directory, { recursive: true });
-  const sizes = entries.map((entry) =>
-    // A file that the server removes meanwhile takes no space.
-    stat(path.join(directory, entry)).then(
-      (stats) => stats.blocks * STAT_BLOCK_BYTES,
-      () => 0,
-    ),
-  );
-  return (await Promise.all(sizes)).reduce((sum, bytes) => sum + bytes, 0);
-}
+  #secondsOf({ paced, secondsMax = Number.POSITIVE_INFINITY }: Load): number {
+    return Math.min(paced === true ? this.#plan.pacedSeconds : this.#plan.seconds, secondsMax);
+  }
 
-function replayLogOf(plan: Plan, load: Load): string {
-  return path.join(plan.scratch, `${load.name}.iolog`);
+  /** Variants of a peer go at its pace. */
+  #paceOf(peer: Peer, { work }: Load): { rateIops?: number } {
+    if (work.kind !== 'fio' || work.halfOf === undefined) return {};
+    const paced = peer.variantOf ?? peer.name;
+    const maximum = this.#outcome.samples.find(
+      (sample) => sample.round === this.#round && sample.load === work.halfOf && sample.peer === paced,
+    );
+    if (maximum === undefined) throw new Error(`${paced} has not been measured: there is no pace to go at`);
+    return { rateIops: Math.max(1, Math.floor(maximum.value / 2)) };
+  }
+
+  #failed(peer: PeerName, error: unknown, load?: Load): void {
+    this.#plan.interrupted.throwIfAborted();
+    const message = error instanceof Error ? error.message : String(error);
+    const where = load === undefined ? {} : { load: load.name };
+    this.#outcome.failures.push({ round: this.#round, peer, message, ...where });
+    this.#progress(`${peer} FAILED${load === undefined ? '' : ` at ${load.name}`}: ${message}`);
+  }
 }
 
 function rotate<T>(items: readonly T[], by: number): T[] {

@@ -1,101 +1,127 @@
-// Samples of all rounds brought together: median, spread and ratios of each load. No I/O.
+// Samples of all rounds brought together: median and spread of each figure, and ratios. No I/O.
 //
-// A ratio is the median of the ratios within each round: the runs of a round lie close together
-// and share what else the machine was doing.
+// A ratio is of two runs of one round, which lie close together and share what else the machine was doing; what is told
+// is the median of all rounds' ratios, and their spread.
 
-import type { Latency, Measurement } from './fio.ts';
-import { LOADS, type Load, type LoadName } from './loads.ts';
-import type { PeerName } from './peers.ts';
+import type { Measurement } from './fio.ts';
+import { LOADS, type Load, type LoadName, type Unit } from './loads.ts';
+import { PEER_NAMES, type PeerName } from './peer.ts';
 
-export interface Sample extends Measurement {
-  round: number;
-  load: LoadName;
-  peer: PeerName;
-  /** CPU time of the server during the run. */
-  serverCpuSeconds: number;
+/** What one run has given. */
+export interface Figures extends Partial<Measurement> {
+  /** In the unit of the load. */
+  value: number;
+  /** CPU time of the server and its children; absent where there is no server. */
+  serverCpuSeconds?: number;
 }
 
-export interface PeerSummary {
-  /** In the unit of the load. */
+export interface Sample extends Figures {
+  round: number;
+  /** Of the runs of a load in one round, from 0. */
+  turn: number;
+  load: LoadName;
+  peer: PeerName;
+}
+
+export interface Spread {
   median: number;
   min: number;
   max: number;
-  latency: Latency;
-  /** Median of a flush, for loads that flush. */
-  flushP50Us?: number;
-  serverCpuSeconds: number;
-  serverCpuUsPerRequest: number;
+  count: number;
 }
 
-export interface LoadSummary {
+export const FIGURE_NAMES = [
+  'value',
+  'p50Us',
+  'p99Us',
+  'p999Us',
+  'flushP50Us',
+  'cpuPer100k',
+  'cpuPerGib',
+  'ratio',
+] as const;
+export type FigureName = (typeof FIGURE_NAMES)[number];
+
+const OF_SAMPLE: Record<Exclude<FigureName, 'ratio'>, (sample: Sample) => number | undefined> = {
+  value: ({ value }) => value,
+  p50Us: ({ latency }) => latency?.p50Us,
+  p99Us: ({ latency }) => latency?.p99Us,
+  p999Us: ({ latency }) => latency?.p999Us,
+  flushP50Us: ({ flush }) => flush?.p50Us,
+  cpuPer100k: ({ serverCpuSeconds, requests }) => per(serverCpuSeconds, requests, 100_000),
+  cpuPerGib: ({ serverCpuSeconds, bytes }) => per(serverCpuSeconds, bytes, 2 ** 30),
+};
+
+/** One load on one peer. */
+export interface Summary {
   load: LoadName;
   title: string;
-  unit: Load['unit'];
-  peers: Partial<Record<PeerName, PeerSummary>>;
-  /** Of coppice to each other peer. */
-  ratios: Partial<Record<PeerName, number>>;
-  /** Of each peer to itself in the baseline of this load. */
-  overBaseline: Partial<Record<PeerName, number>>;
+  unit: Unit;
+  peer: PeerName;
+  /** Of `ratio`: the value of Coppice over the one of this peer. */
+  figures: Partial<Record<FigureName, Spread>>;
 }
 
-export function summarize(samples: readonly Sample[], loads: readonly Load[]): LoadSummary[] {
-  return loads.map((load) => {
-    const baseline = LOADS.find((candidate) => candidate.baselineOf === load.name);
-    const summary: LoadSummary = {
-      load: load.name,
-      title: load.title,
-      unit: load.unit,
-      peers: {},
-      ratios: {},
-      overBaseline: {},
-    };
-    const ofLoad = samples.filter((sample) => sample.load === load.name);
-    const coppice = ofLoad.filter((sample) => sample.peer === 'coppice');
-    for (const peer of new Set(ofLoad.map((sample) => sample.peer))) {
-      const ofPeer = ofLoad.filter((sample) => sample.peer === peer);
-      summary.peers[peer] = summarizePeer(ofPeer, load);
-      const ratio = peer === 'coppice' ? undefined : medianRatio(coppice, ofPeer, load);
-      if (ratio !== undefined) summary.ratios[peer] = ratio;
-      const before = samples.filter((sample) => sample.load === baseline?.name && sample.peer === peer);
-      const overBaseline = medianRatio(ofPeer, before, load);
-      if (overBaseline !== undefined) summary.overBaseline[peer] = overBaseline;
+/** A run's place among all: which load on which peer. */
+export interface Side {
+  readonly load: LoadName;
+  readonly peer: PeerName;
+}
+
+export function summarize(samples: readonly Sample[]): Summary[] {
+  const summaries: Summary[] = [];
+  for (const load of LOADS) {
+    for (const peer of PEER_NAMES) {
+      const ofSide = samples.filter((sample) => sample.load === load.name && sample.peer === peer);
+      if (ofSide.length > 0) summaries.push(summaryOf(samples, load, peer, ofSide));
     }
-    return summary;
-  });
+  }
+  return summaries;
 }
 
-function summarizePeer(samples: readonly Sample[], load: Load): PeerSummary {
-  const values = samples.map((sample) => valueOf(sample, load));
-  const flushes = samples.flatMap((sample) => (sample.flush === undefined ? [] : [sample.flush.p50Us]));
+function summaryOf(
+  samples: readonly Sample[],
+  load: Load,
+  peer: PeerName,
+  ofSide: readonly Sample[],
+): Summary {
+  const figures: Summary['figures'] = {};
+  for (const name of FIGURE_NAMES) {
+    const spread =
+      name === 'ratio'
+        ? ratioOf(samples, { load: load.name, peer: 'coppice' }, { load: load.name, peer })
+        : spreadOf(ofSide.map(OF_SAMPLE[name]));
+    if (spread !== undefined && !(name === 'ratio' && peer === 'coppice')) figures[name] = spread;
+  }
+  return { load: load.name, title: load.title, unit: load.unit, peer, figures };
+}
+
+/** Of a figure on one side to the same on the other; undefined if no round has both. */
+export function ratioOf(
+  samples: readonly Sample[],
+  over: Side,
+  under: Side,
+  figure: Exclude<FigureName, 'ratio'> = 'value',
+): Spread | undefined {
+  const of = OF_SAMPLE[figure];
+  const ratios = samples.filter(isOf(over)).map((sample) => {
+    const others = samples.filter((other) => isOf(under)(other) && other.round === sample.round);
+    const other = others.find(({ turn }) => turn === sample.turn) ?? others[0];
+    return other === undefined ? undefined : (of(sample) ?? Number.NaN) / (of(other) ?? Number.NaN);
+  });
+  return spreadOf(ratios);
+}
+
+/** Undefined if there is no number. */
+export function spreadOf(values: readonly (number | undefined)[]): Spread | undefined {
+  const numbers = values.filter((value) => value !== undefined && Number.isFinite(value)) as number[];
+  if (numbers.length === 0) return undefined;
   return {
-    median: median(values),
-    min: Math.min(...values),
-    max: Math.max(...values),
-    latency: {
-      p50Us: median(samples.map((sample) => sample.latency.p50Us)),
-      p99Us: median(samples.map((sample) => sample.latency.p99Us)),
-      p999Us: median(samples.map((sample) => sample.latency.p999Us)),
-    },
-    ...(flushes.length === 0 ? {} : { flushP50Us: median(flushes) }),
-    serverCpuSeconds: median(samples.map((sample) => sample.serverCpuSeconds)),
-    serverCpuUsPerRequest: median(samples.map(cpuUsPerRequest)),
+    median: median(numbers),
+    min: Math.min(...numbers),
+    max: Math.max(...numbers),
+    count: numbers.length,
   };
-}
-
-function cpuUsPerRequest(sample: Sample): number {
-  return (sample.serverCpuSeconds * 1e6) / Math.max(1, (sample.iops * sample.runtimeMs) / 1000);
-}
-
-function medianRatio(over: readonly Sample[], under: readonly Sample[], load: Load): number | undefined {
-  const ratios = over.flatMap((sample) => {
-    const other = under.find((candidate) => candidate.round === sample.round);
-    return other === undefined ? [] : [valueOf(sample, load) / valueOf(other, load)];
-  });
-  return ratios.length === 0 ? undefined : median(ratios);
-}
-
-function valueOf(sample: Sample, load: Load): number {
-  return load.unit === 'MB/s' ? sample.megabytesPerSecond : sample.iops;
 }
 
 export function median(values: readonly number[]): number {
@@ -103,4 +129,13 @@ export function median(values: readonly number[]): number {
   const middle = sorted.length >> 1;
   const upper = sorted[middle] ?? Number.NaN;
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
+}
+
+const isOf =
+  ({ load, peer }: Side) =>
+  (sample: Sample): boolean =>
+    sample.load === load && sample.peer === peer;
+
+function per(seconds: number | undefined, amount: number | undefined, unit: number): number | undefined {
+  return seconds === undefined || !amount ? undefined : (seconds * unit) / amount;
 }

@@ -6,7 +6,7 @@ import { mkdir, open, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { runCommand } from './children.ts';
 import { cpuSeconds } from './cpu.ts';
-import { startCoppice } from './peers.ts';
+import { CoppiceServer } from './coppice-peer.ts';
 import { median } from './summary.ts';
 import { missingTool } from './tools.ts';
 
@@ -55,10 +55,12 @@ export async function measureTls(
   const keys = path.join(directory, 'keys.psk');
   await writeRandom(source, bytes);
   await writeFile(keys, `${USER}:${randomBytes(32).toString('hex')}\n`, { mode: 0o600 });
-  const server = await startCoppice(directory, bytes, ['--tls=on', `--tls-psk=${keys}`]);
+  const place = { directory, volumeBytes: bytes, volumeCount: 1 };
+  const server = await CoppiceServer.start(place, ['--tls=on', `--tls-psk=${keys}`]);
+  const { uri } = server;
   const uris: Record<Way, string> = {
-    plain: server.uri,
-    tls: `${server.uri.replace('nbd+unix:///', `nbds+unix://${USER}@/`)}&tls-psk-file=${encodeURI(keys)}`,
+    plain: uri,
+    tls: `${uri.replace('nbd+unix:///', `nbds+unix://${USER}@/`)}&tls-psk-file=${encodeURI(keys)}`,
   };
   const samples: TlsSample[] = [];
   try {
@@ -68,11 +70,11 @@ export async function measureTls(
       for (const direction of DIRECTIONS) {
         for (const way of round % 2 === 0 ? WAYS.toReversed() : WAYS) {
           const ends = direction === 'write' ? [source, uris[way]] : [uris[way], 'null:'];
-          const cpuBefore = cpuSeconds(server.pid);
+          const cpuBefore = cpuSeconds(server.pids);
           const startedAt = performance.now();
           await runCommand('nbdcopy', [...NBDCOPY, ...ends]);
           const megabytesPerSecond = bytes / 1e3 / (performance.now() - startedAt);
-          const serverCpuSeconds = cpuSeconds(server.pid) - cpuBefore;
+          const serverCpuSeconds = cpuSeconds(server.pids) - cpuBefore;
           samples.push({ round, direction, way, megabytesPerSecond, serverCpuSeconds });
           progress(`round ${round}: ${way}: ${direction}: ${Math.round(megabytesPerSecond)} MB/s`);
         }

@@ -8,7 +8,16 @@ const DEBIAN_PACKAGES: Record<string, string> = {
   fio: 'fio',
   'qemu-nbd': 'qemu-utils',
   'qemu-img': 'qemu-utils',
-  nbdkit: 'nbdkit',
+  nbdcopy: 'libnbd-bin',
+  losetup: 'mount',
+  'mkfs.ext4': 'e2fsprogs',
+  mke2fs: 'e2fsprogs',
+  e2fsck: 'e2fsprogs',
+  'mkfs.xfs': 'xfsprogs',
+  xfs_io: 'xfsprogs',
+  busybox: 'busybox-static',
+  'qemu-system-x86_64': 'qemu-system-x86',
+  ldd: 'libc-bin',
 };
 
 /** Says that a tool is not in PATH and how to get it, or undefined when it is there. */

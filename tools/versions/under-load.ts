@@ -11,20 +11,21 @@ import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ControlClient } from '../../src/server/control-client.ts';
 import { Store } from '../../src/volume/store.ts';
-import { fillVolume, measureLoad, type Measurement } from '../bench/fio.ts';
+import { fillVolumes, measureFio, type Measurement } from '../bench/fio.ts';
+import type { FioWork } from '../bench/loads.ts';
+import type { Target } from '../bench/peer.ts';
 
 const COPPICE = path.resolve(import.meta.dirname, '../../src/cli/main.js');
 /** Loaded into the server: it prints how long its event loop is kept from its timers when it is asked. */
 const WATCH = path.resolve(import.meta.dirname, 'loop-watch.js');
-const RANDOM_WRITES = {
-  name: 'randwrite',
-  title: 'random 4 KiB writes, QD 32',
+const RANDOM_WRITES: FioWork = {
+  kind: 'fio',
   rw: 'randwrite',
   blockBytes: 4096,
   depth: 32,
   flushEvery: 0,
-  unit: 'IOPS',
-} as unknown as Parameters<typeof measureLoad>[0];
+  clients: 1,
+};
 
 interface LoopDelay {
   p99: number;
@@ -96,9 +97,11 @@ export async function measureUnderLoad(directory: string, gib: number, seconds: 
   const served = await Served.start(store);
   try {
     console.log(`filling ${gib} GiB`);
-    await fillVolume(served.uri, directory);
+    const targets: Target[] = [{ kind: 'nbd', uri: served.uri }];
+    await fillVolumes(targets, directory);
+    const common = { targets, volumeBytes: gib * 2 ** 30, seconds, replayLog: '' };
     const run = (seed: number): Promise<Measurement> =>
-      measureLoad(RANDOM_WRITES, { uri: served.uri, seconds, seed, replayLog: '', cwd: directory });
+      measureFio(RANDOM_WRITES, { ...common, seed }, directory);
     await run(1); // warm-up
     for (let round = 1; round <= 3; round++) {
       await served.loopDelay();
