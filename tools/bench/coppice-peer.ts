@@ -1,8 +1,12 @@
 // Coppice itself, with the options of `coppice serve` or without compaction.
+//
+// A client stays on each volume between runs, as a machine would: with its last client a volume gives up the pointers that
+// it has in memory, and every run of fio would begin by reading them again.
 
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { ControlClient } from '../../src/server/control-client.ts';
+import { NbdClient } from '../torture/nbd-client.ts';
 import { runCommand } from './children.ts';
 import type { Peer, PeerName, Place, Server, Target } from './peer.ts';
 import { uriOf } from './served-volumes.ts';
@@ -54,6 +58,7 @@ export class CoppiceServer implements Server {
   readonly #store: string;
   readonly #process: ServerProcess;
   readonly #control: ControlClient;
+  readonly #residents: NbdClient[] = [];
   readonly #socket: string;
 
   private constructor(place: Place, store: string, process: ServerProcess, control: ControlClient) {
@@ -77,7 +82,10 @@ export class CoppiceServer implements Server {
     await process.waitForSocket(path.join(store, 'nbd.sock'));
     const control = await ControlClient.connect(path.join(store, 'control.sock'));
     if (control === undefined) throw new Error('the server has no control socket');
-    return new CoppiceServer(place, store, process, control);
+    const server = new CoppiceServer(place, store, process, control);
+    for (let volume = 0; volume < place.volumeCount; volume++)
+      server.#residents.push(await NbdClient.connect(server.#socket, exportOf(volume)));
+    return server;
   }
 
   /** Of the first volume. */
@@ -108,6 +116,7 @@ export class CoppiceServer implements Server {
   }
 
   async stop(): Promise<void> {
+    for (const resident of this.#residents) resident.close();
     await this.#control.close();
     await this.#process.stop();
   }
