@@ -194,6 +194,8 @@ export class DiskReader {
     bytes: number,
     offset: number,
   ): Promise<boolean> {
+    // Who waited for a page finds the chunks themselves in the page cache as often as anybody else.
+    if (this.#files.readCached(segment, target, to, bytes, offset) === bytes) return true;
     try {
       await this.#files.read(segment, target, to, bytes, offset);
       return true;

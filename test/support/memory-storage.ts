@@ -245,14 +245,18 @@ export class MemoryStorage implements Storage {
       if (this.#isOff) throw new StoreError('IO', 'the machine is off');
       this.trace.push(entry);
     }
-    const failure = this.#failures.find(
-      (each) =>
-        each.operation === operation && each.path.test(path) && (each.position ?? position) === position,
-    );
+    const failure = this.#failureOf(operation, path, position);
     if (failure === undefined || failure.after-- > 0) return;
     if (!failure.sticky) this.#failures.splice(this.#failures.indexOf(failure), 1);
     this.#landed = failure.lands;
     throw failure.error;
+  }
+
+  #failureOf(operation: Operation, path: string, position: number | undefined): Failure | undefined {
+    return this.#failures.find(
+      (each) =>
+        each.operation === operation && each.path.test(path) && (each.position ?? position) === position,
+    );
   }
 
   async open(path: string, mode: OpenMode): Promise<StorageFile> {
@@ -313,6 +317,8 @@ export class MemoryStorage implements Storage {
       },
       readCached: (target, start, length, position) => {
         check();
+        // What the disk will not give is in no cache.
+        if (this.#failureOf('read', path, position) !== undefined) return -1;
         return read(target, start, length, position);
       },
       datasync: async () => {
