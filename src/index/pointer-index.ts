@@ -14,6 +14,7 @@ import { assert, hasCode, StoreError } from '../base/errors.ts';
 import { Directory, type IndexDatabase, othersFirst } from './directory.ts';
 import { ExtentTable } from './extent-table.ts';
 import type { ExtentRow } from './extents.ts';
+import { GatheredRows } from './gathered-rows.ts';
 import type { Destinies } from './heirs.ts';
 import { type CommitPosition, IndexBatch } from './index-batch.ts';
 import { isOf, type MovesByRegion, MoveTable } from './move.ts';
@@ -58,6 +59,7 @@ export class PointerIndex {
   readonly directory: Directory;
   readonly extents: ExtentTable;
   readonly usage = new UsageTable();
+  readonly #rows: GatheredRows;
   readonly #overlays: Overlays;
   #checkpoint: CheckpointRow;
   /** The batch under way. */
@@ -76,6 +78,7 @@ export class PointerIndex {
     cacheBytes: number,
   ) {
     this.#database = database;
+    this.#rows = new GatheredRows(database);
     this.#overlays = overlays;
     this.#checkpoint = checkpoint;
     this.directory = new Directory(database, cacheBytes);
@@ -156,7 +159,7 @@ export class PointerIndex {
   async #resolve<R>(block: PointerBlock, lineage: Lineage, region: number, done: () => R): Promise<R> {
     const read = async (): Promise<void> => {
       block.reset();
-      await mergeRows(this.#database, this.directory, block, lineage, region);
+      await mergeRows(this.#rows, this.directory, block, lineage, region);
     };
     return await this.#overRows(read, (_, overlays) => {
       for (const overlay of overlays) overlay.mergeInto(block, lineage.tree, region, lineage.path);

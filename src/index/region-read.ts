@@ -18,7 +18,7 @@ export interface Lineage {
 
 /** Adds what a version reads in a region: newest rows first, until every chunk has its pointer. @throws INDEX_DAMAGED */
 export async function mergeRows(
-  source: RowSource,
+  source: Pick<RowSource, 'getMany'>,
   directory: Directory,
   block: PointerBlock,
   { tree, label, path }: Lineage,
