@@ -86,6 +86,7 @@ export class Contest {
   }
 
   async run(load: Load, options: RunOptions): Promise<Figures> {
+    await this.#makeReady(load, options);
     // All snapshots but the last come before the write back, the last one immediately before the run.
     await this.#raiseSnapshots(load.snapshots - 1);
     await this.#writeBack();
@@ -94,6 +95,14 @@ export class Contest {
     const cpuBefore = cpuSeconds(pids);
     const figures = await this.#measure(load, options);
     return pids.length === 0 ? figures : { ...figures, serverCpuSeconds: cpuSeconds(pids) - cpuBefore };
+  }
+
+  /** Makes what a run needs beside servers, so that no run has to. */
+  async #makeReady(load: Load, { seconds, seed }: RunOptions): Promise<void> {
+    const { kit, stage } = this.#entry;
+    const { work } = load;
+    if (work.kind === 'fio') await kit.replayLog({ ...load, work }, stage, seconds, seed);
+    if (work.kind === 'import') await kit.image();
   }
 
   /** Those that are measured. */
