@@ -31,18 +31,21 @@ export function changesSince(before: readonly Summary[], after: readonly Summary
 
 /** What keeps the figures of two runs from being compared, if anything does, in one line each. */
 export function differencesOfRuns(before: Results, after: Results): string[] {
-  const of = ({ machine, seconds, sizes, tools }: Results): Record<string, string> => ({
+  const of = ({ machine, seconds, sizes }: Results): Record<string, string> => ({
     processor: `${machine.cpuCount} x ${machine.cpuModel}`,
     kernel: machine.kernel,
     node: machine.node,
     'file system': machine.fileSystem.type,
     'seconds of a run': String(seconds),
     sizes: JSON.stringify(sizes),
-    tools: JSON.stringify(tools),
   });
-  const [old, now] = [of(before), of(after)];
+  // Tools that only one of the runs had are of peers that are not compared.
+  const [old, now] = [
+    { ...of(before), ...before.tools },
+    { ...of(after), ...after.tools },
+  ];
   return Object.keys(now)
-    .filter((what) => old[what] !== now[what])
+    .filter((what) => old[what] !== undefined && old[what] !== now[what])
     .map((what) => `another ${what}: ${old[what]} before, ${now[what]} now`);
 }
 
