@@ -19,6 +19,7 @@ describe('a comparison of two runs', () => {
 
   it('is silent where the median of one lies within what the other has measured', () => {
     expect(changes([100, 110, 120], [80, 125, 130])).toEqual([]);
+    expect(changes([80, 125, 130], [100, 110, 120])).toEqual([]);
   });
 
   it('tells a change that is larger than both spreads', () => {
