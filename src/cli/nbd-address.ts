@@ -5,7 +5,7 @@
  */
 
 import { StoreError } from '../base/errors.ts';
-import type { ListenerAddress, TcpAddress } from '../nbd/listeners.ts';
+import type { ListenerAddress, TcpAddress } from '../base/listeners.ts';
 
 /** The Unix socket that is listened on unless another address is given, in the store's directory. */
 export const NBD_SOCKET_NAME = 'nbd.sock';

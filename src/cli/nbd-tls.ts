@@ -7,7 +7,7 @@ import path from 'node:path';
 import type { Logger } from 'pino';
 import { StoreError } from '../base/errors.ts';
 import type { TlsOffer } from '../nbd/server.ts';
-import { loadCertificates, loadSharedKeys } from '../nbd/tls-credentials.ts';
+import { loadCertificates, loadSharedKeys } from '../tls/credentials.ts';
 import type { UriSecurity } from './nbd-address.ts';
 
 /** As the command line gave them. */

@@ -10,7 +10,7 @@ import type { Logger } from 'pino';
 import { hasCode, StoreError } from '../base/errors.ts';
 import type { AccessRules } from '../nbd/access-rules.ts';
 import type { NbdLimits } from '../nbd/limits.ts';
-import type { TcpAddress } from '../nbd/listeners.ts';
+import type { TcpAddress } from '../base/listeners.ts';
 import { NbdServer } from '../nbd/server.ts';
 import { ControlServer } from '../server/control-server.ts';
 import { type OpenStore, StoreDoor } from '../server/store-door.ts';

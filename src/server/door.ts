@@ -13,6 +13,7 @@
 
 import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '../compaction/thorough.ts';
 import type { StreamHead } from '../delta/head.ts';
+import type { Run } from '../volume/changes-source.ts';
 import type { AllocationRun } from '../volume/device.ts';
 import type {
   DiffExtent,
@@ -40,6 +41,8 @@ export interface RolledBack {
   /** The automatic snapshot of what it was before; null if that was nothing new. */
   saved: string | null;
 }
+
+export type { Run } from '../volume/changes-source.ts';
 
 export interface Door {
   create(name: string, sizeBytes: number): Promise<VersionSummary>;
@@ -114,8 +117,6 @@ export interface Disk {
   flush(): Promise<void>;
   release(): void;
 }
-
-export type Run = readonly [offset: number, lengthBytes: number];
 
 /** The most ranges that are read at once. */
 export const RUNS_MAX = 4096;

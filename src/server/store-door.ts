@@ -5,6 +5,7 @@
 import { StoreError } from '../base/errors.ts';
 import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '../compaction/thorough.ts';
 import type { AllocationRun, BlockDevice } from '../volume/device.ts';
+import { readRuns } from '../volume/device-runs.ts';
 import type {
   DiffExtent,
   Finding,
@@ -226,16 +227,7 @@ class DeviceDisk implements Disk {
       bytes += lengthBytes;
     }
     checkPiece(bytes);
-    const target = Buffer.allocUnsafe(bytes);
-    const reads: Promise<void>[] = [];
-    let start = 0;
-    for (const [offset, lengthBytes] of runs) {
-      if (!this.#device.tryRead(target, start, offset, lengthBytes))
-        reads.push(this.#device.read(target, start, offset, lengthBytes));
-      start += lengthBytes;
-    }
-    await Promise.all(reads);
-    return target;
+    return await readRuns(this.#device, runs);
   }
 
   async write(offset: number, slices: readonly Buffer[]): Promise<void> {

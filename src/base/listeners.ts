@@ -9,10 +9,10 @@
 
 import net from 'node:net';
 import type { Logger } from 'pino';
-import { fromSystemError, StoreError } from '../base/errors.ts';
-import { inspectListener } from '../base/libc.ts';
-import type { SocketPath } from '../base/socket-path.ts';
-import { listenOnFile } from '../base/unix-listener.ts';
+import { fromSystemError, StoreError } from './errors.ts';
+import { inspectListener } from './libc.ts';
+import type { SocketPath } from './socket-path.ts';
+import { listenOnFile } from './unix-listener.ts';
 
 export interface TcpAddress {
   readonly host: string;

@@ -15,7 +15,7 @@ import { constants } from 'node:crypto';
 import type { Socket } from 'node:net';
 import tls from 'node:tls';
 import { assert } from '../base/errors.ts';
-import type { TlsCredentials } from './tls-credentials.ts';
+import type { TlsCredentials } from './credentials.ts';
 
 /** Keys agreed on anew for each session, and nothing that is not authenticated. AES of 128 bits is the fastest. */
 const CIPHERS = [
