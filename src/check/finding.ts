@@ -86,6 +86,7 @@ export const FINDINGS = {
   GHOST_IDLE: 'damage',
   NAME_DAMAGED: 'damage',
   HOLD_DAMAGED: 'damage',
+  FEED_DAMAGED: 'damage',
   DELETE_DAMAGED: 'damage',
   MERGE_DAMAGED: 'damage',
   LEDGER_DAMAGED: 'damage',

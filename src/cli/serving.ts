@@ -10,7 +10,7 @@ import type { Logger } from 'pino';
 import { hasCode, StoreError } from '../base/errors.ts';
 import type { AccessRules } from '../nbd/access-rules.ts';
 import type { NbdLimits } from '../nbd/limits.ts';
-import type { TcpAddress } from '../base/listeners.ts';
+import type { TcpAddress } from '../base/address.ts';
 import { NbdServer } from '../nbd/server.ts';
 import { ControlServer } from '../server/control-server.ts';
 import { type OpenStore, StoreDoor } from '../server/store-door.ts';
@@ -21,6 +21,7 @@ import type { InheritedFd } from './activation.ts';
 import { nbdUri, type UriSecurity } from './nbd-address.ts';
 import type { ServedTls } from './nbd-tls.ts';
 import { controlSocketOf, retryWhileOwned } from './reach-store.ts';
+import { type ReplicationTerms, ServedReplication } from './replication.ts';
 import { formatSize } from './size.ts';
 
 /** Of the five seconds that a stop may take, those that clients get to finish; the rest is the store's. */
@@ -45,6 +46,8 @@ export interface ServingOptions {
   readonly limits: Partial<NbdLimits>;
   /** Undefined if NBD clients cannot have TLS. */
   readonly tls: ServedTls | undefined;
+  /** Undefined where nothing is replicated. */
+  readonly replication: ReplicationTerms | undefined;
   readonly logger: Logger;
 }
 
@@ -60,12 +63,16 @@ export class Serving {
   readonly #nbd: NbdServer;
   readonly #access: AccessRules;
   readonly #security: UriSecurity | undefined;
+  /** Undefined for a store that is only read. */
+  readonly #replication: ServedReplication | undefined;
 
   private constructor(store: OpenStore, options: ServingOptions) {
     const { logger, access } = options;
     this.store = store;
     this.#access = access;
     this.#security = options.tls?.security;
+    this.#replication =
+      store instanceof Store ? new ServedReplication(store, options.replication, logger) : undefined;
     this.#control = new ControlServer({ door: new StoreDoor(store), logger });
     this.#nbd = new NbdServer({
       exports: {
@@ -95,6 +102,7 @@ export class Serving {
       for (const socket of options.sockets) await serving.#nbd.listenUnix(path.resolve(socket));
       for (const address of options.addresses) await listen(serving.#nbd, address, options.otherPort);
       for (const { fd, name } of options.inherited) await serving.#nbd.listenInherited(fd, name);
+      await serving.#replication?.start();
       return serving;
     } catch (error) {
       await serving
@@ -118,7 +126,11 @@ export class Serving {
 
   /** Ends all connections, then closes the store. */
   async stop(): Promise<void> {
-    await Promise.all([this.#nbd.close(CLIENTS_MS_MAX), this.#control.close(CLIENTS_MS_MAX)]);
+    await Promise.all([
+      this.#nbd.close(CLIENTS_MS_MAX),
+      this.#control.close(CLIENTS_MS_MAX),
+      this.#replication?.stop(CLIENTS_MS_MAX),
+    ]);
     await this.store.close();
   }
 }

@@ -5,6 +5,7 @@
 
 import type { Door } from '../server/door.ts';
 import type { HoldSummary, StoreStatus, VersionSummary, VersionWithSpace } from '../volume/summary.ts';
+import { feedRows } from './feed-commands.ts';
 import type { Output } from './output.ts';
 import { formatSize } from './size.ts';
 import { drawFields, drawTable } from './table.ts';
@@ -152,6 +153,7 @@ function drawStatus(status: StoreStatus): string {
     ['room', drawRoom(status.room)],
     ['compaction', drawCompaction(status.compaction)],
     ...drawScrub(status.scrub),
+    ...feedRows(status.feeds),
     ['segments', `${status.segments} of at most ${formatSize(status.segmentBytes)}`],
     [
       'capacity',

@@ -21,7 +21,7 @@ import type {
 import type { ScrubOptions } from '../volume/scrub.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
-import type { Disk, Door, ReceiveDoor, RolledBack, SpaceReport } from './door.ts';
+import type { Disk, Door, FeedDoor, ReceiveDoor, RolledBack, SpaceReport } from './door.ts';
 import { bodyOf, HttpExchange, linesOf, NobodyThere, type Outgoing } from './http-exchange.ts';
 import { CONTROL_PROTOCOL, CONTROL_SERVICE, decodeError, type Hello, type StreamLine } from './wire.ts';
 
@@ -236,6 +236,16 @@ export class ControlClient implements Door {
       await this.#post('/v1/receive/abort', { receive });
     },
     list: () => this.#get('/v1/receives', {}),
+  };
+
+  readonly feeds: FeedDoor = {
+    list: () => this.#get('/v1/feeds', {}),
+    add: (request) => this.#post('/v1/feed', request),
+    remove: async (id) => {
+      await this.#post('/v1/feed/remove', { id });
+    },
+    pause: (id, isPaused) => this.#post('/v1/feed/pause', { id, isPaused }),
+    run: (id) => this.#post('/v1/feed/run', { id }),
   };
 
   async close(): Promise<void> {

@@ -16,6 +16,7 @@ import type { SocketPath } from '../base/socket-path.ts';
 import { DiskLeases } from './disk-leases.ts';
 import { addDiskRoutes } from './disk-routes.ts';
 import type { Door } from './door.ts';
+import { addFeedRoutes } from './feed-routes.ts';
 import { addReceiveRoutes } from './receive-routes.ts';
 import { addVersionRoutes } from './version-routes.ts';
 import { encodeError, statusOf } from './wire.ts';
@@ -66,6 +67,7 @@ export class ControlServer {
     addVersionRoutes(this.#app, options.door, this.#leases, () => this.#closing);
     addDiskRoutes(this.#app, this.#leases);
     addReceiveRoutes(this.#app, options.door, this.#leases);
+    addFeedRoutes(this.#app, options.door);
   }
 
   /** Requires: this process holds the lock of the store, so that a socket file left there is nobody's. @throws IN_USE, IO */

@@ -15,8 +15,10 @@ import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '..
 import type { StreamHead } from '../delta/head.ts';
 import type { Run } from '../volume/changes-source.ts';
 import type { AllocationRun } from '../volume/device.ts';
+import type { FeedRequest } from '../volume/feed-changes.ts';
 import type {
   DiffExtent,
+  FeedSummary,
   Finding,
   ReceiveSummary,
   ScrubStep,
@@ -80,6 +82,7 @@ export interface Door {
   /** Whether compaction begins by itself when it is due; until the store is opened again. */
   pauseCompaction(isPaused: boolean): Promise<void>;
   readonly receives: ReceiveDoor;
+  readonly feeds: FeedDoor;
   /** @throws NOT_FOUND. Call `release` on the answer when done. */
   disk(name: string): Promise<Disk>;
   close(): Promise<void>;
@@ -97,6 +100,19 @@ export interface ReceiveDoor {
   publish(session: string): Promise<string>;
   abort(receive: string): Promise<void>;
   list(): Promise<ReceiveSummary[]>;
+}
+
+/** What is replicated; see volume/feed-changes.ts. */
+export interface FeedDoor {
+  list(): Promise<FeedSummary[]>;
+  /** @throws INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS */
+  add(request: FeedRequest): Promise<FeedSummary>;
+  /** @throws NOT_FOUND */
+  remove(id: string): Promise<void>;
+  /** @throws NOT_FOUND */
+  pause(id: string, isPaused: boolean): Promise<FeedSummary>;
+  /** Begins a run now. @throws NOT_FOUND, INVALID_ARGUMENT where nobody serves the store */
+  run(id: string): Promise<FeedSummary>;
 }
 
 /** The bytes of a volume (writable) or a snapshot. Offsets and lengths are bytes, any alignment. */

@@ -6,8 +6,10 @@ import { StoreError } from '../base/errors.ts';
 import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '../compaction/thorough.ts';
 import type { AllocationRun, BlockDevice } from '../volume/device.ts';
 import { readRuns } from '../volume/device-runs.ts';
+import type { FeedRequest } from '../volume/feed-changes.ts';
 import type {
   DiffExtent,
+  FeedSummary,
   Finding,
   ReceiveSummary,
   ScrubStep,
@@ -24,6 +26,7 @@ import {
   ALLOCATION_RUNS_MAX,
   type Disk,
   type Door,
+  type FeedDoor,
   PIECE_BYTES_MAX,
   type ReceiveDoor,
   type RolledBack,
@@ -59,6 +62,13 @@ export interface OpenStore {
     publish(session: string): Promise<string>;
     abort(receive: string): Promise<void>;
     list(): ReceiveSummary[];
+  };
+  readonly feeds: {
+    list(): FeedSummary[];
+    add(request: FeedRequest): Promise<FeedSummary>;
+    remove(id: string): Promise<void>;
+    pause(id: string, isPaused: boolean): Promise<FeedSummary>;
+    run(id: string): FeedSummary | Promise<FeedSummary>;
   };
   flush(): Promise<void>;
   check(options?: { quick?: boolean | undefined }): AsyncGenerator<Finding>;
@@ -173,6 +183,17 @@ export class StoreDoor implements Door {
       publish: (session) => receives.publish(session),
       abort: (receive) => receives.abort(receive),
       list: async () => receives.list(),
+    };
+  }
+
+  get feeds(): FeedDoor {
+    const { feeds } = this.#store;
+    return {
+      list: async () => feeds.list(),
+      add: (request) => feeds.add(request),
+      remove: (id) => feeds.remove(id),
+      pause: (id, isPaused) => feeds.pause(id, isPaused),
+      run: async (id) => await feeds.run(id),
     };
   }
 

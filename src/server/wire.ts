@@ -32,6 +32,11 @@
  *     POST /v1/receive/publish {session}      → name, and it is on the disk
  *     POST /v1/receive/abort   {receive}
  *     GET  /v1/receives                       → [ReceiveSummary]
+ *     GET  /v1/feeds                          → [FeedSummary]
+ *     POST /v1/feed {a FeedRequest}           → FeedSummary
+ *     POST /v1/feed/remove {id}
+ *     POST /v1/feed/pause  {id, isPaused}     → FeedSummary
+ *     POST /v1/feed/run    {id}               → FeedSummary: a run has begun
  *     POST /v1/flush      {}                  what was answered before is on the disk
  *     GET  /v1/disk?name                      → {name, sizeBytes, readOnly}
  *     GET  /v1/disk/bytes?name&offset&length  → the bytes

@@ -5,6 +5,7 @@
  */
 
 import type { SnapshotMaker, VersionLabel } from '../base/units.ts';
+import type { FeedChange } from './feeds.ts';
 
 interface CreateChange {
   op: 'create';
@@ -162,7 +163,8 @@ export type Change =
   | ReceiveChange
   | ReceivedChange
   | PublishChange
-  | AbortChange;
+  | AbortChange
+  | FeedChange;
 
 /** Labels that a change makes. */
 export function labelsOf(change: Change): VersionLabel[] {

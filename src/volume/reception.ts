@@ -60,6 +60,11 @@ export class Reception {
     return this.#keptPosition;
   }
 
+  /** Of the disk that is received. Requires: it has begun. */
+  get sizeBytes(): number {
+    return this.#head!.target.size;
+  }
+
   /** For `send --resume`. Requires: it has begun. */
   get token(): string {
     const { target, base } = this.#head!;

@@ -157,6 +157,10 @@ export class Versions {
       case 'hold':
       case 'release':
       case 'priority':
+      case 'feed':
+      case 'feed-end':
+      case 'feed-pause':
+      case 'feed-success':
         throw new Error(`the specification does not know ${change.op}`);
     }
   }
