@@ -50,6 +50,11 @@ export class ReplicationListener {
     this.#listeners = new Listeners({ keepAliveMs: KEEP_ALIVE_MS, logger, accepted });
   }
 
+  /** Sessions that there are now. */
+  get sessionCount(): number {
+    return this.#sessions.size;
+  }
+
   /** Answers where it listens; port 0 is any free one. @throws INVALID_ARGUMENT (no TLS), IN_USE, NOT_FOUND, IO */
   async listen(address: ListenerAddress): Promise<ListenerAddress> {
     if ('socketPath' in address) {

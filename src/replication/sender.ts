@@ -182,6 +182,7 @@ export class Sender {
       for await (const { length } of extentsOf(this.#store, disk, sent)) totalBytes += length;
       const writer = new StreamWriter();
       let doneBytes = 0;
+      this.#progress.sending(doneBytes, totalBytes);
       await this.#write(writer.begin(head));
       for await (const { extentBytes, body } of bodiesOf(
         extentsOf(this.#store, disk, sent),

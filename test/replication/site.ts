@@ -35,6 +35,7 @@ export class Site {
   replicator!: Replicator;
   listener!: ReplicationListener;
   port = 0;
+  #shiftMs = 0;
 
   private constructor(options: SiteOptions) {
     this.#options = options;
@@ -48,7 +49,8 @@ export class Site {
   }
 
   async start(): Promise<void> {
-    const { own, client, clock = systemClock, chance = () => 0.5 } = this.#options;
+    const shifted = { ...systemClock, now: () => systemClock.now() + this.#shiftMs };
+    const { own, client, clock = shifted, chance = () => 0.5 } = this.#options;
     this.store = await Store.open(this.directory, { clock });
     const { store } = this;
     this.listener = new ReplicationListener({
@@ -104,6 +106,7 @@ export class Site {
 
   /** Runs a feed until it has come to its end; answers how. */
   async run(id: string): Promise<FeedSummary> {
+    this.#shiftMs += 1000; // names of snapshots have their second
     await this.idle(id);
     this.store.feeds.run(id);
     return await this.idle(id);
