@@ -234,7 +234,8 @@ function summarizeFeed(catalog: Catalog, feed: Feed, now: number, runner?: FeedR
     everyMs,
     rate,
     snapshots,
-    state: isPaused && state === 'idle' ? 'paused' : state,
+    // A run that is being cut off is told of as long as it lasts.
+    state: isPaused && (state === 'idle' || state === 'failing') ? 'paused' : state,
     last: last === null ? null : { ...last, at: isoTime(last.at), created: isoTime(last.created) },
     lagMs: last === null ? null : Math.max(0, now - last.created),
     doneBytes,

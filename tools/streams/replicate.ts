@@ -268,13 +268,15 @@ class Seen {
 async function differenceOf(one: Disk, other: Disk): Promise<number> {
   if (one.sizeBytes !== other.sizeBytes) return 0;
   for (let at = 0; at < one.sizeBytes; ) {
-    const length = Math.min(PIECE_BYTES, one.sizeBytes - at);
     const runs = await Promise.all([one, other].map((disk) => disk.allocation(at, one.sizeBytes - at)));
-    const holes = Math.min(...runs.map(([run]) => (run!.allocated ? 0 : run!.lengthBytes)));
-    if (holes > 0) {
-      at += holes;
+    const [stored, holes] = [true, false].map((allocated) =>
+      runs.map(([run]) => (run!.allocated === allocated ? run!.lengthBytes : 0)),
+    );
+    if (Math.max(...stored!) === 0) {
+      at += Math.min(...holes!);
       continue;
     }
+    const length = Math.min(PIECE_BYTES, Math.max(...stored!));
     const [a, b] = await Promise.all([one, other].map((disk) => disk.read(at, length)));
     if (!a!.equals(b!)) return at;
     at += length;
