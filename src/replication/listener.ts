@@ -90,14 +90,14 @@ export class ReplicationListener {
     this.#sockets.add(socket);
     socket.once('close', () => this.#sockets.delete(socket));
     if (this.#tls === undefined || this.#local.has(listener)) return this.#serve(socket, undefined);
-    const giveUp = clock.after(HANDSHAKE_MS_MAX, () => socket.destroy());
+    const cancelTimer = clock.after(HANDSHAKE_MS_MAX, () => socket.destroy());
     this.#tls.begin(socket, {
       encrypted: (encrypted, peerName) => {
-        giveUp();
+        cancelTimer();
         this.#serve(encrypted, peerName);
       },
       tlsFailed: (reason, error) => {
-        giveUp();
+        cancelTimer();
         if (reason !== undefined) logger.warn({ err: error }, `replication: ${reason}`);
         socket.destroy();
       },

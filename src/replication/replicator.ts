@@ -134,8 +134,15 @@ export class Replicator implements FeedRunner {
   }
 
   #begin(work: Work): void {
-    if (this.#isStopped || work.running !== undefined || this.#work.get(work.feed.id) !== work) return;
+    const { id } = work.feed;
+    if (this.#isStopped || work.running !== undefined || this.#work.get(id) !== work) return;
     work.cancelTimer();
+    const feed = this.#needs.store.feeds.all().find((each) => each.id === id);
+    if (feed === undefined) {
+      this.#work.delete(id); // it went with its volume
+      return;
+    }
+    work.feed = feed; // its volume may have another name
     const ending = new AbortController();
     const ended = this.#run(work, ending.signal).finally(() => {
       work.running = undefined;

@@ -251,11 +251,8 @@ export class Sender {
   async #deleteSuperseded(arrived: VersionSummary): Promise<void> {
     const { volume, snapshots } = this.#contents();
     if (volume.replica) return;
-    const older = snapshots.slice(
-      0,
-      snapshots.findIndex(({ uuid }) => uuid === arrived.uuid),
-    );
-    await deleteMade(this.#store, older);
+    const at = snapshots.findIndex(({ uuid }) => uuid === arrived.uuid);
+    await deleteMade(this.#store, snapshots.slice(0, Math.max(0, at)));
   }
 }
 

@@ -14,6 +14,7 @@ import { type Feed, feedOwner, feedProblem, FEEDS_MAX, type FeedSuccess, type Fe
 import type { IndexKeeper } from './index-keeper.ts';
 import { isoTime, summarize } from './listing.ts';
 import type { FeedProgress, FeedSummary, VersionSummary } from './summary.ts';
+import { HOLDS_MAX } from './version-changes.ts';
 
 /** As somebody asks for it: `volume` is the name of a volume here; an id is made if it is missing. */
 export type FeedRequest = Omit<FeedTerms, 'id'> & { readonly id?: string | undefined };
@@ -153,6 +154,11 @@ export class FeedChanges {
       if (found === undefined || !('volume' in found))
         throw new StoreError('NOT_FOUND', 'the snapshot was deleted meanwhile');
       if (found.holds.some((hold) => hold.owner === owner)) return;
+      if (found.holds.length >= HOLDS_MAX)
+        throw new StoreError(
+          'INVALID_ARGUMENT',
+          `${fullName(found)} has ${HOLDS_MAX} holds already; release one`,
+        );
       await writer.append({ op: 'hold', at: clock.now(), snapshot, owner, reason, until: null });
     });
     await flush();

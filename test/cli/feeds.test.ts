@@ -62,6 +62,9 @@ describe.each(['not served', 'served'])('in a store that is %s', (how) => {
     expect(await ok(store, ['status'])).toMatch(
       /target: +disk-1: disk to copy at 127\.0\.0\.1:1, nothing has arrived yet/,
     );
+    expect(await ok(store, ['dump', 'feeds'])).toMatch(
+      /disk-1 +push +127\.0\.0\.1:1 .* copy +300000 +1048576 +made +- +-\n/,
+    );
     await ok(store, ['target', 'remove', 'disk-1']);
     expect(JSON.parse(await ok(store, ['--json', 'target', 'list']))).toEqual([]);
   });

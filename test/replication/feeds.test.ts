@@ -238,9 +238,11 @@ describe(`feeds (seed ${seed})`, () => {
     await ran(from, id);
     await from.store.feeds.remove(id);
     expect(from.holds('renamed').filter((each) => each.endsWith(`target:${id}`))).toEqual([]);
-    await to.store.delete(['replica'], { recursive: true, force: true }).catch(() => undefined);
-    for (const each of to.holds('replica')) await to.store.release(...(each.split(' ') as [string, string]));
-    await to.store.delete(['replica'], { recursive: true });
+    await to.store.rename('replica', 'again');
+    await ran(to, pull);
+    expect((await to.contents('again')).equals(await from.contents('renamed'))).toBe(true);
+    for (const each of to.holds('again')) await to.store.release(...(each.split(' ') as [string, string]));
+    await to.store.delete(['again'], { recursive: true });
     expect(to.store.feeds.list()).toEqual([]);
   });
 
