@@ -50,6 +50,8 @@ describe('a replica', () => {
           if (!truth.has(uuid)) truth.set(uuid, await from.contents(name));
       };
       const compare = async (): Promise<void> => {
+        // The other end may take something away still.
+        await until(() => from.listener.sessionCount + to.listener.sessionCount === 0);
         for (const { name, origin } of to.store.feeds.volumeNamed('disk')?.snapshots ?? []) {
           const found = await to.contents(name).catch((error: unknown) => {
             if (to.store.names().includes(name)) throw error; // else it was superseded, and deleted meanwhile

@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import { afterEach, describe, expect, it } from 'vitest';
 import { Store } from '../../src/volume/store.ts';
 import { Random, seeds } from '../support/random.ts';
+import { pause } from '../support/programs.ts';
 import { damageIn } from '../support/stores.ts';
 import { delivered, sent } from '../volume/replicas.ts';
 import { Site } from './site.ts';
@@ -45,6 +46,8 @@ async function newest(at: Site, volume = 'disk'): Promise<Buffer> {
 async function ran(at: Site, id: string): Promise<string> {
   const { error, last } = await at.run(id);
   expect(error).toBeNull();
+  // The other end may have something to delete still.
+  while (sites.some(({ listener }) => listener.sessionCount > 0)) await pause(2);
   return last!.name;
 }
 
