@@ -59,7 +59,7 @@ describe('a dump of a whole store', () => {
     const [one, two] = rows as { generation: number; counts: boolean }[];
     expect(one!.counts).toBe(one!.generation > two!.generation);
     expect(two!.counts).toBe(!one!.counts);
-    expect(rows[0]).toMatchObject({ segmentBytes: SEGMENT_BYTES, revision: 4, base: null });
+    expect(rows[0]).toMatchObject({ segmentBytes: SEGMENT_BYTES, revision: 5, base: null });
   });
 
   it('has every segment file, chained to the one before, stated by the newest catalog', async () => {

@@ -241,9 +241,10 @@ describe(`feeds (seed ${seed})`, () => {
     await ran(from, id);
     await from.store.feeds.remove(id);
     expect(from.holds('renamed').filter((each) => each.endsWith(`target:${id}`))).toEqual([]);
+    await from.store.rename('renamed', 'disk'); // the other end goes by the name
     await to.store.rename('replica', 'again');
     await ran(to, pull);
-    expect((await to.contents('again')).equals(await from.contents('renamed'))).toBe(true);
+    expect((await to.contents('again')).equals(await from.contents('disk'))).toBe(true);
     for (const each of to.holds('again')) await to.store.release(...(each.split(' ') as [string, string]));
     await to.store.delete(['again'], { recursive: true });
     expect(to.store.feeds.list()).toEqual([]);
