@@ -87,6 +87,7 @@ export const FINDINGS = {
   NAME_DAMAGED: 'damage',
   HOLD_DAMAGED: 'damage',
   SCHEDULE_DAMAGED: 'damage',
+  FEED_DAMAGED: 'damage',
   DELETE_DAMAGED: 'damage',
   MERGE_DAMAGED: 'damage',
   LEDGER_DAMAGED: 'damage',

@@ -6,7 +6,7 @@ import { directoryOf, outputOf } from './command-context.ts';
 import type { Complain, DumpPlace } from './dump-place.ts';
 import type { Output } from './output.ts';
 
-const SUBJECTS = 'superblock, segments, records, entries, versions or pointers';
+const SUBJECTS = 'superblock, segments, records, entries, versions, feeds or pointers';
 /** Chunks of the largest disk. */
 const CHUNKS_MAX = 2 ** 34;
 const SEGMENTS_MAX = 2 ** 32;
@@ -77,6 +77,13 @@ export function addDumpCommands(program: Command, complain: Complain): void {
       withPlace(async (output, place) =>
         (await versions()).dumpVersions(output, await found(place), complain),
       ),
+    );
+
+  dump
+    .command('feeds')
+    .description('what is to be replicated, as of the end of the log')
+    .action(() =>
+      withPlace(async (output, place) => (await versions()).dumpFeeds(output, await found(place), complain)),
     );
 
   dump

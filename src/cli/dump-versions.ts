@@ -2,6 +2,7 @@
 
 import { StoreError } from '../base/errors.ts';
 import { type Catalog, fullName } from '../volume/catalog.ts';
+import type { Feed } from '../volume/feeds.ts';
 import { openLevel } from '../volume/level-database.ts';
 import { readEndOfLog } from '../volume/log-end.ts';
 import { lookUpPointers, type PointerRow, type WantedPointers } from '../volume/pointer-lookup.ts';
@@ -71,6 +72,30 @@ async function* versionRows(catalog: Catalog): AsyncGenerator<VersionRow> {
       merged: null,
     };
   }
+}
+
+const FEED_COLUMNS: readonly Column<Feed>[] = [
+  ['ID', ({ id }) => id],
+  ['DIRECTION', ({ direction }) => direction],
+  ['ADDRESS', ({ address }) => address],
+  ['VOLUME', ({ volume }) => volume],
+  ['THERE', ({ peerVolume }) => peerVolume],
+  ['EVERY MS', ({ everyMs }) => String(everyMs)],
+  ['RATE', ({ rate }) => orDash(rate)],
+  ['SNAPSHOTS', ({ snapshots }) => snapshots],
+  ['PAUSED', ({ isPaused }) => (isPaused ? 'yes' : '-')],
+  ['LAST', ({ last }) => last?.name ?? '-'],
+];
+
+/** What is to be replicated, as of the end of the log. A push has the UUID of its volume, a pull the name. */
+export async function dumpFeeds(output: Output, log: LogToDump, complain: Complain): Promise<void> {
+  const { catalog, damage } = await readEndOfLog(log, log.base);
+  for (const each of damage) complain(each);
+  await printRows(output, FEED_COLUMNS, oneByOne(catalog.feeds.all()), 'nothing is replicated');
+}
+
+async function* oneByOne<T>(items: readonly T[]): AsyncGenerator<T> {
+  yield* items;
 }
 
 const POINTER_COLUMNS: readonly Column<PointerRow>[] = [

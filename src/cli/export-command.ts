@@ -15,7 +15,7 @@ import { DamagedDisk } from './damaged-disk.ts';
 import { diskRuns, type DiskRun, splitRuns } from './disk-runs.ts';
 import { PIECE_BYTES } from './image-source.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
-import { InFlight, inOrder } from './in-flight.ts';
+import { InFlight, inOrder } from '../base/in-flight.ts';
 import type { Output } from './output.ts';
 import { PartialFile } from './partial-file.ts';
 import { Progress } from './progress.ts';

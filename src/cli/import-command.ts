@@ -16,7 +16,7 @@ import type { Disk, Door } from '../server/door.ts';
 import type { VersionSummary } from '../volume/summary.ts';
 import { Interrupted } from './exit-codes.ts';
 import { type ImageSource, openImage, type Piece } from './image-source.ts';
-import { InFlight } from './in-flight.ts';
+import { InFlight } from '../base/in-flight.ts';
 import type { Output } from './output.ts';
 import { Progress } from './progress.ts';
 import { formatSize } from './size.ts';

@@ -5,25 +5,19 @@
  */
 
 import { StoreError } from '../base/errors.ts';
-import type { ListenerAddress, TcpAddress } from '../nbd/listeners.ts';
+import { type ListenerAddress, type TcpAddress, tcpAddressOf } from '../base/address.ts';
 
 /** The Unix socket that is listened on unless another address is given, in the store's directory. */
 export const NBD_SOCKET_NAME = 'nbd.sock';
 
 /** Reads `127.0.0.1:10809`, `localhost:0`, `[::1]:10809`. @throws INVALID_ARGUMENT */
 export function parseListenAddress(text: string): TcpAddress {
-  const groups = /^(?:\[(?<six>[0-9a-f:.]+(?:%[\w.-]+)?)\]|(?<host>[^\s:[\]]+)):(?<port>\d{1,5})$/i.exec(
-    text,
-  )?.groups;
-  const host = groups?.six ?? groups?.host;
-  const port = Number(groups?.port);
-  if (host === undefined || port > 65535) {
-    throw new StoreError(
-      'INVALID_ARGUMENT',
-      `--listen '${text}' is not HOST:PORT: write it like 127.0.0.1:10809, [::1]:10809, or 0.0.0.0:10809 for all`,
-    );
-  }
-  return { host, port };
+  const address = tcpAddressOf(text);
+  if (address !== undefined) return address;
+  throw new StoreError(
+    'INVALID_ARGUMENT',
+    `--listen '${text}' is not HOST:PORT: write it like 127.0.0.1:10809, [::1]:10809, or 0.0.0.0:10809 for all`,
+  );
 }
 
 /** What a client needs where TLS is required. */

@@ -7,7 +7,7 @@ import path from 'node:path';
 import type { Logger } from 'pino';
 import { StoreError } from '../base/errors.ts';
 import type { TlsOffer } from '../nbd/server.ts';
-import { loadCertificates, loadSharedKeys } from '../nbd/tls-credentials.ts';
+import { loadCertificates, loadSharedKeys } from '../tls/credentials.ts';
 import type { UriSecurity } from './nbd-address.ts';
 
 /** As the command line gave them. */
@@ -33,7 +33,9 @@ export async function loadTls(options: TlsOptions, logger: Logger): Promise<Serv
   const { tls, tlsCertificates, tlsPsk, tlsVerifyPeer = false } = options;
   const hasFiles = tlsCertificates !== undefined || tlsPsk !== undefined;
   if (tls === undefined && (hasFiles || tlsVerifyPeer))
-    throw refusal('--tls is not given: say --tls require, or --tls on if clients may do without encryption');
+    throw refusal(
+      '--tls is not given: say --tls require, or --tls on if clients may do without encryption, or --tls off if it is for replication alone',
+    );
   if (tls === undefined || tls === 'off') return undefined;
   if (tls !== 'on' && tls !== 'require') throw refusal(`--tls '${tls}' is none of off, on and require`);
   if (!hasFiles) throw refusal(`--tls ${tls} needs --tls-certificates DIR or --tls-psk FILE`);

@@ -13,6 +13,7 @@ import { directoryOf, outputOf, sizeOption, STORE_DEFAULT, withDoor } from './co
 import { addDeltaCommands } from './delta-program.ts';
 import { addDumpCommands, addRebuildCommand } from './dump-program.ts';
 import { EXIT, type ExitCode, endOf } from './exit-codes.ts';
+import { addFeedCommands } from './feed-program.ts';
 import { interruptible } from './interruption.ts';
 import { NBD_SOCKET_NAME, parseListenAddress } from './nbd-address.ts';
 import { refuseTerminal } from './standard-output.ts';
@@ -69,6 +70,7 @@ function buildProgram(version: string, finish: (code: ExitCode) => void, misused
   addScheduleCommands(program);
   addImageCommands(program, finish);
   addDeltaCommands(program);
+  addFeedCommands(program);
   addDumpCommands(program, complain);
   addRebuildCommand(program);
   addCompactionCommands(program);
@@ -109,6 +111,21 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
     .option('--tls <mode>', 'off, on (clients may ask for TLS) or require (they must; default: off)')
     .option('--tls-certificates <dir>', 'server-cert.pem, server-key.pem, ca-cert.pem and ca-crl.pem')
     .option('--tls-psk <file>', 'keys shared with clients, NAME:HEXKEY a line, as psktool writes them')
+    .option(
+      '--replication-listen <address>',
+      'let other stores push here and pull from here: HOST:PORT or the path of a socket (repeatable; TLS by --tls-psk or --tls-certificates)',
+      collect,
+    )
+    .option('--replication-tls-psk <file>', 'keys by which this server proves itself to other stores')
+    .option('--replication-tls-name <name>', 'which of them')
+    .option(
+      '--replication-tls-certificates <dir>',
+      'client-cert.pem, client-key.pem and ca-cert.pem for that',
+    )
+    .option(
+      '--replication-insecure',
+      'replicate over TCP without TLS: anyone on the way can read and change it',
+    )
     .option('--tls-verify-peer', 'clients must show a certificate that ca-cert.pem has signed')
     .option(
       '--read-only',
@@ -136,6 +153,11 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
         tlsCertificates?: string;
         tlsPsk?: string;
         tlsVerifyPeer?: boolean;
+        replicationListen?: string[];
+        replicationTlsPsk?: string;
+        replicationTlsName?: string;
+        replicationTlsCertificates?: string;
+        replicationInsecure?: boolean;
       }) => {
         const directory = directoryOf(program);
         const addresses = (options.listen ?? []).map(parseListenAddress);
@@ -154,6 +176,8 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
         const logger = createLogger();
         const { loadTls } = await import('./nbd-tls.ts');
         const tls = await loadTls(options, logger);
+        const { loadReplication } = await import('./replication.ts');
+        const replication = await loadReplication(options, logger);
         const output = outputOf(program);
         finish(
           await serveUntilSignal(
@@ -169,6 +193,7 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
               compactionRate,
               limits,
               tls,
+              replication,
               logger,
             },
             (serving) => printUris(output, serving.volumes(), logger),

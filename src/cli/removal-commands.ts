@@ -8,6 +8,7 @@ import type { Door } from '../server/door.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
 import type { Output } from './output.ts';
 import { formatSize } from './size.ts';
+import { spanOf } from './span.ts';
 
 export async function deleteVersions(
   door: Door,
@@ -87,8 +88,6 @@ function parsePriority(text: string): number {
   );
 }
 
-const UNIT_MS: Record<string, number> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 };
-
 /** A day is that of UTC; a time of day without a zone is this machine's. */
 const DATE = /^(\d{4}-\d\d-\d\d)(?:T\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?(?:Z|[+-]\d\d:\d\d)?)?$/;
 
@@ -100,8 +99,8 @@ function isDay(day: string): boolean {
 
 /** A moment: `2027-01-31`, `2027-01-31T12:00:00Z`, or from now on: `90m`, `12h`, `7d`, `2w`. @throws INVALID_ARGUMENT */
 export function parseTime(text: string, now: number): number {
-  const span = /^\+?(\d{1,6})([smhdw])$/.exec(text);
-  if (span !== null) return now + Number(span[1]) * UNIT_MS[span[2]!]!;
+  const span = spanOf(text);
+  if (span !== undefined) return now + span;
   const day = DATE.exec(text)?.[1];
   const at = day === undefined || !isDay(day) ? Number.NaN : Date.parse(text);
   if (Number.isFinite(at)) return at;

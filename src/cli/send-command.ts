@@ -13,8 +13,8 @@ import { decodeToken, type StreamHead } from '../delta/head.ts';
 import { StreamWriter } from '../delta/stream-writer.ts';
 import type { Disk, Door } from '../server/door.ts';
 import type { VersionSummary } from '../volume/summary.ts';
-import { bodiesOf, extentsOf, type Sent } from './changes-source.ts';
-import { InFlight } from './in-flight.ts';
+import { bodiesOf, extentsOf, type Sent } from '../volume/changes-source.ts';
+import { InFlight } from '../base/in-flight.ts';
 import { Progress } from './progress.ts';
 import { writeAll } from './standard-output.ts';
 

@@ -10,7 +10,7 @@ import type { Logger } from 'pino';
 import { hasCode, StoreError } from '../base/errors.ts';
 import type { AccessRules } from '../nbd/access-rules.ts';
 import type { NbdLimits } from '../nbd/limits.ts';
-import type { TcpAddress } from '../nbd/listeners.ts';
+import type { TcpAddress } from '../base/address.ts';
 import { NbdServer } from '../nbd/server.ts';
 import { ControlServer } from '../server/control-server.ts';
 import { Scheduler } from '../server/scheduler.ts';
@@ -22,6 +22,7 @@ import type { InheritedFd } from './activation.ts';
 import { nbdUri, type UriSecurity } from './nbd-address.ts';
 import type { ServedTls } from './nbd-tls.ts';
 import { controlSocketOf, retryWhileOwned } from './reach-store.ts';
+import { type ReplicationTerms, ServedReplication } from './replication.ts';
 import { formatSize } from './size.ts';
 
 /** Of the five seconds that a stop may take, those that clients get to finish; the rest is the store's. */
@@ -46,6 +47,8 @@ export interface ServingOptions {
   readonly limits: Partial<NbdLimits>;
   /** Undefined if NBD clients cannot have TLS. */
   readonly tls: ServedTls | undefined;
+  /** Undefined where nothing is replicated. */
+  readonly replication: ReplicationTerms | undefined;
   readonly logger: Logger;
 }
 
@@ -63,6 +66,8 @@ export class Serving {
   readonly #nbd: NbdServer;
   readonly #access: AccessRules;
   readonly #security: UriSecurity | undefined;
+  /** Undefined for a store that is only read. */
+  readonly #replication: ServedReplication | undefined;
 
   private constructor(store: OpenStore, options: ServingOptions) {
     const { logger, access } = options;
@@ -71,6 +76,8 @@ export class Serving {
     this.#security = options.tls?.security;
     this.#scheduler = store instanceof Store ? new Scheduler({ store, logger }) : undefined;
     this.#control = new ControlServer({ door: new StoreDoor(store, this.#scheduler), logger });
+    this.#replication =
+      store instanceof Store ? new ServedReplication(store, options.replication, logger) : undefined;
     this.#nbd = new NbdServer({
       exports: {
         list: () => store.names(),
@@ -100,6 +107,7 @@ export class Serving {
       for (const address of options.addresses) await listen(serving.#nbd, address, options.otherPort);
       for (const { fd, name } of options.inherited) await serving.#nbd.listenInherited(fd, name);
       serving.#scheduler?.wake();
+      await serving.#replication?.start();
       return serving;
     } catch (error) {
       await serving
@@ -127,6 +135,7 @@ export class Serving {
       this.#nbd.close(CLIENTS_MS_MAX),
       this.#control.close(CLIENTS_MS_MAX),
       this.#scheduler?.close(),
+      this.#replication?.stop(CLIENTS_MS_MAX),
     ]);
     await this.store.close();
   }

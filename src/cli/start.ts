@@ -39,6 +39,7 @@ async function start(): Promise<ExitCode> {
       compactionRate: undefined,
       limits: {},
       tls: undefined,
+      replication: undefined,
       logger: createLogger(),
     },
     async (serving) => {

@@ -5,6 +5,7 @@
 
 import type { Door } from '../server/door.ts';
 import type { HoldSummary, StoreStatus, VersionSummary, VersionWithSpace } from '../volume/summary.ts';
+import { feedRows } from './feed-commands.ts';
 import type { Output } from './output.ts';
 import { statusOfSchedules } from './schedule-drawing.ts';
 import { formatSize } from './size.ts';
@@ -154,6 +155,7 @@ function drawStatus(status: StoreStatus): string {
     ['compaction', drawCompaction(status.compaction)],
     ...drawScrub(status.scrub),
     ...statusOfSchedules(status.schedules),
+    ...feedRows(status.feeds),
     ['segments', `${status.segments} of at most ${formatSize(status.segmentBytes)}`],
     [
       'capacity',

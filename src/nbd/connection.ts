@@ -22,7 +22,7 @@ import type { NbdLimits } from './limits.ts';
 import { type Slab, type SlabPool, SlabReader } from './receive-slabs.ts';
 import type { ReplyBufferPool } from './reply-buffer.ts';
 import { readIntoSlabs } from './slab-socket.ts';
-import type { TlsClient, TlsHandshakes } from './tls-handshakes.ts';
+import type { TlsClient, TlsHandshakes } from '../tls/handshakes.ts';
 import { Transmission } from './transmission.ts';
 
 /** How long a client has to take notice of our goodbye. */

@@ -19,11 +19,12 @@ import { Connection, type ConnectionContext, type ConnectionEvents } from './con
 import { type ExportSource, offerOf } from './export-source.ts';
 import type { HandshakeTerms, TlsMode } from './handshake.ts';
 import { DEFAULT_LIMITS, type NbdLimits } from './limits.ts';
-import { Listeners, type NamedListener, type TcpAddress } from './listeners.ts';
+import type { TcpAddress } from '../base/address.ts';
+import { Listeners, type NamedListener } from '../base/listeners.ts';
 import { SlabPool } from './receive-slabs.ts';
 import { ReplyBufferPool } from './reply-buffer.ts';
-import type { TlsCredentials } from './tls-credentials.ts';
-import { TlsHandshakes } from './tls-handshakes.ts';
+import type { TlsCredentials } from '../tls/credentials.ts';
+import { TlsHandshakes } from '../tls/handshakes.ts';
 
 export type { ExportSource } from './export-source.ts';
 

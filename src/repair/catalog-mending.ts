@@ -1,6 +1,7 @@
 /**
  * Puts a catalog right that does not hold together, so that nothing of it is lost that has data: names are made unique, versions
- * that nobody can name get one, and what cannot be (holds, priorities, schedules, receives, ends of deletes, who took over whom) is dropped. Pure.
+ * that nobody can name get one, and what cannot be (holds, priorities, schedules, receives, feeds, ends of deletes, who took over whom) is
+ * dropped. Pure.
  *
  * What is found is called `found-` and the label of its version.
  */
@@ -18,6 +19,7 @@ import {
   type VolumePart,
 } from '../volume/catalog-parts.ts';
 import { isSchedule } from '../schedule/schedule.ts';
+import { isFeed } from '../volume/feeds.ts';
 import { isName, isVolumeSize } from '../volume/names.ts';
 
 export interface MendingNeeds {
@@ -56,6 +58,7 @@ function partsOf(catalog: Catalog): Parts {
     volumes: all('volumes'),
     snapshots: all('snapshots'),
     receives: all('receives'),
+    feeds: all('feeds'),
     pending: all('pending'),
     merged: all('merged'),
   };
@@ -98,6 +101,7 @@ class CatalogMending {
       this.#mendHolds(snapshot);
     }
     this.#dropReceives();
+    this.#dropFeeds();
     this.#nameUnnamed();
     this.#freezeHeads();
     this.#makeNamesUnique();
@@ -176,6 +180,18 @@ class CatalogMending {
       if (!isTaken && isHead) version[3] ||= this.#sequence;
       this.changes.push(`receive ${receive}, version ${label}, is dropped: it cannot be`);
       return false;
+    });
+  }
+
+  #dropFeeds(): void {
+    const ids = new Set<string>();
+    const volumes = new Set(this.parts.volumes.map(({ uuid }) => uuid));
+    this.parts.feeds = this.parts.feeds.filter((feed) => {
+      const { id, direction, volume } = feed;
+      const isRight = !ids.has(id) && isFeed(feed) && (direction === 'pull' || volumes.has(volume));
+      ids.add(id);
+      if (!isRight) this.changes.push(`feed ${id} is dropped: it cannot be; add it again`);
+      return isRight;
     });
   }
 

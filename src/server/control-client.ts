@@ -23,7 +23,7 @@ import type {
 import type { ScrubOptions } from '../volume/scrub.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
-import type { Disk, Door, ReceiveDoor, RolledBack, ScheduleDoor, SpaceReport } from './door.ts';
+import type { Disk, Door, FeedDoor, ReceiveDoor, RolledBack, ScheduleDoor, SpaceReport } from './door.ts';
 import { bodyOf, HttpExchange, linesOf, NobodyThere, type Outgoing } from './http-exchange.ts';
 import { CONTROL_PROTOCOL, CONTROL_SERVICE, decodeError, type Hello, type StreamLine } from './wire.ts';
 
@@ -244,6 +244,16 @@ export class ControlClient implements Door {
     set: (volume, settings) => this.#post<ScheduleSummary | null>('/v1/schedule', { volume, settings }),
     list: () => this.#get<ScheduleSummary[]>('/v1/schedules', {}),
     prune: (options) => this.#post<PruneDecision[]>('/v1/prune', options),
+  };
+
+  readonly feeds: FeedDoor = {
+    list: () => this.#get('/v1/feeds', {}),
+    add: (request) => this.#post('/v1/feed', request),
+    remove: async (id) => {
+      await this.#post('/v1/feed/remove', { id });
+    },
+    pause: (id, isPaused) => this.#post('/v1/feed/pause', { id, isPaused }),
+    run: (id) => this.#post('/v1/feed/run', { id }),
   };
 
   async close(): Promise<void> {

@@ -16,6 +16,7 @@ import type { SocketPath } from '../base/socket-path.ts';
 import { DiskLeases } from './disk-leases.ts';
 import { addDiskRoutes } from './disk-routes.ts';
 import type { Door } from './door.ts';
+import { addFeedRoutes } from './feed-routes.ts';
 import { addReceiveRoutes } from './receive-routes.ts';
 import { addScheduleRoutes } from './schedule-routes.ts';
 import { addVersionRoutes } from './version-routes.ts';
@@ -68,6 +69,7 @@ export class ControlServer {
     addDiskRoutes(this.#app, this.#leases);
     addReceiveRoutes(this.#app, options.door, this.#leases);
     addScheduleRoutes(this.#app, options.door, this.#leases);
+    addFeedRoutes(this.#app, options.door);
   }
 
   /** Requires: this process holds the lock of the store, so that a socket file left there is nobody's. @throws IN_USE, IO */

@@ -13,9 +13,12 @@
 
 import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '../compaction/thorough.ts';
 import type { StreamHead } from '../delta/head.ts';
+import type { Run } from '../volume/changes-source.ts';
 import type { AllocationRun } from '../volume/device.ts';
+import type { FeedRequest } from '../volume/feed-changes.ts';
 import type {
   DiffExtent,
+  FeedSummary,
   Finding,
   PruneDecision,
   ReceiveSummary,
@@ -44,6 +47,8 @@ export interface RolledBack {
   /** The automatic snapshot of what it was before; null if that was nothing new. */
   saved: string | null;
 }
+
+export type { Run } from '../volume/changes-source.ts';
 
 export interface Door {
   create(name: string, sizeBytes: number): Promise<VersionSummary>;
@@ -82,6 +87,7 @@ export interface Door {
   pauseCompaction(isPaused: boolean): Promise<void>;
   readonly receives: ReceiveDoor;
   readonly schedules: ScheduleDoor;
+  readonly feeds: FeedDoor;
   /** @throws NOT_FOUND. Call `release` on the answer when done. */
   disk(name: string): Promise<Disk>;
   close(): Promise<void>;
@@ -110,6 +116,19 @@ export interface ReceiveDoor {
   list(): Promise<ReceiveSummary[]>;
 }
 
+/** What is replicated; see volume/feed-changes.ts. */
+export interface FeedDoor {
+  list(): Promise<FeedSummary[]>;
+  /** @throws INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS */
+  add(request: FeedRequest): Promise<FeedSummary>;
+  /** @throws NOT_FOUND */
+  remove(id: string): Promise<void>;
+  /** @throws NOT_FOUND */
+  pause(id: string, isPaused: boolean): Promise<FeedSummary>;
+  /** Begins a run now. @throws NOT_FOUND, INVALID_ARGUMENT where nobody serves the store */
+  run(id: string): Promise<FeedSummary>;
+}
+
 /** The bytes of a volume (writable) or a snapshot. Offsets and lengths are bytes, any alignment. */
 export interface Disk {
   readonly name: string;
@@ -128,8 +147,6 @@ export interface Disk {
   flush(): Promise<void>;
   release(): void;
 }
-
-export type Run = readonly [offset: number, lengthBytes: number];
 
 /** The most ranges that are read at once. */
 export const RUNS_MAX = 4096;

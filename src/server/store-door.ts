@@ -5,8 +5,11 @@
 import { StoreError } from '../base/errors.ts';
 import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '../compaction/thorough.ts';
 import type { AllocationRun, BlockDevice } from '../volume/device.ts';
+import { readRuns } from '../volume/device-runs.ts';
+import type { FeedRequest } from '../volume/feed-changes.ts';
 import type {
   DiffExtent,
+  FeedSummary,
   Finding,
   PruneDecision,
   ReceiveSummary,
@@ -27,6 +30,7 @@ import {
   ALLOCATION_RUNS_MAX,
   type Disk,
   type Door,
+  type FeedDoor,
   PIECE_BYTES_MAX,
   type ReceiveDoor,
   type RolledBack,
@@ -69,6 +73,13 @@ export interface OpenStore {
     set(volume: string, settings: ScheduleSettings | null): Promise<ScheduleSummary | null>;
     list(): ScheduleSummary[];
     prune(options: PruneOptions): Promise<PruneDecision[]>;
+  };
+  readonly feeds: {
+    list(): FeedSummary[];
+    add(request: FeedRequest): Promise<FeedSummary>;
+    remove(id: string): Promise<void>;
+    pause(id: string, isPaused: boolean): Promise<FeedSummary>;
+    run(id: string): FeedSummary | Promise<FeedSummary>;
   };
   flush(): Promise<void>;
   check(options?: { quick?: boolean | undefined }): AsyncGenerator<Finding>;
@@ -207,6 +218,17 @@ export class StoreDoor implements Door {
     return this.#scheduler?.withProgress(summary) ?? summary;
   }
 
+  get feeds(): FeedDoor {
+    const { feeds } = this.#store;
+    return {
+      list: async () => feeds.list(),
+      add: (request) => feeds.add(request),
+      remove: (id) => feeds.remove(id),
+      pause: (id, isPaused) => feeds.pause(id, isPaused),
+      run: async (id) => await feeds.run(id),
+    };
+  }
+
   async disk(name: string): Promise<Disk> {
     return new DeviceDisk(this.#store.device(name));
   }
@@ -258,16 +280,7 @@ class DeviceDisk implements Disk {
       bytes += lengthBytes;
     }
     checkPiece(bytes);
-    const target = Buffer.allocUnsafe(bytes);
-    const reads: Promise<void>[] = [];
-    let start = 0;
-    for (const [offset, lengthBytes] of runs) {
-      if (!this.#device.tryRead(target, start, offset, lengthBytes))
-        reads.push(this.#device.read(target, start, offset, lengthBytes));
-      start += lengthBytes;
-    }
-    await Promise.all(reads);
-    return target;
+    return await readRuns(this.#device, runs);
   }
 
   async write(offset: number, slices: readonly Buffer[]): Promise<void> {

@@ -35,6 +35,11 @@
  *     GET  /v1/schedules                      → [ScheduleSummary]
  *     POST /v1/schedule   {volume, settings}  → ScheduleSummary or null, for ScheduleSettings or null as in schedule/schedule.ts
  *     POST /v1/prune      {volume?, dryRun}   → [PruneDecision]
+ *     GET  /v1/feeds                          → [FeedSummary]
+ *     POST /v1/feed {a FeedRequest}           → FeedSummary
+ *     POST /v1/feed/remove {id}
+ *     POST /v1/feed/pause  {id, isPaused}     → FeedSummary
+ *     POST /v1/feed/run    {id}               → FeedSummary: a run has begun
  *     POST /v1/flush      {}                  what was answered before is on the disk
  *     GET  /v1/disk?name                      → {name, sizeBytes, readOnly}
  *     GET  /v1/disk/bytes?name&offset&length  → the bytes

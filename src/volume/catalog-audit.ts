@@ -10,6 +10,7 @@ import { type Finding, finding, type FindingCode } from '../check/finding.ts';
 import type { Catalog, Hold, Receive } from './catalog.ts';
 import type { CatalogPart, ReceivePart, SnapshotPart, VersionPart, VolumePart } from './catalog-parts.ts';
 import { isSchedule } from '../schedule/schedule.ts';
+import { isFeed } from './feeds.ts';
 import { isName, isVolumeSize } from './names.ts';
 
 const HOLDS_MAX = 64;
@@ -62,6 +63,11 @@ export function* auditParts(parts: readonly CatalogPart[]): Generator<Finding> {
   for (const label of all(parts, 'pending'))
     if (hidden.get(label) !== true)
       yield damage('DELETE_DAMAGED', `version ${label} waits for the end of its delete, and is not deleted`);
+  yield* twice(
+    'FEED_DAMAGED',
+    'the id of two feeds',
+    all(parts, 'feeds').map(({ id }) => id),
+  );
   yield* auditMerged(parts, hidden);
   yield* auditLedger(parts);
 }
@@ -118,6 +124,12 @@ export function* auditCatalog(catalog: Catalog): Generator<Finding> {
     if (!isReceive(receive)) yield damage('NAME_DAMAGED', `${shown(name)} cannot be received`);
     if (catalog.tree.children(label).size > 0)
       yield damage('TREE_DAMAGED', `${shown(name)}, version ${label}, has versions below it`);
+  }
+  for (const feed of catalog.feeds.all()) {
+    const { id, direction, volume } = feed;
+    if (!isFeed(feed)) yield damage('FEED_DAMAGED', `feed ${shown(id)} cannot be`);
+    else if (direction === 'push' && catalog.withUuid(volume) === undefined)
+      yield damage('FEED_DAMAGED', `feed ${shown(id)} is of a volume ${volume}, which there is not`);
   }
   for (const { label, hidden } of catalog.tree.nodes()) {
     if (hidden === 0) {
@@ -190,6 +202,7 @@ function named(catalog: Catalog): Map<string, string> {
     const text = JSON.stringify([label, into, volumeName, snapshotName, source, position]);
     found.set(`receive ${uuid}`, text);
   }
+  for (const { id, ...feed } of catalog.feeds.all()) found.set(`feed ${id}`, JSON.stringify(feed));
   return found;
 }
 

@@ -21,6 +21,7 @@ import {
   type Volume,
 } from './catalog.ts';
 import type { ReceiveChange } from './change.ts';
+import type { Feed } from './feeds.ts';
 
 /** A version: who is above it, since when there is it; and if it is hidden, since when, if its root is gone, its tree. */
 export type VersionPart = [
@@ -58,6 +59,8 @@ export interface CatalogPart {
   volumes?: VolumePart[];
   snapshots?: SnapshotPart[];
   receives?: ReceivePart[];
+  /** What is to be replicated, and when that was done last. */
+  feeds?: Feed[];
   /** Hidden versions whose pointers are still to be taken out. */
   pending?: VersionLabel[];
   /** Versions that are gone: label, who took over, and the last segment that may have anything under the label. */
@@ -101,6 +104,7 @@ export function* encodeCatalog(catalog: Catalog, ledger: SegmentLedger): Generat
   yield* inParts('volumes', volumeParts(catalog));
   yield* inParts('snapshots', snapshotParts(catalog));
   yield* inParts('receives', receiveParts(catalog));
+  yield* inParts('feeds', catalog.feeds.all());
   yield* inParts('pending', catalog.pending);
   yield* inParts('merged', mergedParts(catalog));
 }
@@ -200,6 +204,7 @@ export function decodeCatalog(texts: readonly string[], sequence: Sequence): Cat
       catalog.addSnapshot({ uuid, volume, name, sizeBytes, created, label, ...more });
     }
     for (const receive of part.receives ?? []) catalog.addReceive(receiveOf(receive));
+    for (const feed of part.feeds ?? []) catalog.feeds.put(feed);
     for (const label of part.pending ?? []) catalog.pending.add(label);
     for (const [label, heir, until] of part.merged ?? []) catalog.merged.set(label, { heir, until });
   }

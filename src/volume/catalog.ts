@@ -12,6 +12,7 @@ import { DEAD, type Destinies } from '../index/heirs.ts';
 import { type VersionNode, VersionTree } from '../index/version-tree.ts';
 import type { Schedule } from '../schedule/schedule.ts';
 import type { Change, ReceiveChange, ReceiveSource } from './change.ts';
+import { feedOwner, Feeds } from './feeds.ts';
 
 /** A claim on a snapshot: it is not deleted as long as one lasts. */
 export interface Hold {
@@ -83,6 +84,7 @@ export class Catalog {
   readonly merged = new Map<VersionLabel, Merged>();
   /** By UUID. */
   readonly receives = new Map<string, Receive>();
+  readonly feeds = new Feeds();
   readonly #volumes = new Map<string, Volume>();
   readonly #byUuid = new Map<string, Volume | Snapshot>();
   readonly #byLabel = new Map<VersionLabel, Volume | Snapshot>();
@@ -245,6 +247,16 @@ export class Catalog {
         this.#hide(label, sequence);
         return;
       }
+      case 'feed':
+      case 'feed-pause':
+      case 'feed-success':
+        this.feeds.apply(change);
+        return;
+      case 'feed-end':
+        for (const { snapshots } of this.volumes())
+          for (const each of snapshots.values()) each.holds = without(each.holds, feedOwner(change.id));
+        this.feeds.apply(change);
+        return;
       default:
         throw new StoreError('CORRUPTION', `the log holds an unknown change ${JSON.stringify(change)}`);
     }
@@ -347,6 +359,7 @@ export class Catalog {
     for (const snapshot of volume.snapshots.values()) this.#removeSnapshot(snapshot, sequence);
     this.#volumes.delete(volume.name);
     this.#byUuid.delete(volume.uuid);
+    this.feeds.endOf(volume.uuid, volume.name);
     this.#hide(volume.label, sequence);
   }
 
@@ -362,6 +375,7 @@ export class Catalog {
       throw new StoreError('CORRUPTION', `the log names a version ${uuid} that there is not`);
     if (!('volume' in found)) {
       this.#volumes.delete(found.name);
+      this.feeds.renamed(found.name, name);
       found.name = name;
       this.#volumes.set(name, found);
       return;

@@ -54,6 +54,14 @@ export function changeProblem(catalog: Catalog, change: Change): string | undefi
       return catalog.receives.has(change.receive) ? undefined : noReceive(change.receive);
     case 'publish':
       return publishProblem(catalog, change);
+    case 'feed': {
+      const { direction, volume } = change.feed;
+      return direction === 'push' && volumeOf(catalog, volume) === undefined ? noVolume(volume) : undefined;
+    }
+    case 'feed-end':
+    case 'feed-pause':
+    case 'feed-success':
+      return catalog.feeds.get(change.id) === undefined ? `there is no feed ${change.id}` : undefined;
     default:
       return `it is of an unknown kind: ${JSON.stringify(change).slice(0, 200)}`;
   }

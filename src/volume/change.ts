@@ -6,6 +6,7 @@
 
 import type { SnapshotMaker, VersionLabel } from '../base/units.ts';
 import type { Schedule } from '../schedule/schedule.ts';
+import type { FeedChange } from './feeds.ts';
 
 interface CreateChange {
   op: 'create';
@@ -172,7 +173,8 @@ export type Change =
   | ReceiveChange
   | ReceivedChange
   | PublishChange
-  | AbortChange;
+  | AbortChange
+  | FeedChange;
 
 /** Labels that a change makes. */
 export function labelsOf(change: Change): VersionLabel[] {

@@ -23,6 +23,7 @@ import { CatalogAppender } from './catalog-append.ts';
 import { type CheckOptions, checkStore, checkSuperblock, type Scratch } from './check.ts';
 import type { BlockDevice } from './device.ts';
 import { diffVersions } from './diff.ts';
+import { listFeeds } from './feed-changes.ts';
 import { IndexKeeper } from './index-keeper.ts';
 import { LOCK_PATH } from './init-store.ts';
 import { formatUuid, listVersions, listWithGhosts, namesOf, summarize } from './listing.ts';
@@ -236,6 +237,7 @@ export class ReadOnlyStore {
       compaction: { state: 'paused', rounds: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 },
       scrub: this.#scrub.state,
       schedules: this.schedules.list(),
+      feeds: listFeeds(this.#remains.catalog, this.#now),
       lastCheckpoint: { generation, at: at === 0 ? null : new Date(at).toISOString() },
       cache: { usedBytes: this.#cache.usedBytes, boundBytes: this.#cache.boundBytes },
       state: 'read-only',
@@ -281,6 +283,13 @@ export class ReadOnlyStore {
     set: refuse,
     list: () => listSchedules(this.#remains.catalog, this.#environment.clock.now()),
     prune: refuse,
+  };
+  readonly feeds = {
+    add: refuse,
+    remove: refuse,
+    pause: refuse,
+    run: refuse,
+    list: () => listFeeds(this.#remains.catalog, this.#now),
   };
   readonly estimateCompaction = refuse;
   readonly pauseCompaction = refuse;

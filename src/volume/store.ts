@@ -32,6 +32,7 @@ import { ChangeWriter } from './change-writer.ts';
 import { DeadCache } from './dead-cache.ts';
 import type { BlockDevice } from './device.ts';
 import { diffVersions } from './diff.ts';
+import { FeedChanges } from './feed-changes.ts';
 import { Fence } from './fence.ts';
 import { IndexKeeper } from './index-keeper.ts';
 import { makeMover, StoreCompaction } from './store-compaction.ts';
@@ -75,6 +76,8 @@ export class Store {
   /** Versions on their way in. */
   readonly receives: Receives;
   readonly schedules: Schedules;
+  /** What is replicated. */
+  readonly feeds: FeedChanges;
   readonly #lock: StoreLock;
   readonly #recovered: Recovered;
   readonly #keeper: IndexKeeper;
@@ -132,7 +135,10 @@ export class Store {
     this.#scrub = new StoreScrub({ ...environment, numbers, ledger, catalog, keeper, position });
     const [writer, disks, fence] = [this.#writer, this.#disks, new Fence(this.#writer, this.#disks)];
     this.#removal = new VersionRemoval(catalog, writer, fence, disks, keeper, clock);
-    const ends = { flush: () => log.flush(), onHidden: () => this.#pruner.wake() };
+    const flush = (): Promise<void> => log.flush();
+    const ends = { flush, onHidden: () => this.#pruner.wake() };
+    const storeUuid = formatUuid(numbers.superblock.uuid);
+    this.feeds = new FeedChanges({ catalog, writer, keeper, clock, flush, storeUuid });
     this.receives = new Receives({ catalog, writer, fence, disks, clock, ...ends });
     this.schedules = new Schedules({ catalog, writer, fence, disks, clock, ...ends });
   }
@@ -416,6 +422,7 @@ export class Store {
       compaction: this.#compaction.state,
       scrub: this.#scrub.state,
       schedules: this.schedules.list(),
+      feeds: this.feeds.list(),
       state: log.poison === undefined ? 'open' : 'poisoned',
       damage: this.#recovered.damage.map(({ code, message }) => finding(code, message)),
     };

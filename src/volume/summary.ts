@@ -89,6 +89,45 @@ export interface PruneDecision {
   why: string[];
 }
 
+/** How far the work on a feed is. Bytes are of the disk. */
+export interface FeedProgress {
+  /** `failing`: the last run failed, and the next one waits. */
+  state: 'idle' | 'connecting' | 'sending' | 'receiving' | 'failing';
+  doneBytes: number;
+  /** Null where nobody knows yet. */
+  totalBytes: number | null;
+  /** Of the last run; null if it went well. */
+  error: string | null;
+  /** Milliseconds since 1970. */
+  nextAt: number | null;
+}
+
+/** What is to be replicated, and how that goes. */
+export interface FeedSummary {
+  id: string;
+  direction: 'push' | 'pull';
+  /** Names of the volume here, and at the other end. */
+  volume: string;
+  peerVolume: string;
+  address: string;
+  everyMs: number;
+  /** Bytes a second; null: no bound. */
+  rate: number | null;
+  snapshots: 'made' | 'all';
+  state: FeedProgress['state'] | 'paused';
+  /** The newest snapshot that has arrived: UUID, name, when it was made; and when that was known. ISO 8601. */
+  last: { at: string; snapshot: string; name: string; created: string; bytes: number } | null;
+  /** Age of that snapshot. */
+  lagMs: number | null;
+  doneBytes: number;
+  totalBytes: number | null;
+  error: string | null;
+  /** ISO 8601: when the next run begins, as long as nothing changes that. */
+  next: string | null;
+  /** Full name of the snapshot that is held here for it. */
+  holding: string | null;
+}
+
 /** Bytes of chunks: read by a version; of those, read by no other; and by others too. */
 export interface SpaceUse {
   referenced: number;
@@ -136,6 +175,8 @@ export interface StoreStatus {
   cache: { usedBytes: number; boundBytes: number };
   scrub: ScrubState;
   schedules: ScheduleSummary[];
+  /** What is replicated. */
+  feeds: FeedSummary[];
   /** `open`; `poisoned` after a failed sync: reads only until it is reopened; `read-only`: opened so, and never written. */
   state: 'open' | 'poisoned' | 'read-only';
   /** What was found damaged when it was opened. */

@@ -15,7 +15,7 @@ export const PRIORITY_MIN = -128;
 /** Never deleted automatically. */
 export const PRIORITY_MAX = 127;
 /** Holds of one snapshot, and characters of their texts: a catalog must fit into entries of the log. */
-const HOLDS_MAX = 64;
+export const HOLDS_MAX = 64;
 const OWNER_CHARACTERS_MAX = 128;
 const REASON_CHARACTERS_MAX = 512;
 /** The last moment that a date can be. */

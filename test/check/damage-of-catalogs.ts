@@ -10,6 +10,14 @@ import type { Damages, Expected } from './damaged-store.ts';
 
 type Change = (catalog: Required<CatalogPart>) => void;
 const says = (text: string): string => expect.stringContaining(text) as string;
+const FEED = {
+  id: 'f',
+  direction: 'push',
+  peerVolume: 'there',
+  everyMs: 1000,
+  rate: null,
+  snapshots: 'made',
+} as const;
 
 const CATALOGS: [what: string, change: Change, expected: readonly Expected[]][] = [
   [
@@ -184,6 +192,11 @@ const CHANGES: [what: string, text: Text, expected: readonly Expected[]][] = [
     'that sets the schedule of a volume that there is not',
     () => ({ op: 'schedule', at: 1, volume: 'nobody', schedule: null }),
     [{ code: 'CHANGE_UNUSABLE', message: says('there is no volume nobody') }],
+  ],
+  [
+    'that replicates a volume to no address',
+    (volume) => ({ op: 'feed', at: 1, feed: { ...FEED, volume, address: 'nowhere' } }),
+    [{ code: 'FEED_DAMAGED', message: says('feed "f" cannot be'), mend: 'repair' }],
   ],
   [
     'that goes on in a version of another volume, which is a head',

@@ -365,6 +365,7 @@ export class DamagedStore {
       volumes: all('volumes'),
       snapshots: all('snapshots'),
       receives: all('receives'),
+      feeds: all('feeds'),
       pending: all('pending'),
       merged: all('merged'),
     };

@@ -6,7 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 
-const PROGRAMS = path.resolve(import.meta.dirname, '../../dist/src/cli');
+const PROGRAMS = path.resolve(import.meta.dirname, '../..').replace(/(\/dist)?$/, '/dist/src/cli');
 export const MAIN = path.join(PROGRAMS, 'main.js');
 export const START = path.join(PROGRAMS, 'start.js');
 

@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { diskRuns, splitRuns } from '../../src/cli/disk-runs.ts';
 import { PIECE_BYTES } from '../../src/cli/image-source.ts';
-import { InFlight, inOrder } from '../../src/cli/in-flight.ts';
+import { InFlight, inOrder } from '../../src/base/in-flight.ts';
 import { nonZeroRuns } from '../../src/cli/zero-blocks.ts';
 import type { AllocationRun } from '../../src/volume/device.ts';
 

@@ -6,7 +6,7 @@ import path from 'node:path';
 import pino from 'pino';
 import { beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { NbdServer } from '../../src/nbd/server.ts';
-import { loadCertificates, loadSharedKeys } from '../../src/nbd/tls-credentials.ts';
+import { loadCertificates, loadSharedKeys } from '../../src/tls/credentials.ts';
 import { scratchDirectory } from '../support/stores.ts';
 import { type MadeCertificates, makeCertificates, TLS_TOOLS } from '../support/tls-files.ts';
 import { requireTools } from '../support/tools.ts';

@@ -7,7 +7,7 @@ import tls from 'node:tls';
 import pino from 'pino';
 import { beforeAll, describe, expect, it } from 'vitest';
 import * as nbd from '../../src/nbd/protocol.ts';
-import { loadCertificates } from '../../src/nbd/tls-credentials.ts';
+import { loadCertificates } from '../../src/tls/credentials.ts';
 import { Random, seeds } from '../support/random.ts';
 import { scratchDirectory } from '../support/stores.ts';
 import { type MadeCertificates, makeCertificates, TLS_TOOLS } from '../support/tls-files.ts';

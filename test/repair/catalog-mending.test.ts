@@ -105,6 +105,38 @@ describe('a catalog', () => {
     expect(() => decodeCatalog([JSON.stringify(without)], 50)).toThrow('does not say what of');
   });
 
+  it('keeps feeds that can be, and drops others', () => {
+    const uuid = '00000000-0000-4000-8000-000000000001';
+    const feed = (id: string, direction: 'push' | 'pull', of: string, address = 'host:1') => ({
+      id,
+      direction,
+      volume: of,
+      address,
+      peerVolume: 'there',
+      everyMs: 1000,
+      rate: null,
+      snapshots: 'made' as const,
+      isPaused: true,
+      last: null,
+    });
+    const part: CatalogPart = {
+      versions: [[1, 0, 1]],
+      volumes: [volume(uuid, 'a', 1)],
+      feeds: [
+        feed('push', 'push', uuid),
+        feed('pull', 'pull', 'new'),
+        feed('gone', 'push', uuid.replace('1', '2')),
+        feed('nowhere', 'pull', 'new', 'nowhere'),
+      ],
+    };
+    const result = mended(part);
+    expect(result.catalog.feeds.all().map(({ id, isPaused }) => [id, isPaused])).toEqual([
+      ['push', true],
+      ['pull', true],
+    ]);
+    expect(result.changes.length).toBe(2);
+  });
+
   it('keeps versions without a name that have data, under one of their own', () => {
     const part: CatalogPart = {
       versions: [

@@ -41,6 +41,10 @@ interface MemoryVersion {
 
 const NAME = /^[A-Za-z0-9._-]{1,128}$/;
 
+function refuseFeeds(): never {
+  throw new StoreError('NOT_FOUND', 'there is no target in memory');
+}
+
 export class MemoryStore implements OpenStore {
   readonly versions = new Map<string, MemoryVersion>();
   /** Every change but create, snapshot and clone, and every question about space: its name and its arguments. */
@@ -222,6 +226,7 @@ export class MemoryStore implements OpenStore {
       compaction: { state: 'idle', rounds: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 },
       scrub: { state: 'idle', readBytes: 0, totalBytes: 0, last: null },
       schedules: [SCHEDULE],
+      feeds: [],
       lastCheckpoint: { generation: 1, at: null },
       cache: { usedBytes: 0, boundBytes: 256 * 2 ** 20 },
       state: 'open',
@@ -272,6 +277,13 @@ export class MemoryStore implements OpenStore {
     this.#note('pauseCompaction', isPaused);
   }
 
+  readonly feeds = {
+    list: () => [],
+    add: async () => refuseFeeds(),
+    remove: async () => refuseFeeds(),
+    pause: async () => refuseFeeds(),
+    run: () => refuseFeeds(),
+  };
   readonly receives = {
     begin: async (head: StreamHead, name: string): Promise<ReceiveBegun> => {
       this.#note('begin', head, name);

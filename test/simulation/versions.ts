@@ -158,6 +158,10 @@ export class Versions {
       case 'release':
       case 'priority':
       case 'schedule':
+      case 'feed':
+      case 'feed-end':
+      case 'feed-pause':
+      case 'feed-success':
         throw new Error(`the specification does not know ${change.op}`);
     }
   }

@@ -154,7 +154,7 @@ export const DELTA_FAULTS: readonly Fault[] = [
   },
   {
     name: 'a sender goes on from the beginning of the disk and not from where it is told to',
-    file: 'src/cli/changes-source.ts',
+    file: 'src/volume/changes-source.ts',
     text: 'const start = Math.max(offset, sent.position);',
     replacement: 'const start = Math.max(offset, 0);',
     tests: [REPLICAS],

@@ -9,6 +9,7 @@ import { INDEX_FAULTS } from './faults-of-index.ts';
 import { LOG_FAULTS } from './faults-of-log.ts';
 import { RECOVERY_FAULTS } from './faults-of-recovery.ts';
 import { REPAIR_FAULTS } from './faults-of-repair.ts';
+import { REPLICATION_FAULTS } from './faults-of-replication.ts';
 import { ROOM_FAULTS } from './faults-of-room.ts';
 import { SCHEDULE_FAULTS } from './faults-of-schedule.ts';
 import { TLS_FAULTS } from './faults-of-tls.ts';
@@ -29,4 +30,5 @@ export const FAULTS: readonly Fault[] = [
   ...REPAIR_FAULTS,
   ...DOOR_FAULTS,
   ...TLS_FAULTS,
+  ...REPLICATION_FAULTS,
 ];

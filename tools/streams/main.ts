@@ -1,6 +1,8 @@
 /**
  * What streams cost: `npm run streams -- [--gib N] [--percent N] [--directory DIR]`. Fills a volume at random, sends and receives
  * all of it, then changes chunks here and there, and sends and receives what differs; by the programs that users run.
+ *
+ * `npm run streams -- --replicate [--gib N] [--minutes N] [--every N] [--seed N]`: replication under load and kills (replicate.ts).
  */
 
 import { spawn } from 'node:child_process';
@@ -11,6 +13,9 @@ import { randomFillSync } from 'node:crypto';
 import { Command } from 'commander';
 import { CHUNK_BYTES } from '../../src/base/units.ts';
 import { Store } from '../../src/volume/store.ts';
+import { Cleanup } from '../../test/support/programs.ts';
+import { Random } from '../../test/support/random.ts';
+import { replicate } from './replicate.ts';
 
 const WRITE_BYTES = 1 << 20;
 const WRITES_AT_ONCE = 64;
@@ -20,8 +25,22 @@ const options = new Command('streams')
   .option('--gib <number>', 'size of the volume', '10')
   .option('--percent <number>', 'chunks that change', '1')
   .option('--directory <path>', 'where to work', os.tmpdir())
+  .option('--replicate', 'replicate under load, with kills of either end, and compare all that arrives')
+  .option('--minutes <number>', 'of that', '10')
+  .option('--every <number>', 'seconds between two snapshots of that', '3')
+  .option('--set <mib>', 'MiB that its load writes to, all over the volume', '256')
+  .option('--seed <number>', 'what its chance begins with', String(Date.now() % 2 ** 31))
   .parse()
-  .opts<{ gib: string; percent: string; directory: string }>();
+  .opts<{
+    gib: string;
+    percent: string;
+    directory: string;
+    replicate?: boolean;
+    minutes: string;
+    every: string;
+    set: string;
+    seed: string;
+  }>();
 
 const scratch = fs.mkdtempSync(path.join(options.directory, 'coppice-streams-'));
 const [from, to, file] = ['from', 'to', 'stream'].map((name) => path.join(scratch, name)) as [
@@ -30,9 +49,23 @@ const [from, to, file] = ['from', 'to', 'stream'].map((name) => path.join(scratc
   string,
 ];
 try {
-  await measure(Number(options.gib) * 2 ** 30, Number(options.percent) / 100);
+  if (options.replicate === true) await replicateFor();
+  else await measure(Number(options.gib) * 2 ** 30, Number(options.percent) / 100);
 } finally {
   fs.rmSync(scratch, { recursive: true });
+}
+
+async function replicateFor(): Promise<void> {
+  const { gib, minutes, every, set, seed } = options;
+  say(`seed ${seed}`);
+  const cleanup = new Cleanup();
+  try {
+    const terms = { volumeBytes: Number(gib) * 2 ** 30, setBytes: Number(set) * 2 ** 20 };
+    const times = { seconds: 60 * Number(minutes), everySeconds: Number(every) };
+    await replicate({ ...terms, ...times, random: new Random(Number(seed)) }, cleanup, say);
+  } finally {
+    await cleanup.run();
+  }
 }
 
 async function measure(bytes: number, part: number): Promise<void> {

@@ -4,12 +4,29 @@
  * Invariant: a bounded number of frames is read ahead of the one that is taken.
  */
 
+import { inOrder } from '../base/in-flight.ts';
 import { buildChanges, ChangesPlan, type Extent } from '../delta/changes.ts';
 import { packedBody, type PackedBody, rawBody } from '../delta/stream-writer.ts';
-import type { Disk, Door, Run } from '../server/door.ts';
-import { inOrder } from './in-flight.ts';
+import type { AllocationRun } from './device.ts';
+import type { DiffExtent } from './summary.ts';
 
 const FRAMES_AHEAD_MAX = 4;
+
+export type Run = readonly [offset: number, lengthBytes: number];
+
+/** What is sent, as a disk: a door's, or one of this process. */
+export interface SentDisk {
+  readonly sizeBytes: number;
+  /** The bytes of several ranges, in order, one behind the other. */
+  readRuns(runs: readonly Run[]): Promise<Buffer>;
+  /** Runs from `offset` on; covers at least one byte, and may stop before `lengthBytes`. */
+  allocation(offset: number, lengthBytes: number): Promise<AllocationRun[]>;
+}
+
+/** Who says where two versions differ. */
+export interface DiffSource {
+  diff(from: string, to: string): AsyncGenerator<DiffExtent>;
+}
 
 export interface Sent {
   /** Full names. */
@@ -22,9 +39,9 @@ export interface Sent {
 }
 
 /** What has to be sent, in order, from the position on. */
-export async function* extentsOf(door: Door, disk: Disk, sent: Sent): AsyncGenerator<Extent> {
+export async function* extentsOf(source: DiffSource, disk: SentDisk, sent: Sent): AsyncGenerator<Extent> {
   const all =
-    sent.base === null ? storedExtents(disk, sent.position) : changedExtents(door, sent.base, sent.target);
+    sent.base === null ? storedExtents(disk, sent.position) : changedExtents(source, sent.base, sent.target);
   for await (const { offset, length, zeros } of all) {
     // A base may be longer, and a sender may begin in the middle.
     const start = Math.max(offset, sent.position);
@@ -33,7 +50,7 @@ export async function* extentsOf(door: Door, disk: Disk, sent: Sent): AsyncGener
   }
 }
 
-async function* storedExtents(disk: Disk, position: number): AsyncGenerator<Extent> {
+async function* storedExtents(disk: SentDisk, position: number): AsyncGenerator<Extent> {
   for (let offset = position; offset < disk.sizeBytes; ) {
     for (const { lengthBytes: length, allocated } of await disk.allocation(offset, disk.sizeBytes - offset)) {
       if (allocated) yield { offset, length, zeros: false };
@@ -42,8 +59,8 @@ async function* storedExtents(disk: Disk, position: number): AsyncGenerator<Exte
   }
 }
 
-async function* changedExtents(door: Door, base: string, target: string): AsyncGenerator<Extent> {
-  for await (const { offset, length, type } of door.diff(base, target))
+async function* changedExtents(source: DiffSource, base: string, target: string): AsyncGenerator<Extent> {
+  for await (const { offset, length, type } of source.diff(base, target))
     yield { offset, length, zeros: type === 'hole' };
 }
 
@@ -55,7 +72,7 @@ export interface Prepared {
 
 export function bodiesOf(
   extents: AsyncIterable<Extent>,
-  disk: Disk,
+  disk: SentDisk,
   hasBase: boolean,
   isCompressed: boolean,
 ): AsyncGenerator<Prepared> {

@@ -9,18 +9,11 @@
 
 import net from 'node:net';
 import type { Logger } from 'pino';
-import { fromSystemError, StoreError } from '../base/errors.ts';
-import { inspectListener } from '../base/libc.ts';
-import type { SocketPath } from '../base/socket-path.ts';
-import { listenOnFile } from '../base/unix-listener.ts';
-
-export interface TcpAddress {
-  readonly host: string;
-  readonly port: number;
-}
-
-/** Where clients find a listener. */
-export type ListenerAddress = { readonly socketPath: string } | TcpAddress;
+import type { ListenerAddress, TcpAddress } from './address.ts';
+import { fromSystemError, StoreError } from './errors.ts';
+import { inspectListener } from './libc.ts';
+import type { SocketPath } from './socket-path.ts';
+import { listenOnFile } from './unix-listener.ts';
 
 export interface NamedListener {
   readonly name: string;
@@ -71,7 +64,7 @@ export class Listeners {
         throw new StoreError('IN_USE', `${doing}: in use`, error);
       throw fromSystemError(error, doing);
     }
-    const address = tcpAddressOf(server);
+    const address = boundAddress(server);
     this.#add({ name: nameOf(address), server, address });
     return address;
   }
@@ -90,7 +83,7 @@ export class Listeners {
     }
     const { family, socketPath } = socket;
     const unix = socketPath === '' ? undefined : { socketPath };
-    this.#add({ name, server, address: family === 'unix' ? unix : tcpAddressOf(server) });
+    this.#add({ name, server, address: family === 'unix' ? unix : boundAddress(server) });
   }
 
   /** Nobody is let in any more; resolves when all connections are gone too. */
@@ -142,7 +135,7 @@ function listening(server: net.Server, where: net.ListenOptions & { fd?: number 
   });
 }
 
-function tcpAddressOf(server: net.Server): TcpAddress {
+function boundAddress(server: net.Server): TcpAddress {
   const { address, port } = server.address() as net.AddressInfo;
   return { host: address, port };
 }

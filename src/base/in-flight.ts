@@ -5,7 +5,7 @@
  * lost as an unhandled rejection; after `settle` nothing runs.
  */
 
-import { assert } from '../base/errors.ts';
+import { assert } from './errors.ts';
 
 /** Tasks whose order does not matter. */
 export class InFlight {

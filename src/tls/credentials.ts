@@ -50,13 +50,8 @@ export async function loadCertificates(
   logger: Logger,
 ): Promise<Certificates> {
   const fileOf = (name: string): string => path.join(directory, name);
-  const [certificateFile, keyFile] = [fileOf('server-cert.pem'), fileOf('server-key.pem')];
-  const certificate = await read(certificateFile);
-  const key = await read(keyFile);
-  await warnOfReaders(keyFile, logger);
-  requirePair(certificate, certificateFile, key, keyFile, logger);
-  const clientAuthority = verifyPeer ? await read(fileOf('ca-cert.pem')) : undefined;
-  if (clientAuthority !== undefined) parseCertificate(clientAuthority, fileOf('ca-cert.pem'));
+  const { certificate, key } = await loadPair(directory, 'server', logger);
+  const clientAuthority = verifyPeer ? await readAuthority(fileOf('ca-cert.pem')) : undefined;
   const revoked = verifyPeer ? await readIfThere(fileOf('ca-crl.pem')) : undefined;
   const loaded: Certificates = { kind: 'certificates', key, certificate, clientAuthority, revoked };
   try {
@@ -66,6 +61,29 @@ export async function loadCertificates(
     throw refusal(`the files in ${directory} are too weak or damaged${list}: make them anew`, error);
   }
   return loaded;
+}
+
+/** A certificate and its key. @throws NOT_FOUND, IO, INVALID_ARGUMENT */
+export async function loadPair(
+  directory: string,
+  of: 'server' | 'client',
+  logger: Logger,
+): Promise<{ certificate: Buffer; key: Buffer }> {
+  const [certificateFile, keyFile] = [`${of}-cert.pem`, `${of}-key.pem`].map((name) =>
+    path.join(directory, name),
+  ) as [string, string];
+  const certificate = await read(certificateFile);
+  const key = await read(keyFile);
+  await warnOfReaders(keyFile, logger);
+  requirePair(certificate, certificateFile, key, keyFile, logger);
+  return { certificate, key };
+}
+
+/** The certificate of who signs others. @throws NOT_FOUND, IO, INVALID_ARGUMENT */
+export async function readAuthority(file: string): Promise<Buffer> {
+  const authority = await read(file);
+  parseCertificate(authority, file);
+  return authority;
 }
 
 /** @throws NOT_FOUND, IO (the file cannot be read), INVALID_ARGUMENT (a line is none that `psktool` writes) */

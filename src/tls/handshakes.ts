@@ -15,27 +15,8 @@ import { constants } from 'node:crypto';
 import type { Socket } from 'node:net';
 import tls from 'node:tls';
 import { assert } from '../base/errors.ts';
-import type { TlsCredentials } from './tls-credentials.ts';
-
-/** Keys agreed on anew for each session, and nothing that is not authenticated. AES of 128 bits is the fastest. */
-const CIPHERS = [
-  'TLS_AES_128_GCM_SHA256',
-  'TLS_CHACHA20_POLY1305_SHA256',
-  'TLS_AES_256_GCM_SHA384',
-  'ECDHE-ECDSA-AES128-GCM-SHA256',
-  'ECDHE-RSA-AES128-GCM-SHA256',
-  'ECDHE-ECDSA-CHACHA20-POLY1305',
-  'ECDHE-RSA-CHACHA20-POLY1305',
-  'ECDHE-ECDSA-AES256-GCM-SHA384',
-  'ECDHE-RSA-AES256-GCM-SHA384',
-].join(':');
-/** In TLS 1.3 a shared key goes with SHA-256; in 1.2 these are what OpenSSL and GnuTLS both have. */
-const CIPHERS_OF_SHARED_KEYS = [
-  'TLS_AES_128_GCM_SHA256',
-  'TLS_CHACHA20_POLY1305_SHA256',
-  'ECDHE-PSK-CHACHA20-POLY1305',
-  'DHE-PSK-AES256-GCM-SHA384',
-].join(':');
+import { CIPHERS, CIPHERS_OF_SHARED_KEYS } from './ciphers.ts';
+import type { TlsCredentials } from './credentials.ts';
 
 /** Whoever hands in a socket closes it when its time is over: Node's own time for that is put off as far as it goes. */
 const NO_TIMEOUT_MS = 2 ** 31 - 1;
