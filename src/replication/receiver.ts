@@ -17,7 +17,7 @@ import { ANSWER, DONE, garbled, KEPT, OFFER, PUBLISHED, STREAM } from './message
 import { checkOffer, choose, freeName, type Holdings, type Offer, originOf } from './negotiation.ts';
 import { deleteMade } from './sender.ts';
 
-/** Of the snapshots that a target made, a replica keeps so many. */
+/** Of the snapshots that a target made, a replica keeps so many, unless a schedule says which. */
 const KEPT_MADE = 2;
 
 export interface ReceivingProgress {
@@ -155,6 +155,7 @@ export class Receiver {
     const success = { snapshot: originOf(there), created: Date.parse(there.created), bytes };
     const name = there.name.slice(there.name.indexOf('@') + 1);
     await this.#progress.arrived({ at: this.#now(), name, ...success });
+    if (this.#store.schedules.scheduled().some(({ name: scheduled }) => scheduled === volume)) return;
     const made = this.#store.feeds.volumeNamed(volume)?.snapshots.filter(({ madeBy }) => madeBy === 'target');
     await deleteMade(this.#store, made?.slice(0, -KEPT_MADE) ?? []);
   }
