@@ -2,7 +2,7 @@
 
 import type { Command } from 'commander';
 import { StoreError } from '../base/errors.ts';
-import { outputOf, sizeOption, withDoor } from './command-context.ts';
+import { NO_SYNC, outputOf, sizeOption, type Sync, withChange, withDoor } from './command-context.ts';
 import { interruptible } from './interruption.ts';
 import { outputStream, refuseTerminal } from './standard-output.ts';
 
@@ -68,6 +68,29 @@ export function addDeltaCommands(program: Command): void {
       await interruptible((signal) =>
         withDoor(program, (door, output) => receiveStream(door, output, name, inputStream(), signal)),
       );
+    });
+
+  const roles = () => import('./role-commands.ts');
+
+  program
+    .command('promote <replica>')
+    .description('make a replica a volume that is written')
+    .option(...NO_SYNC)
+    .action(async (name: string, options: Sync) => {
+      const { promote } = await roles();
+      await withChange(program, options, (door, output) => promote(door, output, name));
+    });
+
+  program
+    .command('demote <volume>')
+    .description('make a volume a replica, which is only read; what no snapshot has stays as one')
+    .option('--force', 'disconnect clients that use the volume')
+    .option('--replica-of <uuid>', 'of this volume: for a copy of it that came by another way')
+    .option(...NO_SYNC)
+    .action(async (name: string, options: { force?: boolean; replicaOf?: string } & Sync) => {
+      const { demote } = await roles();
+      const { force = false, replicaOf } = options;
+      await withChange(program, options, (door, output) => demote(door, output, name, { force, replicaOf }));
     });
 
   const commands = () => import('./stream-command.ts');

@@ -25,6 +25,7 @@ import type {
   VersionWithSpace,
 } from '../volume/summary.ts';
 import type { ReceiveBegun } from '../volume/receives.ts';
+import type { Demoted, DemoteOptions } from '../volume/roles.ts';
 import type { ScrubOptions } from '../volume/scrub.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
@@ -49,6 +50,10 @@ export interface Door {
   /** Deletes all or none; answers the names of what is gone. @throws HELD, HAS_SNAPSHOTS, IN_USE */
   delete(names: readonly string[], options: DeleteOptions): Promise<string[]>;
   rollback(name: string, options: RollbackOptions): Promise<RolledBack>;
+  /** A replica becomes a volume that is written. */
+  promote(name: string): Promise<VersionSummary>;
+  /** A volume becomes a replica. @throws IN_USE */
+  demote(name: string, options: DemoteOptions): Promise<Demoted>;
   rename(name: string, to: string): Promise<VersionSummary>;
   /** @throws WOULD_LOSE_DATA */
   resize(name: string, sizeBytes: number, options: ResizeOptions): Promise<VersionSummary>;

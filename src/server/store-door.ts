@@ -16,6 +16,7 @@ import type {
 } from '../volume/summary.ts';
 import type { StreamHead } from '../delta/head.ts';
 import type { ReceiveBegun } from '../volume/receives.ts';
+import type { Demoted, DemoteOptions } from '../volume/roles.ts';
 import type { ScrubOptions } from '../volume/scrub.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
@@ -51,6 +52,10 @@ export interface OpenStore {
   show(name: string): VersionSummary;
   status(): Promise<StoreStatus>;
   device(name: string): BlockDevice;
+  readonly roles: {
+    promote(name: string): Promise<VersionSummary>;
+    demote(name: string, options: DemoteOptions): Promise<Demoted>;
+  };
   readonly receives: {
     begin(head: StreamHead, name: string): Promise<ReceiveBegun>;
     apply(session: string, body: Buffer): Promise<void>;
@@ -93,6 +98,14 @@ export class StoreDoor implements Door {
 
   rollback(name: string, options: RollbackOptions): Promise<RolledBack> {
     return this.#store.rollback(name, options);
+  }
+
+  promote(name: string): Promise<VersionSummary> {
+    return this.#store.roles.promote(name);
+  }
+
+  demote(name: string, options: DemoteOptions): Promise<Demoted> {
+    return this.#store.roles.demote(name, options);
   }
 
   rename(name: string, to: string): Promise<VersionSummary> {

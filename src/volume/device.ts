@@ -90,7 +90,7 @@ export interface BlockDevice {
 
   /**
    * From now on the version counts as attached, until `release`. `revoked` is called at most once: the store takes the
-   * device back, because the version is being deleted or rolled back, and every request fails with CLOSED.
+   * device back, because the version is being deleted, rolled back or demoted, and every request fails with CLOSED.
    */
   attach(revoked: () => void): void;
 

@@ -165,7 +165,8 @@ export class Disk implements Lineage, ChunkTarget {
 
   /** Why nothing is written up to `end`, if so. */
   #refusal(end: number): StoreError | undefined {
-    if (this.isTakenBack) return new StoreError('CLOSED', 'the volume is being deleted or rolled back');
+    if (this.isTakenBack)
+      return new StoreError('CLOSED', 'the volume is being deleted, rolled back or demoted');
     // A client that connected before the disk was cut off still knows the old size.
     return end > this.sizeBytes
       ? new StoreError('NO_SPACE', 'the volume has become smaller; connect again to see its size')

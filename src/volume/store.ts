@@ -43,6 +43,7 @@ import { OpenDisks } from './open-disks.ts';
 import { environmentOf, type OpenOptions, type StoreEnvironment, type StoreLock } from './open-options.ts';
 import { Receives } from './receives.ts';
 import { type Recovered, recover } from './recovery.ts';
+import { Roles } from './roles.ts';
 import { type ScrubOptions, StoreScrub } from './scrub.ts';
 import { type SpaceOfVersions, spaceOf, withSpace } from './space.ts';
 import type {
@@ -73,6 +74,8 @@ export class Store {
   readonly directory: string;
   /** Versions on their way in. */
   readonly receives: Receives;
+  /** Who writes a volume. */
+  readonly roles: Roles;
   readonly #lock: StoreLock;
   readonly #recovered: Recovered;
   readonly #keeper: IndexKeeper;
@@ -131,6 +134,7 @@ export class Store {
     const [writer, disks, fence] = [this.#writer, this.#disks, new Fence(this.#writer, this.#disks)];
     this.#removal = new VersionRemoval(catalog, writer, fence, disks, keeper, clock);
     const ends = { flush: () => log.flush(), onHidden: () => this.#pruner.wake() };
+    this.roles = new Roles({ catalog, writer, fence, disks, keeper, clock });
     this.receives = new Receives({ catalog, writer, fence, disks, clock, ...ends });
   }
 

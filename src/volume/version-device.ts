@@ -53,7 +53,7 @@ export class VersionDevice implements BlockDevice {
 
   #revocation(): StoreError | undefined {
     return this.#isRevoked
-      ? new StoreError('CLOSED', `${this.name} was taken away: it was deleted or rolled back`)
+      ? new StoreError('CLOSED', `${this.name} was taken away: it was deleted, or goes on in another version`)
       : undefined;
   }
 

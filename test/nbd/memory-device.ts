@@ -206,7 +206,10 @@ export class MemoryDevice implements Omit<BlockDevice, 'attach' | 'release' | 'c
 
   /** Takes the device back from all who have it, as a store does with what it deletes. */
   revoke(): void {
-    this.error = new StoreError('CLOSED', `${this.name} was taken away: it was deleted or rolled back`);
+    this.error = new StoreError(
+      'CLOSED',
+      `${this.name} was taken away: it was deleted, or goes on in another version`,
+    );
     for (const revoked of this.attached.values()) revoked();
   }
 

@@ -25,6 +25,7 @@ import type {
   VersionWithSpace,
 } from '../../src/volume/summary.ts';
 import type { ReceiveBegun } from '../../src/volume/receives.ts';
+import type { Demoted, DemoteOptions } from '../../src/volume/roles.ts';
 import type { ScrubOptions } from '../../src/volume/scrub.ts';
 import type { HoldOptions } from '../../src/volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../../src/volume/version-removal.ts';
@@ -130,6 +131,19 @@ export class MemoryStore implements OpenStore {
     this.#change(volume!, { parent: name });
     return { volume: this.show(volume!), saved: `${volume}@before-rollback-20200101T000000Z` };
   }
+
+  readonly roles = {
+    promote: async (name: string): Promise<VersionSummary> => {
+      this.#note('promote', name);
+      this.#change(name, { replica: false });
+      return this.show(name);
+    },
+    demote: async (name: string, options: DemoteOptions): Promise<Demoted> => {
+      this.#note('demote', name, options);
+      this.#change(name, { replica: true });
+      return { volume: this.show(name), saved: `${name}@before-demote-20200101T000000Z` };
+    },
+  };
 
   async rename(name: string, to: string): Promise<VersionSummary> {
     this.#note('rename', name, to);

@@ -6,6 +6,7 @@ const READER = inDelta('stream-reader');
 const COMPOSE = inDelta('compose');
 const RECEIVES = inVolume('receives');
 const REPLICAS = inVolume('replicas');
+const ROLES = inVolume('roles');
 
 export const DELTA_FAULTS: readonly Fault[] = [
   {
@@ -95,9 +96,39 @@ export const DELTA_FAULTS: readonly Fault[] = [
   {
     name: 'a stream is received into a volume that goes its own way',
     file: 'src/volume/receives.ts',
-    text: 'if (!existing.isReplica)',
-    replacement: 'if (existing.isReplica && existing.origin === null)',
-    tests: [RECEIVES],
+    text: 'if (isReplica) return;',
+    replacement: 'if (isReplica || target.length > 0) return;',
+    tests: [RECEIVES, ROLES],
+  },
+  {
+    name: 'what was on its way into a replica is published over what it has become since',
+    file: 'src/volume/receives.ts',
+    text: 'checkIsReplica(existing, snapshotName); // it may have been promoted meanwhile',
+    replacement: '',
+    tests: [ROLES],
+  },
+  {
+    name: 'a volume that is demoted loses what no snapshot has',
+    file: 'src/volume/roles.ts',
+    text: 'const saved = isAsSnapshot(catalog, keeper, volume)',
+    replacement: 'const saved = volume.snapshots.size > 0 || isAsSnapshot(catalog, keeper, volume)',
+    tests: [ROLES],
+  },
+  {
+    name: 'who has a volume open writes to it when it is a replica',
+    file: 'src/volume/roles.ts',
+    text: `      () => [find()],
+      force,`,
+    replacement: `      () => [find()].slice(1),
+      force,`,
+    tests: [ROLES],
+  },
+  {
+    name: 'a volume that is demoted forgets what it is a replica of',
+    file: 'src/volume/catalog.ts',
+    text: 'volume.origin = origin ?? volume.origin;',
+    replacement: 'volume.origin = origin;',
+    tests: [ROLES],
   },
   {
     name: 'a stream goes on behind a gap',
