@@ -11,7 +11,7 @@ const ROLES = inVolume('roles');
 export const DELTA_FAULTS: readonly Fault[] = [
   {
     name: 'the checksum of a frame is not compared',
-    file: 'src/delta/stream-reader.ts',
+    file: 'src/delta/frame-reader.ts',
     text: 'if (crc32c(this.#body) !== this.#frame!.bodyChecksum)',
     replacement: 'if (crc32c(this.#body) < 0)',
     tests: [READER],
@@ -25,16 +25,16 @@ export const DELTA_FAULTS: readonly Fault[] = [
   },
   {
     name: 'the digest over all that came before a frame is not compared',
-    file: 'src/delta/stream-reader.ts',
+    file: 'src/delta/frame-reader.ts',
     text: 'if (!this.#digest.copy().digest().equals(this.#expected))',
     replacement: 'if (this.#digest.copy().digest().length === 0)',
     tests: [READER],
   },
   {
     name: 'the number of a frame is not looked at',
-    file: 'src/delta/stream-reader.ts',
-    text: 'if (this.#frame.number !== this.#number)',
-    replacement: 'if (this.#frame.number < 0)',
+    file: 'src/delta/frame-reader.ts',
+    text: 'if (number !== this.#number)',
+    replacement: 'if (number < 0)',
     tests: [READER],
   },
   {
@@ -46,14 +46,14 @@ export const DELTA_FAULTS: readonly Fault[] = [
   },
   {
     name: 'a stream that ends in the middle counts as whole',
-    file: 'src/delta/stream-reader.ts',
+    file: 'src/delta/frame-reader.ts',
     text: "if (this.#part === 'nothing') return;",
     replacement: "if (this.#part === 'nothing' || this.#number > 1) return;",
     tests: [READER],
   },
   {
     name: 'a body is unpacked however long it becomes',
-    file: 'src/delta/stream-reader.ts',
+    file: 'src/delta/frame-reader.ts',
     text: 'zlib.inflateRawSync(body, { maxOutputLength: unpackedBytes })',
     replacement: 'zlib.inflateRawSync(body).subarray(0, unpackedBytes)',
     tests: [READER],
