@@ -7,14 +7,17 @@
 import { buildChanges, ChangesPlan, type Extent } from '../delta/changes.ts';
 import { packedBody, type PackedBody, rawBody } from '../delta/stream-writer.ts';
 import type { Disk, Door, Run } from '../server/door.ts';
+import type { HashFile } from './hash-file.ts';
+import { differingExtents } from './hashed-blocks.ts';
 import { inOrder } from './in-flight.ts';
 
 const FRAMES_AHEAD_MAX = 4;
 
 export interface Sent {
-  /** Full names. */
+  /** Full name. */
   readonly target: string;
-  readonly base: string | null;
+  /** What it is sent on top of: nothing, a version of this store by its full name, or what hashes tell of. */
+  readonly base: string | HashFile | null;
   /** Bytes of the target. */
   readonly size: number;
   /** Where to begin. */
@@ -23,8 +26,9 @@ export interface Sent {
 
 /** What has to be sent, in order, from the position on. */
 export async function* extentsOf(door: Door, disk: Disk, sent: Sent): AsyncGenerator<Extent> {
+  const { base, target, position } = sent;
   const all =
-    sent.base === null ? storedExtents(disk, sent.position) : changedExtents(door, sent.base, sent.target);
+    typeof base === 'string' ? changedExtents(door, base, target) : storedOrDiffering(disk, base, position);
   for await (const { offset, length, zeros } of all) {
     // A base may be longer, and a sender may begin in the middle.
     const start = Math.max(offset, sent.position);
@@ -33,7 +37,13 @@ export async function* extentsOf(door: Door, disk: Disk, sent: Sent): AsyncGener
   }
 }
 
-async function* storedExtents(disk: Disk, position: number): AsyncGenerator<Extent> {
+function storedOrDiffering(disk: Disk, base: HashFile | null, position: number): AsyncGenerator<Extent> {
+  const stored = storedExtents(disk, position);
+  if (base === null) return stored;
+  return differingExtents(disk, stored, base.blocks, base.head.target.size, position);
+}
+
+export async function* storedExtents(disk: Disk, position: number): AsyncGenerator<Extent> {
   for (let offset = position; offset < disk.sizeBytes; ) {
     for (const { lengthBytes: length, allocated } of await disk.allocation(offset, disk.sizeBytes - offset)) {
       if (allocated) yield { offset, length, zeros: false };

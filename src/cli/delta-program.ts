@@ -9,6 +9,7 @@ import { outputStream, refuseTerminal } from './standard-output.ts';
 interface SendOptions {
   readonly from?: string;
   readonly resume?: string;
+  readonly resync?: string;
   readonly compress?: boolean;
   readonly rate?: string;
 }
@@ -27,6 +28,10 @@ export function addDeltaCommands(program: Command): void {
       '--resume <token>',
       'go on with a stream that was cut off; `coppice receive --status` shows the token',
     )
+    .option(
+      '--resync <file>',
+      'only what differs from a snapshot of the other store, by its `coppice hashes`; - for standard input',
+    )
     .option('--compress', 'compress what that makes shorter')
     .option('--rate <size>', 'send no more than this in a second')
     .action(async (name: string | undefined, options: SendOptions) => {
@@ -34,7 +39,12 @@ export function addDeltaCommands(program: Command): void {
       const bytesPerSecond = sizeOption(options.rate, '--rate');
       refuseTerminal('a stream');
       const { sendStream } = await import('./send-command.ts');
-      const request = { what, isCompressed: options.compress === true, bytesPerSecond };
+      const request = {
+        what,
+        resync: options.resync,
+        isCompressed: options.compress === true,
+        bytesPerSecond,
+      };
       await interruptible((signal) =>
         withDoor(program, (door) => sendStream(door, request, outputStream(), signal)),
       );
@@ -67,6 +77,19 @@ export function addDeltaCommands(program: Command): void {
         );
       await interruptible((signal) =>
         withDoor(program, (door, output) => receiveStream(door, output, name, inputStream(), signal)),
+      );
+    });
+
+  program
+    .command('hashes <volume@name>')
+    .description(
+      'write hashes of a snapshot to standard output, for `coppice send --resync` of another store',
+    )
+    .action(async (name: string) => {
+      refuseTerminal('a list of hashes');
+      const { writeHashes } = await import('./hashes-command.ts');
+      await interruptible((signal) =>
+        withDoor(program, (door) => writeHashes(door, name, outputStream(), signal)),
       );
     });
 
@@ -118,9 +141,14 @@ export function addDeltaCommands(program: Command): void {
 
 function whatToSend(
   name: string | undefined,
-  { from, resume }: SendOptions,
+  { from, resume, resync }: SendOptions,
 ): { name: string; from: string | undefined } | { token: string } {
+  if (from !== undefined && resync !== undefined)
+    throw new StoreError('INVALID_ARGUMENT', '--from and --resync both name a base; give one of them');
   if (name !== undefined && resume === undefined) return { name, from };
   if (name === undefined && resume !== undefined && from === undefined) return { token: resume };
-  throw new StoreError('INVALID_ARGUMENT', 'give VOLUME@NAME (and --from), or --resume TOKEN alone');
+  throw new StoreError(
+    'INVALID_ARGUMENT',
+    'give VOLUME@NAME (and --from or --resync), or --resume TOKEN alone',
+  );
 }

@@ -145,7 +145,8 @@ export class Receives {
     }
     throw new StoreError(
       'WRONG_BASE',
-      `the stream builds on ${base.name} (${base.uuid}), which this store does not have; send from another base, or all of it`,
+      `the stream builds on ${base.name} (${base.uuid}), which this store does not have; send from another base, all of it, ` +
+        'or what differs by `coppice hashes` of a snapshot of here',
     );
   }
 

@@ -15,7 +15,16 @@ function version(
   const kind = name.startsWith('#') ? 'ghost' : name.includes('@') ? 'snapshot' : 'volume';
   const created = '2020-01-01T00:00:00.000Z';
   const here = { origin: null, replica: false };
-  const none = { referenced: 0, exclusive: 0, shared: 0, automatic: false, madeBy: null, priority: 0, holds: [], ...here };
+  const none = {
+    referenced: 0,
+    exclusive: 0,
+    shared: 0,
+    automatic: false,
+    madeBy: null,
+    priority: 0,
+    holds: [],
+    ...here,
+  };
   return { name, kind, uuid: name, size: MIB, created, parent, ...none, ...space };
 }
 

@@ -1,10 +1,12 @@
 /** Planted bugs of streams: what is verified of them, what is built on what, and when a version is published. */
 
-import { type Fault, inDelta, inVolume } from './fault.ts';
+import { type Fault, inCli, inDelta, inVolume } from './fault.ts';
 
 const READER = inDelta('stream-reader');
 const COMPOSE = inDelta('compose');
 const RECEIVES = inVolume('receives');
+const HASHES = inDelta('hash-list');
+const RESYNC = inCli('resync');
 const REPLICAS = inVolume('replicas');
 const ROLES = inVolume('roles');
 
@@ -64,6 +66,41 @@ export const DELTA_FAULTS: readonly Fault[] = [
     text: '} else if (hasBase) extents.add(offset + done, next - done, true);',
     replacement: '} else if (!hasBase) extents.add(offset + done, next - done, true);',
     tests: [REPLICAS, COMPOSE],
+  },
+  {
+    name: 'runs of hashes may lie before those that came',
+    file: 'src/delta/hash-list.ts',
+    text: 'if (count === 0 || first < this.#next ||',
+    replacement: 'if (count === 0 || first < 0 ||',
+    tests: [HASHES],
+  },
+  {
+    name: 'the end of a list of hashes is not compared with what came',
+    file: 'src/delta/hash-list.ts',
+    text: 'frames === this.#frameCount && dataBytes === this.#hashedBytes;',
+    replacement: 'frames >= 0 && dataBytes >= 0;',
+    tests: [HASHES],
+  },
+  {
+    name: 'a list of hashes that ends in the middle counts as whole',
+    file: 'src/cli/hash-file.ts',
+    text: 'reader.close();',
+    replacement: '',
+    tests: [RESYNC],
+  },
+  {
+    name: 'a block that has become zeros counts as the same',
+    file: 'src/cli/hashed-blocks.ts',
+    text: 'const isSame = hash === undefined ? theirs === undefined : theirs?.equals(hash) === true;',
+    replacement: 'const isSame = hash === undefined || theirs?.equals(hash) === true;',
+    tests: [RESYNC],
+  },
+  {
+    name: 'what is stored at the other side and not here is left out',
+    file: 'src/cli/hashed-blocks.ts',
+    text: 'if (isListed) theirs = await taken(listed);',
+    replacement: 'if (isListed || theirs !== undefined) theirs = await taken(listed);',
+    tests: [RESYNC],
   },
   {
     name: 'what a version between has cut off comes back when streams are put together',
