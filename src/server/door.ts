@@ -13,7 +13,7 @@
 
 import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '../compaction/thorough.ts';
 import type { StreamHead } from '../delta/head.ts';
-import type { AllocationRun } from '../volume/device.ts';
+import type { AllocationRun, Run } from '../volume/device.ts';
 import type {
   DiffExtent,
   Finding,
@@ -29,6 +29,8 @@ import type { Demoted, DemoteOptions } from '../volume/roles.ts';
 import type { ScrubOptions } from '../volume/scrub.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
+
+export type { Run } from '../volume/device.ts';
 
 /** What versions take up, and what would come back if all of them were deleted. Bytes. */
 export interface SpaceReport {
@@ -119,8 +121,6 @@ export interface Disk {
   flush(): Promise<void>;
   release(): void;
 }
-
-export type Run = readonly [offset: number, lengthBytes: number];
 
 /** The most ranges that are read at once. */
 export const RUNS_MAX = 4096;

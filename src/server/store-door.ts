@@ -240,14 +240,7 @@ class DeviceDisk implements Disk {
     }
     checkPiece(bytes);
     const target = Buffer.allocUnsafe(bytes);
-    const reads: Promise<void>[] = [];
-    let start = 0;
-    for (const [offset, lengthBytes] of runs) {
-      if (!this.#device.tryRead(target, start, offset, lengthBytes))
-        reads.push(this.#device.read(target, start, offset, lengthBytes));
-      start += lengthBytes;
-    }
-    await Promise.all(reads);
+    await this.#device.readRuns(target, runs);
     return target;
   }
 

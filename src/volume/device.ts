@@ -46,6 +46,9 @@ export interface HoleListener {
   hole(start: number, lengthBytes: number): void;
 }
 
+/** A range of bytes of a disk. */
+export type Run = readonly [offset: number, lengthBytes: number];
+
 export interface BlockDevice {
   /** `volume` or `volume@snapshot`. */
   readonly name: string;
@@ -66,6 +69,12 @@ export interface BlockDevice {
     lengthBytes: number,
     holes?: HoleListener,
   ): Promise<void>;
+
+  /**
+   * Reads several ranges, one behind the other, all of `target`: for who reads each but once, as it leaves nothing in memory
+   * that others would have to make room for. @throws as `read`
+   */
+  readRuns(target: Buffer, runs: readonly Run[]): Promise<void>;
 
   /** Takes a write; `complete` gets NO_SPACE, IO, POISONED, CLOSED. Requires !readOnly. */
   write(request: WriteRequest): void;

@@ -25,7 +25,7 @@ import { allocationRuns } from './allocation.ts';
 import { changedRuns } from './changed-runs.ts';
 import { ChunkLocks } from './chunk-locks.ts';
 import { type ChunkTarget, ChunkWrite } from './chunk-write.ts';
-import type { AllocationRun, HoleListener, StatusRun, WriteRequest } from './device.ts';
+import type { AllocationRun, HoleListener, Run, StatusRun, WriteRequest } from './device.ts';
 import { depthRuns } from './depth-runs.ts';
 import { DiskPages } from './disk-pages.ts';
 import { DiskReader, raggedEdges } from './disk-reader.ts';
@@ -368,6 +368,11 @@ export class Disk implements Lineage, ChunkTarget {
     holes?: HoleListener,
   ): Promise<void> {
     return this.#reader.read(target, start, offset, lengthBytes, holes);
+  }
+
+  /** See BlockDevice.readRuns. */
+  readRuns(target: Buffer, runs: readonly Run[]): Promise<void> {
+    return this.#reader.readRuns(target, runs);
   }
 
   /** See BlockDevice.allocation. */

@@ -11,7 +11,9 @@ import type {
   HoleListener,
   StatusRun,
   WriteRequest,
+  Run,
 } from '../../src/volume/device.ts';
+import { readEach } from '../support/stores.ts';
 
 const BLOCK_BYTES = 4096;
 
@@ -125,6 +127,10 @@ export class MemoryDevice implements Omit<BlockDevice, 'attach' | 'release' | 'c
     // Parts of a read end in any order.
     if (holes !== undefined)
       for (const [at, bytes] of this.#holes(start, offset, lengthBytes).reverse()) holes.hole(at, bytes);
+  }
+
+  readRuns(target: Buffer, runs: readonly Run[]): Promise<void> {
+    return readEach(this, target, runs);
   }
 
   write(request: WriteRequest): void {
@@ -253,6 +259,10 @@ class OpenedDevice implements BlockDevice {
 
   read(...request: Parameters<BlockDevice['read']>): Promise<void> {
     return this.#held.read(...request);
+  }
+
+  readRuns(target: Buffer, runs: readonly Run[]): Promise<void> {
+    return readEach(this, target, runs);
   }
 
   write(request: WriteRequest): void {

@@ -14,7 +14,7 @@ import { CHUNK_BYTES, chunkOf, SECTOR_BYTES, VOLUME_BYTES_MAX } from '../../src/
 import type { RolledBack, SpaceReport } from '../../src/server/door.ts';
 import type { StreamHead } from '../../src/delta/head.ts';
 import type { OpenStore } from '../../src/server/store-door.ts';
-import type { AllocationRun, BlockDevice, StatusRun, WriteRequest } from '../../src/volume/device.ts';
+import type { AllocationRun, BlockDevice, StatusRun, WriteRequest, Run } from '../../src/volume/device.ts';
 import type {
   DiffExtent,
   Finding,
@@ -29,6 +29,7 @@ import type { Demoted, DemoteOptions } from '../../src/volume/roles.ts';
 import type { ScrubOptions } from '../../src/volume/scrub.ts';
 import type { HoldOptions } from '../../src/volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../../src/volume/version-removal.ts';
+import { readEach } from '../support/stores.ts';
 
 interface MemoryVersion {
   summary: VersionSummary;
@@ -387,6 +388,10 @@ class MemoryDevice implements BlockDevice {
         this.#version.chunks.get(chunk)?.copy(target, start + done, from, to);
       });
     });
+  }
+
+  readRuns(target: Buffer, runs: readonly Run[]): Promise<void> {
+    return readEach(this, target, runs);
   }
 
   write(request: WriteRequest): void {

@@ -221,6 +221,20 @@ export const DELTA_FAULTS: readonly Fault[] = [
     tests: [RECEIVES],
   },
   {
+    name: 'of chunks that are read together some are missing that an older version has',
+    file: 'src/index/region-read.ts',
+    text: 'if (block.segment(at) === 0) return false;\n  return true;\n}\n\n/** Own',
+    replacement: 'if (block.segment(at) === 0) return at > index;\n  return true;\n}\n\n/** Own',
+    tests: [inVolume('read-runs')],
+  },
+  {
+    name: 'chunks that are read together are those of the last checkpoint',
+    file: 'src/index/pointer-index.ts',
+    text: 'wanted.forEach(({ region }, i) => overlay.mergeInto(',
+    replacement: 'wanted.slice(1).forEach(({ region }, i) => overlay.mergeInto(',
+    tests: [inVolume('read-runs')],
+  },
+  {
     name: 'a sender goes on from the beginning of the disk and not from where it is told to',
     file: 'src/cli/changes-source.ts',
     text: 'const start = Math.max(offset, sent.position);',
