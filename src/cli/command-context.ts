@@ -56,10 +56,19 @@ export async function withDoor(
   await door.close();
 }
 
+export const NO_SYNC = [
+  '--no-sync',
+  'do not wait for the disk: the change survives the server, not a power cut',
+] as const;
+
+export interface Sync {
+  readonly sync: boolean;
+}
+
 /** Like `withDoor`, for a change: nothing is said before it is on the disk, unless it need not be. */
 export async function withChange(
   program: Command,
-  { sync }: { sync: boolean },
+  { sync }: Sync,
   work: (door: Door, output: Output) => Promise<void>,
 ): Promise<void> {
   await withDoor(program, async (door, output) => {

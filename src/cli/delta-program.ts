@@ -2,13 +2,14 @@
 
 import type { Command } from 'commander';
 import { StoreError } from '../base/errors.ts';
-import { outputOf, sizeOption, withDoor } from './command-context.ts';
+import { NO_SYNC, outputOf, sizeOption, type Sync, withChange, withDoor } from './command-context.ts';
 import { interruptible } from './interruption.ts';
 import { outputStream, refuseTerminal } from './standard-output.ts';
 
 interface SendOptions {
   readonly from?: string;
   readonly resume?: string;
+  readonly resync?: string;
   readonly compress?: boolean;
   readonly rate?: string;
 }
@@ -27,6 +28,10 @@ export function addDeltaCommands(program: Command): void {
       '--resume <token>',
       'go on with a stream that was cut off; `coppice receive --status` shows the token',
     )
+    .option(
+      '--resync <file>',
+      'only what differs from a snapshot of the other store, by its `coppice hashes`; - for standard input',
+    )
     .option('--compress', 'compress what that makes shorter')
     .option('--rate <size>', 'send no more than this in a second')
     .action(async (name: string | undefined, options: SendOptions) => {
@@ -34,7 +39,12 @@ export function addDeltaCommands(program: Command): void {
       const bytesPerSecond = sizeOption(options.rate, '--rate');
       refuseTerminal('a stream');
       const { sendStream } = await import('./send-command.ts');
-      const request = { what, isCompressed: options.compress === true, bytesPerSecond };
+      const request = {
+        what,
+        resync: options.resync,
+        isCompressed: options.compress === true,
+        bytesPerSecond,
+      };
       await interruptible((signal) =>
         withDoor(program, (door) => sendStream(door, request, outputStream(), signal)),
       );
@@ -70,6 +80,42 @@ export function addDeltaCommands(program: Command): void {
       );
     });
 
+  program
+    .command('hashes <volume@name>')
+    .description(
+      'write hashes of a snapshot to standard output, for `coppice send --resync` of another store',
+    )
+    .action(async (name: string) => {
+      refuseTerminal('a list of hashes');
+      const { writeHashes } = await import('./hashes-command.ts');
+      await interruptible((signal) =>
+        withDoor(program, (door) => writeHashes(door, name, outputStream(), signal)),
+      );
+    });
+
+  const roles = () => import('./role-commands.ts');
+
+  program
+    .command('promote <replica>')
+    .description('make a replica a volume that is written')
+    .option(...NO_SYNC)
+    .action(async (name: string, options: Sync) => {
+      const { promote } = await roles();
+      await withChange(program, options, (door, output) => promote(door, output, name));
+    });
+
+  program
+    .command('demote <volume>')
+    .description('make a volume a replica, which is only read; what no snapshot has stays as one')
+    .option('--force', 'disconnect clients that use the volume')
+    .option('--replica-of <uuid>', 'of this volume: for a copy of it that came by another way')
+    .option(...NO_SYNC)
+    .action(async (name: string, options: { force?: boolean; replicaOf?: string } & Sync) => {
+      const { demote } = await roles();
+      const { force = false, replicaOf } = options;
+      await withChange(program, options, (door, output) => demote(door, output, name, { force, replicaOf }));
+    });
+
   const commands = () => import('./stream-command.ts');
   const stream = program.command('stream').description('files of `coppice send`');
 
@@ -95,9 +141,14 @@ export function addDeltaCommands(program: Command): void {
 
 function whatToSend(
   name: string | undefined,
-  { from, resume }: SendOptions,
+  { from, resume, resync }: SendOptions,
 ): { name: string; from: string | undefined } | { token: string } {
+  if (from !== undefined && resync !== undefined)
+    throw new StoreError('INVALID_ARGUMENT', '--from and --resync both name a base; give one of them');
   if (name !== undefined && resume === undefined) return { name, from };
   if (name === undefined && resume !== undefined && from === undefined) return { token: resume };
-  throw new StoreError('INVALID_ARGUMENT', 'give VOLUME@NAME (and --from), or --resume TOKEN alone');
+  throw new StoreError(
+    'INVALID_ARGUMENT',
+    'give VOLUME@NAME (and --from or --resync), or --resume TOKEN alone',
+  );
 }

@@ -9,12 +9,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Writable } from 'node:stream';
 import { StoreError } from '../base/errors.ts';
 import { ReadPace } from '../base/read-pace.ts';
-import { decodeToken, type StreamHead } from '../delta/head.ts';
+import { decodeToken, type StreamHead, type StreamVersion } from '../delta/head.ts';
 import { StreamWriter } from '../delta/stream-writer.ts';
 import type { Disk, Door } from '../server/door.ts';
 import type { VersionSummary } from '../volume/summary.ts';
-import { bodiesOf, extentsOf, type Sent } from '../volume/changes-source.ts';
+import type { Extent } from '../delta/changes.ts';
+import { bodiesOf, extentsOf, fromPosition, storedExtents } from '../volume/changes-source.ts';
 import { InFlight } from '../base/in-flight.ts';
+import { type HashFile, openHashFile } from './hash-file.ts';
+import { differingExtents } from './hashed-blocks.ts';
 import { Progress } from './progress.ts';
 import { writeAll } from './standard-output.ts';
 
@@ -23,27 +26,31 @@ const CONSEQUENCE = 'the stream is not complete';
 export interface SendRequest {
   /** VOLUME@NAME, or a token of `receive --status`. */
   readonly what: { readonly name: string; readonly from: string | undefined } | { readonly token: string };
+  /** A file of `coppice hashes`: what the receiver has. Requires: no `from`. */
+  readonly resync?: string | undefined;
   readonly isCompressed: boolean;
   readonly bytesPerSecond: number | undefined;
 }
 
 interface Versions {
   readonly target: VersionSummary;
-  readonly base: VersionSummary | null;
+  readonly base: VersionSummary | HashFile | null;
   readonly position: number;
 }
 
 export async function sendStream(
   door: Door,
-  { what, isCompressed, bytesPerSecond }: SendRequest,
+  { what, resync, isCompressed, bytesPerSecond }: SendRequest,
   stream: Writable,
   signal: AbortSignal,
 ): Promise<void> {
-  const versions = 'token' in what ? await ofToken(door, what.token) : await ofNames(door, what);
-  const { target, base, position } = versions;
+  const hashes = resync === undefined ? undefined : await openHashFile(resync);
+  const versions =
+    'token' in what ? await ofToken(door, what.token, hashes) : await ofNames(door, what, hashes);
+  const { target, base } = versions;
   const head = await headOf(door, versions);
   const disk = await door.disk(target.name);
-  const sent = { target: target.name, base: base?.name ?? null, size: target.size, position };
+  const extents = (): AsyncGenerator<Extent> => extentsToSend(door, disk, versions);
   const pace = bytesPerSecond === undefined ? undefined : new ReadPace(bytesPerSecond);
   const writes = new InFlight(1);
   const write = async (slices: Buffer[]): Promise<void> => {
@@ -55,11 +62,11 @@ export async function sendStream(
     // The next frame is made while this one is written.
     await writes.add(() => writeAll(stream, slices, CONSEQUENCE));
   };
-  const progress = new Progress(`send ${target.name}`, await bytesToSend(door, disk, sent));
+  const progress = new Progress(`send ${target.name}`, await bytesToSend(base, extents));
   try {
     const writer = new StreamWriter();
     await write(writer.begin(head));
-    const bodies = bodiesOf(extentsOf(door, disk, sent), disk, base !== null, isCompressed);
+    const bodies = bodiesOf(extents(), disk, base !== null, isCompressed);
     for await (const { extentBytes, body } of bodies) {
       if (body !== undefined) await write(writer.changes(body));
       progress.add(extentBytes);
@@ -72,15 +79,27 @@ export async function sendStream(
   }
 }
 
+function extentsToSend(door: Door, disk: Disk, { target, base, position }: Versions): AsyncGenerator<Extent> {
+  const sent = { target: target.name, size: target.size, position };
+  if (base === null || !('blocks' in base))
+    return extentsOf(door, disk, { ...sent, base: base?.name ?? null });
+  const stored = storedExtents(disk, position);
+  return fromPosition(differingExtents(disk, stored, base.blocks, base.head.target.size, position), sent);
+}
+
 /** For who looks on: what there is to send takes a moment to count. */
-async function bytesToSend(door: Door, disk: Disk, sent: Sent): Promise<number | undefined> {
-  if (!process.stderr.isTTY) return undefined;
+async function bytesToSend(
+  base: Versions['base'],
+  extents: () => AsyncGenerator<Extent>,
+): Promise<number | undefined> {
+  // Hashes are read once.
+  if (!process.stderr.isTTY || (base !== null && 'blocks' in base)) return undefined;
   let bytes = 0;
-  for await (const { length } of extentsOf(door, disk, sent)) bytes += length;
+  for await (const { length } of extents()) bytes += length;
   return bytes;
 }
 
-async function headOf(door: Door, { target, base, position }: Versions): Promise<StreamHead> {
+export async function headOf(door: Door, { target, base, position }: Versions): Promise<StreamHead> {
   const volume = await door.show(target.name.split('@')[0]!);
   const created = Date.parse(target.created);
   const by = target.madeBy === null ? {} : { by: target.madeBy };
@@ -93,7 +112,11 @@ async function headOf(door: Door, { target, base, position }: Versions): Promise
   };
 }
 
-function streamVersion(version: VersionSummary): { uuid: string; name: string; size: number } {
+function streamVersion(version: VersionSummary | HashFile): StreamVersion {
+  if ('blocks' in version) {
+    const { uuid, name, size } = version.head.target;
+    return { uuid, name, size };
+  }
   return { uuid: originOf(version), name: version.name.split('@')[1]!, size: version.size };
 }
 
@@ -104,11 +127,16 @@ function originOf({ origin, uuid }: VersionSummary): string {
 async function ofNames(
   door: Door,
   { name, from }: { name: string; from: string | undefined },
+  hashes: HashFile | undefined,
 ): Promise<Versions> {
-  const target = await snapshot(door, name);
+  const target = await snapshotOf(door, name);
+  if (hashes !== undefined) {
+    if (hashes.head.target.uuid !== originOf(target)) return { target, base: hashes, position: 0 };
+    throw new StoreError('INVALID_ARGUMENT', `the hashes are of ${name} itself: nothing has to be sent`);
+  }
   // `@monday` is one of the same volume.
   const baseName = from?.startsWith('@') === true ? `${name.split('@')[0]}${from}` : from;
-  const base = baseName === undefined ? null : await snapshot(door, baseName);
+  const base = baseName === undefined ? null : await snapshotOf(door, baseName);
   if (base !== null && originOf(base) === originOf(target))
     throw new StoreError(
       'INVALID_ARGUMENT',
@@ -117,7 +145,8 @@ async function ofNames(
   return { target, base, position: 0 };
 }
 
-async function snapshot(door: Door, name: string): Promise<VersionSummary> {
+/** @throws NOT_FOUND, INVALID_ARGUMENT for a volume */
+export async function snapshotOf(door: Door, name: string): Promise<VersionSummary> {
   const version = await door.show(name);
   if (version.kind === 'snapshot') return version;
   throw new StoreError(
@@ -126,7 +155,7 @@ async function snapshot(door: Door, name: string): Promise<VersionSummary> {
   );
 }
 
-async function ofToken(door: Door, token: string): Promise<Versions> {
+async function ofToken(door: Door, token: string, hashes: HashFile | undefined): Promise<Versions> {
   const { target, base, position } = decodeToken(token);
   const all = (await door.list()).filter(({ kind }) => kind === 'snapshot');
   const find = (uuid: string): VersionSummary => {
@@ -134,10 +163,13 @@ async function ofToken(door: Door, token: string): Promise<Versions> {
     if (found !== undefined) return found;
     throw new StoreError(
       'NOT_FOUND',
-      `this store has no snapshot ${uuid} any more; send another one, and end that receive with --abort`,
+      `this store has no snapshot ${uuid}; if what is gone on with was sent with --resync, give that file once more, ` +
+        'else send another one, and end that receive with --abort',
     );
   };
-  const found = { target: find(target), base: base === null ? null : find(base), position };
+  if (hashes !== undefined && hashes.head.target.uuid !== base)
+    throw new StoreError('INVALID_ARGUMENT', 'the token and the hashes are of two different bases');
+  const found = { target: find(target), base: hashes ?? (base === null ? null : find(base)), position };
   if (position <= found.target.size) return found;
   throw new StoreError('INVALID_ARGUMENT', 'the token is of a longer disk than this store has');
 }

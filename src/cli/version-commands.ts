@@ -66,7 +66,7 @@ export async function showVersion(door: Door, output: Output, name: string): Pro
 function kindOf({ kind, automatic, madeBy, replica }: VersionSummary): string {
   if (replica) return `${kind}, a replica: it is only read`;
   if (madeBy !== null) return `${kind}, made by a ${madeBy}`;
-  return automatic ? `${kind}, made by a rollback` : kind;
+  return automatic ? `${kind}, made by a rollback or a demotion` : kind;
 }
 
 function drawHold({ owner, reason, until }: HoldSummary): string {

@@ -2,17 +2,8 @@
 
 import type { Command } from 'commander';
 import { StoreError } from '../base/errors.ts';
-import { withChange, withDoor } from './command-context.ts';
+import { NO_SYNC, type Sync, withChange, withDoor } from './command-context.ts';
 import { parseSize } from './size.ts';
-
-const NO_SYNC = [
-  '--no-sync',
-  'do not wait for the disk: the change survives the server, not a power cut',
-] as const;
-
-interface Sync {
-  readonly sync: boolean;
-}
 
 export function addVersionCommands(program: Command): void {
   const commands = () => import('./version-commands.ts');

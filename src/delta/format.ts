@@ -1,5 +1,6 @@
 /**
- * Every byte of a stream: what `coppice send` writes and `coppice receive` reads. Pure.
+ * Every byte of a stream: what `coppice send` writes and `coppice receive` reads; and of a list of hashes, which has the same
+ * frames with other bodies (hash-list.ts). Pure.
  *
  * A stream says how one version of a disk (the target) becomes of another one (the base), or of nothing. It begins with 16
  * bytes, `COPPICE STREAM 1` (its format revision), and has frames behind it, one behind the other, and nothing else:
@@ -11,7 +12,7 @@
  * | at | bytes | frame |
  * |---|---|---|
  * | 0 | 4 | `CPSF` |
- * | 4 | 1 | kind: 1 head, 2 changes, 3 end |
+ * | 4 | 1 | kind: 1 head, 2 changes, 3 end; 4 hashes, of no stream |
  * | 5 | 1 | codec of the body: 0 as it is, 1 raw deflate (RFC 1951); 2 and 3 are kept for brotli and zstd |
  * | 6 | 2 | zero |
  * | 8 | 4 | number of the frame in its stream, from 0 |
@@ -42,13 +43,12 @@ import { assert, StoreError } from '../base/errors.ts';
 import { SECTOR_BYTES } from '../base/units.ts';
 
 export const SIGNATURE = Buffer.from('COPPICE STREAM 1', 'latin1');
-/** The signature of any revision begins so. */
-export const SIGNATURE_PREFIX = 'COPPICE STREAM ';
 const MAGIC = Buffer.from('CPSF', 'latin1');
 
 export const HEAD_FRAME = 1;
 export const CHANGES_FRAME = 2;
 export const END_FRAME = 3;
+export const HASHES_FRAME = 4;
 
 export const CODEC_RAW = 0;
 export const CODEC_DEFLATE = 1;
@@ -63,6 +63,11 @@ export const EXTENT_BYTES = 12;
 export const HEAD_BYTES_MAX = 16 << 10;
 export const END_BYTES = 24;
 export const CHANGES_BYTES_MAX = 4 + EXTENTS_MAX * EXTENT_BYTES + PAYLOAD_BYTES_MAX;
+/** SHA-256. */
+export const HASH_BYTES = 32;
+export const HASHES_MAX = 4096;
+export const HASH_RUN_BYTES = 10;
+const HASHES_BYTES_MAX = 4 + HASHES_MAX * (HASH_RUN_BYTES + HASH_BYTES);
 /** The highest bit of 48. */
 export const ZEROS_BIT = 2 ** 47;
 
@@ -80,6 +85,7 @@ export interface FrameHeader {
 function bodyBytesMax(kind: number): number {
   if (kind === HEAD_FRAME) return HEAD_BYTES_MAX;
   if (kind === CHANGES_FRAME) return CHANGES_BYTES_MAX;
+  if (kind === HASHES_FRAME) return HASHES_BYTES_MAX;
   return kind === END_FRAME ? END_BYTES : 0;
 }
 
@@ -100,7 +106,7 @@ export function decodeFrameHeader(bytes: Buffer): FrameHeader {
   const [bodyBytes, unpackedBytes, bodyChecksum] = [input.u32(), input.u32(), input.u32()];
   if (input.u32() !== 0 || zeros !== 0 || input.u32() !== crc32c(bytes.subarray(0, CHECKED_BYTES)))
     throw damaged('the header of a frame does not match its checksum');
-  if (kind < HEAD_FRAME || kind > END_FRAME) throw damaged(`a frame has the unknown kind ${kind}`);
+  if (kind < HEAD_FRAME || kind > HASHES_FRAME) throw damaged(`a frame has the unknown kind ${kind}`);
   if (codec !== CODEC_RAW && (codec !== CODEC_DEFLATE || kind !== CHANGES_FRAME))
     throw new StoreError(
       'UNSUPPORTED_FORMAT',

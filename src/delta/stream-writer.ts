@@ -1,26 +1,17 @@
-/**
- * Makes the bytes of a stream: frames in the order in which their bodies are given. Pure.
- *
- * Invariant: the digest runs over all that was made so far, so frames are made one at a time, and in order.
- */
+/** Makes the bytes of a stream: a head, changes in their order, an end. Pure. */
 
-import { createHash } from 'node:crypto';
 import zlib from 'node:zlib';
-import { crc32c } from '../base/crc.ts';
-import { assert } from '../base/errors.ts';
 import { type BuiltChanges, joined } from './changes.ts';
 import {
   CHANGES_FRAME,
   CODEC_DEFLATE,
   CODEC_RAW,
-  encodeFrameHeader,
   encodeTotals,
-  END_FRAME,
-  HEAD_FRAME,
   SIGNATURE,
   type StreamTotals,
 } from './format.ts';
-import { encodeHead, type StreamHead } from './head.ts';
+import { FrameWriter } from './frame-writer.ts';
+import type { StreamHead } from './head.ts';
 
 /** A packed body has to be shorter by this part of it. */
 const GAIN_PARTS = 16;
@@ -54,9 +45,8 @@ export async function packedBody(built: BuiltChanges): Promise<PackedBody> {
 }
 
 export class StreamWriter {
-  readonly #digest = createHash('sha256');
+  readonly #frames = new FrameWriter(SIGNATURE);
   readonly #totals: StreamTotals = { frames: 0, dataBytes: 0, zeroBytes: 0 };
-  #number = 0;
 
   get totals(): Readonly<StreamTotals> {
     return this.#totals;
@@ -64,38 +54,18 @@ export class StreamWriter {
 
   /** The first bytes. */
   begin(head: StreamHead): Buffer[] {
-    assert(this.#number === 0, 'a stream begins once');
-    this.#digest.update(SIGNATURE);
-    const body = encodeHead(head);
-    return [SIGNATURE, ...this.#frame(HEAD_FRAME, CODEC_RAW, [body], body.length)];
+    return this.#frames.begin(head);
   }
 
   changes({ codec, slices, unpackedBytes, dataBytes, zeroBytes }: PackedBody): Buffer[] {
     this.#totals.frames += 1;
     this.#totals.dataBytes += dataBytes;
     this.#totals.zeroBytes += zeroBytes;
-    return this.#frame(CHANGES_FRAME, codec, slices, unpackedBytes);
+    return this.#frames.frame(CHANGES_FRAME, codec, slices, unpackedBytes);
   }
 
   /** The last bytes. */
   end(): Buffer[] {
-    const body = encodeTotals(this.#totals);
-    return this.#frame(END_FRAME, CODEC_RAW, [body], body.length);
-  }
-
-  #frame(kind: number, codec: number, body: readonly Buffer[], unpackedBytes: number): Buffer[] {
-    assert(this.#number > 0 || kind === HEAD_FRAME, 'a head comes first');
-    const number = this.#number++;
-    let [bodyBytes, bodyChecksum] = [0, 0];
-    for (const slice of body) {
-      bodyBytes += slice.length;
-      bodyChecksum = crc32c(slice, bodyChecksum);
-    }
-    const header = encodeFrameHeader({ kind, codec, number, bodyBytes, unpackedBytes, bodyChecksum });
-    this.#digest.update(header);
-    for (const slice of body) this.#digest.update(slice);
-    const digest = this.#digest.copy().digest();
-    this.#digest.update(digest);
-    return [header, ...body, digest];
+    return this.#frames.end(encodeTotals(this.#totals));
   }
 }

@@ -204,25 +204,31 @@ export class Directory {
   /** Those of several regions, in their order; asks for all lists at once. @throws INDEX_DAMAGED */
   async rowsOfAll(
     places: readonly { tree: number; region: number }[],
-    leafAt = (tree: number, number: number): Promise<LeafNode | undefined> => this.leaf(tree, number),
+    leafAt?: (tree: number, number: number) => Promise<LeafNode | undefined>,
   ): Promise<RowReference[][]> {
-    const all: RowReference[][] = [];
+    return (await this.rowLists(places, leafAt)).map((list) => list.next(Infinity));
+  }
+
+  /** The same, for who may not want all rows. @throws INDEX_DAMAGED */
+  async rowLists(
+    places: readonly { tree: number; region: number }[],
+    leafAt = (tree: number, number: number): Promise<LeafNode | undefined> => this.leaf(tree, number),
+  ): Promise<RowList[]> {
+    const all: RowList[] = [];
     const keys: Buffer[] = [];
     const listed: { place: number; checksum: number }[] = [];
     for (const [place, { tree, region }] of places.entries()) {
       const leaf = await leafAt(tree, leafOf(region));
       const slot = region % LEAF_REGIONS;
-      all.push([]);
+      all.push(leaf === undefined || leaf.labels[slot] === LIST ? new RowList() : rowsIn(leaf, slot));
       if (leaf?.labels[slot] === LIST) {
         keys.push(listKey(tree, region));
         listed.push({ place, checksum: leaf.checksums[slot]! });
-      } else if (leaf !== undefined) {
-        all[place] = rowsIn(leaf, slot).next(Infinity);
       }
     }
     const values = keys.length > 0 ? await this.#database.getMany(keys) : [];
     listed.forEach(({ place, checksum }, i) => {
-      all[place] = new RowList(openStatedRow(keys[i]!, values[i], checksum)).next(Infinity);
+      all[place] = new RowList(openStatedRow(keys[i]!, values[i], checksum));
     });
     return all;
   }

@@ -23,7 +23,14 @@ import { Page, type PageTable } from './pages.ts';
 import { PinnedIndex } from './pinned-index.ts';
 import { PointerBlock } from './pointers.ts';
 import { mergeRegion, type RegionRows } from './region-merge.ts';
-import { type Lineage, mergeRows, readBlocks, readRegion } from './region-read.ts';
+import {
+  type Lineage,
+  mergeRows,
+  mergeWanted,
+  readBlocks,
+  readRegion,
+  type WantedChunks,
+} from './region-read.ts';
 import { pruneRegion } from './region-prune.ts';
 import type { RowReference } from './row-list.ts';
 import {
@@ -153,6 +160,20 @@ export class PointerIndex {
   async resolve(lineage: Lineage, region: number): Promise<PointerBlock> {
     const block = new PointerBlock();
     return await this.#resolve(block, lineage, region, () => block);
+  }
+
+  /** What a version reads of chunks of several regions, a block for each; of other chunks anything. @throws INDEX_DAMAGED */
+  async resolveWanted(lineage: Lineage, wanted: readonly WantedChunks[]): Promise<PointerBlock[]> {
+    const blocks = wanted.map(() => new PointerBlock());
+    const read = async (): Promise<void> => {
+      for (const block of blocks) block.reset();
+      await mergeWanted(this.#database, this.directory, blocks, lineage, wanted);
+    };
+    return await this.#overRows(read, (_, overlays) => {
+      for (const overlay of overlays)
+        wanted.forEach(({ region }, i) => overlay.mergeInto(blocks[i]!, lineage.tree, region, lineage.path));
+      return blocks;
+    });
   }
 
   /** `done` runs in the step in which the block is complete: what comes later is the caller's to add. */

@@ -40,6 +40,48 @@ export async function mergeRows(
   }
 }
 
+/** Chunks of a region that somebody wants to read. */
+export interface WantedChunks {
+  readonly region: number;
+  readonly spans: readonly { readonly index: number; readonly count: number }[];
+}
+
+/**
+ * Adds what a version reads of the wanted chunks, a block for each; of others there may be anything. Newest rows first, until
+ * every wanted chunk has its pointer: of what changed last, that is one row. Asks for those of all regions at once.
+ * @throws INDEX_DAMAGED
+ */
+export async function mergeWanted(
+  source: RowSource,
+  directory: Directory,
+  blocks: readonly PointerBlock[],
+  { tree, label, path }: Lineage,
+  wanted: readonly WantedChunks[],
+): Promise<void> {
+  const lists = await directory.rowLists(wanted.map(({ region }) => ({ tree, region })));
+  for (const list of lists) list.passNewer(label);
+  let open = wanted.map((_, place) => place);
+  for (let atOnce = 1; ; atOnce = ROWS_AT_ONCE) {
+    const stated: { place: number; row: RowReference }[] = [];
+    for (const place of open) for (const row of lists[place]!.next(atOnce, path)) stated.push({ place, row });
+    if (stated.length === 0) return;
+    const keys = stated.map(({ place, row }) =>
+      pointerKey(tree, wanted[place]!.region, row.label, row.generation),
+    );
+    const values = await source.getMany(keys);
+    stated.forEach(({ place, row }, i) => {
+      mergePointerRow(openStatedRow(keys[i]!, values[i], row.checksum), blocks[place]!);
+    });
+    open = open.filter((place) => !isSettled(blocks[place]!, wanted[place]!));
+  }
+}
+
+function isSettled(block: PointerBlock, { spans }: WantedChunks): boolean {
+  for (const { index, count } of spans)
+    for (let at = index; at < index + count; at++) if (block.segment(at) === 0) return false;
+  return true;
+}
+
 /** Own pointers of versions in a region, in the order of `labels`, from those of `rows` that are theirs. @throws INDEX_DAMAGED */
 export async function readBlocks(
   source: RowSource,

@@ -105,7 +105,7 @@ export class Transmission implements RequestOwner {
     this.#writer = new ReplyWriter(socket, pool, budget, this.#sent);
     this.#replies = new Replies(this.#writer, agreement.style);
     this.#parser = new RequestParser(agreement.style === nbd.EXTENDED);
-    this.#device.attach(() => this.#drop('the export was deleted or rolled back'));
+    this.#device.attach(() => this.#drop('the export was deleted, or goes on in another version'));
     agreement.contexts.attach(() => this.#drop('a snapshot that changes are counted from was deleted'));
   }
 

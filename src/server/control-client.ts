@@ -20,6 +20,7 @@ import type {
   VersionSummary,
   VersionWithSpace,
 } from '../volume/summary.ts';
+import type { Demoted, DemoteOptions } from '../volume/roles.ts';
 import type { ScrubOptions } from '../volume/scrub.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
@@ -80,6 +81,14 @@ export class ControlClient implements Door {
 
   rollback(name: string, options: RollbackOptions): Promise<RolledBack> {
     return this.#post('/v1/rollback', { ...options, name });
+  }
+
+  promote(name: string): Promise<VersionSummary> {
+    return this.#post('/v1/promote', { name });
+  }
+
+  demote(name: string, options: DemoteOptions): Promise<Demoted> {
+    return this.#post('/v1/demote', { ...options, name });
   }
 
   rename(name: string, to: string): Promise<VersionSummary> {

@@ -13,8 +13,7 @@
 
 import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '../compaction/thorough.ts';
 import type { StreamHead } from '../delta/head.ts';
-import type { Run } from '../volume/changes-source.ts';
-import type { AllocationRun } from '../volume/device.ts';
+import type { AllocationRun, Run } from '../volume/device.ts';
 import type { FeedRequest } from '../volume/feed-changes.ts';
 import type {
   DiffExtent,
@@ -32,9 +31,12 @@ import type {
 import type { ScheduleSettings } from '../schedule/schedule.ts';
 import type { ReceiveBegun } from '../volume/receives.ts';
 import type { PruneOptions } from '../volume/schedules.ts';
+import type { Demoted, DemoteOptions } from '../volume/roles.ts';
 import type { ScrubOptions } from '../volume/scrub.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
+
+export type { Run } from '../volume/device.ts';
 
 /** What versions take up, and what would come back if all of them were deleted. Bytes. */
 export interface SpaceReport {
@@ -48,8 +50,6 @@ export interface RolledBack {
   saved: string | null;
 }
 
-export type { Run } from '../volume/changes-source.ts';
-
 export interface Door {
   create(name: string, sizeBytes: number): Promise<VersionSummary>;
   /** Snapshots of one or several volumes (`volume@name` each) at one moment. */
@@ -58,6 +58,10 @@ export interface Door {
   /** Deletes all or none; answers the names of what is gone. @throws HELD, HAS_SNAPSHOTS, IN_USE */
   delete(names: readonly string[], options: DeleteOptions): Promise<string[]>;
   rollback(name: string, options: RollbackOptions): Promise<RolledBack>;
+  /** A replica becomes a volume that is written. */
+  promote(name: string): Promise<VersionSummary>;
+  /** A volume becomes a replica. @throws IN_USE */
+  demote(name: string, options: DemoteOptions): Promise<Demoted>;
   rename(name: string, to: string): Promise<VersionSummary>;
   /** @throws WOULD_LOSE_DATA */
   resize(name: string, sizeBytes: number, options: ResizeOptions): Promise<VersionSummary>;

@@ -5,7 +5,6 @@
 import { StoreError } from '../base/errors.ts';
 import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '../compaction/thorough.ts';
 import type { AllocationRun, BlockDevice } from '../volume/device.ts';
-import { readRuns } from '../volume/device-runs.ts';
 import type { FeedRequest } from '../volume/feed-changes.ts';
 import type {
   DiffExtent,
@@ -23,6 +22,7 @@ import type { StreamHead } from '../delta/head.ts';
 import type { ScheduleSettings } from '../schedule/schedule.ts';
 import type { ReceiveBegun } from '../volume/receives.ts';
 import type { PruneOptions } from '../volume/schedules.ts';
+import type { Demoted, DemoteOptions } from '../volume/roles.ts';
 import type { ScrubOptions } from '../volume/scrub.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
@@ -61,6 +61,10 @@ export interface OpenStore {
   show(name: string): VersionSummary;
   status(): Promise<StoreStatus>;
   device(name: string): BlockDevice;
+  readonly roles: {
+    promote(name: string): Promise<VersionSummary>;
+    demote(name: string, options: DemoteOptions): Promise<Demoted>;
+  };
   readonly receives: {
     begin(head: StreamHead, name: string): Promise<ReceiveBegun>;
     apply(session: string, body: Buffer): Promise<void>;
@@ -118,6 +122,14 @@ export class StoreDoor implements Door {
 
   rollback(name: string, options: RollbackOptions): Promise<RolledBack> {
     return this.#store.rollback(name, options);
+  }
+
+  promote(name: string): Promise<VersionSummary> {
+    return this.#store.roles.promote(name);
+  }
+
+  demote(name: string, options: DemoteOptions): Promise<Demoted> {
+    return this.#store.roles.demote(name, options);
   }
 
   rename(name: string, to: string): Promise<VersionSummary> {
@@ -280,7 +292,9 @@ class DeviceDisk implements Disk {
       bytes += lengthBytes;
     }
     checkPiece(bytes);
-    return await readRuns(this.#device, runs);
+    const target = Buffer.allocUnsafe(bytes);
+    await this.#device.readRuns(target, runs);
+    return target;
   }
 
   async write(offset: number, slices: readonly Buffer[]): Promise<void> {

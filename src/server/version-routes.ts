@@ -7,6 +7,7 @@ import { Readable } from 'node:stream';
 import type { FastifyInstance } from 'fastify';
 import { StoreError } from '../base/errors.ts';
 import type { ThoroughOptions } from '../compaction/thorough.ts';
+import type { DemoteOptions } from '../volume/roles.ts';
 import type { ScrubOptions } from '../volume/scrub.ts';
 import type { HoldOptions } from '../volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../volume/version-removal.ts';
@@ -187,6 +188,23 @@ export function addVersionRoutes(
       const { name, ...options } = request.body;
       leases.end();
       return await endingLeases(() => door.rollback(name, options));
+    },
+  );
+
+  app.post<{ Body: { name: string } }>(
+    '/v1/promote',
+    { schema: { body: fields({ name: TEXT }) } },
+    // Leases have a disk that is only read.
+    async (request) => await endingLeases(() => door.promote(request.body.name)),
+  );
+
+  app.post<{ Body: { name: string } & DemoteOptions }>(
+    '/v1/demote',
+    { schema: { body: fields({ name: TEXT }, { force: FLAG, replicaOf: TEXT }) } },
+    async (request) => {
+      const { name, ...options } = request.body;
+      leases.end();
+      return await endingLeases(() => door.demote(name, options));
     },
   );
 

@@ -20,6 +20,8 @@
  *     POST /v1/clone      {source, volume}    → VersionSummary
  *     POST /v1/delete     {names, force?, recursive?}      → [name]
  *     POST /v1/rollback   {name, force?}                   → {volume: VersionSummary, saved: name or null}
+ *     POST /v1/promote    {name}                           → VersionSummary
+ *     POST /v1/demote     {name, force?, replicaOf?}       → {volume: VersionSummary, saved: name or null}
  *     POST /v1/rename     {name, to}                       → VersionSummary
  *     POST /v1/resize     {name, size, shrink?, force?}    → VersionSummary
  *     POST /v1/hold       {name, owner, reason?, until?}   → VersionSummary, and it is on the disk

@@ -34,9 +34,9 @@ export interface Volume {
   /** By name, oldest first. */
   readonly snapshots: Map<string, Snapshot>;
   /** UUID of the volume that this one was received from, as the first store has it; null for one that was made here. */
-  readonly origin: string | null;
-  /** It is what was received last, and is not written. */
-  readonly isReplica: boolean;
+  origin: string | null;
+  /** It changes only by what it receives, and is not written. */
+  isReplica: boolean;
   /** When snapshots of it are made, and which are kept; of a replica, which are kept. */
   schedule: Schedule | null;
 }
@@ -59,9 +59,9 @@ export interface Snapshot {
   readonly sizeBytes: number;
   readonly created: number;
   readonly label: VersionLabel;
-  /** Made by a rollback, of what the volume was before. */
+  /** Made by a rollback or a demotion, of what the volume was before. */
   readonly isAutomatic: boolean;
-  /** Null for one that a person made, or a rollback. */
+  /** Null for one that a person made, a rollback or a demotion. */
   readonly madeBy: SnapshotMaker | null;
   /** -128 to 127: the lower go first when the store is full; 127 never. */
   priority: number;
@@ -257,6 +257,20 @@ export class Catalog {
           for (const each of snapshots.values()) each.holds = without(each.holds, feedOwner(change.id));
         this.feeds.apply(change);
         return;
+      case 'promote':
+        this.#volume(change.volume).isReplica = false;
+        return;
+      case 'demote': {
+        const volume = this.#volume(change.volume);
+        const { saved, origin } = change;
+        if (saved !== null) {
+          this.#freeze(volume, saved.snapshot, saved.name, change.at, { isAutomatic: true, madeBy: null });
+          this.#moveHead(volume, volume.label, saved.label, sequence);
+        }
+        volume.isReplica = true;
+        volume.origin = origin ?? volume.origin;
+        return;
+      }
       default:
         throw new StoreError('CORRUPTION', `the log holds an unknown change ${JSON.stringify(change)}`);
     }

@@ -32,6 +32,7 @@ export function changeProblem(catalog: Catalog, change: Change): string | undefi
     case 'rollback':
       if (volumeOf(catalog, change.volume) === undefined) return noVolume(change.volume);
       return newLabel(catalog, change.label, change.to);
+    case 'promote':
     case 'resize':
     case 'schedule':
       return volumeOf(catalog, change.volume) === undefined ? noVolume(change.volume) : undefined;
@@ -62,6 +63,14 @@ export function changeProblem(catalog: Catalog, change: Change): string | undefi
     case 'feed-pause':
     case 'feed-success':
       return catalog.feeds.get(change.id) === undefined ? `there is no feed ${change.id}` : undefined;
+    case 'demote': {
+      const { saved } = change;
+      const volume = volumeOf(catalog, change.volume);
+      if (volume === undefined) return noVolume(change.volume);
+      if (saved === null) return undefined;
+      if (volume.snapshots.has(saved.name)) return `there is a snapshot ${volume.name}@${saved.name} already`;
+      return newLabel(catalog, saved.label, volume.label);
+    }
     default:
       return `it is of an unknown kind: ${JSON.stringify(change).slice(0, 200)}`;
   }

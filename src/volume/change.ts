@@ -158,6 +158,25 @@ interface AbortChange {
   receive: string;
 }
 
+/** A replica becomes a volume that is written. */
+interface PromoteChange {
+  op: 'promote';
+  at: number;
+  volume: string;
+}
+
+/**
+ * A volume becomes a replica, of the volume with the UUID `origin` unless that is null. If its head has anything that no
+ * snapshot has, it freezes as `saved`, and the volume goes on in a child of it with the label.
+ */
+interface DemoteChange {
+  op: 'demote';
+  at: number;
+  volume: string;
+  origin: string | null;
+  saved: { snapshot: string; name: string; label: VersionLabel } | null;
+}
+
 export type Change =
   | CreateChange
   | SnapshotChange
@@ -174,10 +193,13 @@ export type Change =
   | ReceivedChange
   | PublishChange
   | AbortChange
-  | FeedChange;
+  | FeedChange
+  | PromoteChange
+  | DemoteChange;
 
 /** Labels that a change makes. */
 export function labelsOf(change: Change): VersionLabel[] {
   if (change.op === 'snapshot') return change.cuts.map((cut) => cut.label);
+  if (change.op === 'demote') return change.saved === null ? [] : [change.saved.label];
   return 'label' in change ? [change.label] : [];
 }

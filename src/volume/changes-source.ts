@@ -7,12 +7,12 @@
 import { inOrder } from '../base/in-flight.ts';
 import { buildChanges, ChangesPlan, type Extent } from '../delta/changes.ts';
 import { packedBody, type PackedBody, rawBody } from '../delta/stream-writer.ts';
-import type { AllocationRun } from './device.ts';
+import type { AllocationRun, BlockDevice, Run } from './device.ts';
 import type { DiffExtent } from './summary.ts';
 
 const FRAMES_AHEAD_MAX = 4;
-
-export type Run = readonly [offset: number, lengthBytes: number];
+/** The most runs that one question about allocation is answered with. */
+const ALLOCATION_RUNS_MAX = 4096;
 
 /** What is sent, as a disk: a door's, or one of this process. */
 export interface SentDisk {
@@ -21,6 +21,20 @@ export interface SentDisk {
   readRuns(runs: readonly Run[]): Promise<Buffer>;
   /** Runs from `offset` on; covers at least one byte, and may stop before `lengthBytes`. */
   allocation(offset: number, lengthBytes: number): Promise<AllocationRun[]>;
+}
+
+export function sentDisk(device: BlockDevice): SentDisk {
+  return {
+    sizeBytes: device.sizeBytes,
+    readRuns: async (runs) => {
+      let bytes = 0;
+      for (const [, lengthBytes] of runs) bytes += lengthBytes;
+      const target = Buffer.allocUnsafe(bytes);
+      await device.readRuns(target, runs);
+      return target;
+    },
+    allocation: (offset, lengthBytes) => device.allocation(offset, lengthBytes, ALLOCATION_RUNS_MAX),
+  };
 }
 
 /** Who says where two versions differ. */
@@ -39,18 +53,27 @@ export interface Sent {
 }
 
 /** What has to be sent, in order, from the position on. */
-export async function* extentsOf(source: DiffSource, disk: SentDisk, sent: Sent): AsyncGenerator<Extent> {
-  const all =
-    sent.base === null ? storedExtents(disk, sent.position) : changedExtents(source, sent.base, sent.target);
-  for await (const { offset, length, zeros } of all) {
-    // A base may be longer, and a sender may begin in the middle.
-    const start = Math.max(offset, sent.position);
-    const end = Math.min(offset + length, sent.size);
+export function extentsOf(source: DiffSource, disk: SentDisk, sent: Sent): AsyncGenerator<Extent> {
+  const { base, target, position } = sent;
+  return fromPosition(
+    base === null ? storedExtents(disk, position) : changedExtents(source, base, target),
+    sent,
+  );
+}
+
+/** Without what lies before the position: a sender may begin in the middle; or behind the end: a base may be longer. */
+export async function* fromPosition(
+  extents: AsyncIterable<Extent>,
+  { position, size }: Pick<Sent, 'position' | 'size'>,
+): AsyncGenerator<Extent> {
+  for await (const { offset, length, zeros } of extents) {
+    const start = Math.max(offset, position);
+    const end = Math.min(offset + length, size);
     if (start < end) yield { offset: start, length: end - start, zeros };
   }
 }
 
-async function* storedExtents(disk: SentDisk, position: number): AsyncGenerator<Extent> {
+export async function* storedExtents(disk: SentDisk, position: number): AsyncGenerator<Extent> {
   for (let offset = position; offset < disk.sizeBytes; ) {
     for (const { lengthBytes: length, allocated } of await disk.allocation(offset, disk.sizeBytes - offset)) {
       if (allocated) yield { offset, length, zeros: false };

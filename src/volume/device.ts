@@ -46,6 +46,9 @@ export interface HoleListener {
   hole(start: number, lengthBytes: number): void;
 }
 
+/** A range of bytes of a disk. */
+export type Run = readonly [offset: number, lengthBytes: number];
+
 export interface BlockDevice {
   /** `volume` or `volume@snapshot`. */
   readonly name: string;
@@ -66,6 +69,12 @@ export interface BlockDevice {
     lengthBytes: number,
     holes?: HoleListener,
   ): Promise<void>;
+
+  /**
+   * Reads several ranges, one behind the other, all of `target`: for who reads each but once, as it leaves nothing in memory
+   * that others would have to make room for. @throws as `read`
+   */
+  readRuns(target: Buffer, runs: readonly Run[]): Promise<void>;
 
   /** Takes a write; `complete` gets NO_SPACE, IO, POISONED, CLOSED. Requires !readOnly. */
   write(request: WriteRequest): void;
@@ -90,7 +99,7 @@ export interface BlockDevice {
 
   /**
    * From now on the version counts as attached, until `release`. `revoked` is called at most once: the store takes the
-   * device back, because the version is being deleted or rolled back, and every request fails with CLOSED.
+   * device back, because the version is being deleted, rolled back or demoted, and every request fails with CLOSED.
    */
   attach(revoked: () => void): void;
 

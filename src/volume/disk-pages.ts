@@ -5,6 +5,8 @@
 
 import type { Page, PageTable } from '../index/pages.ts';
 import type { Lineage } from '../index/pointer-index.ts';
+import type { PointerBlock } from '../index/pointers.ts';
+import type { WantedChunks } from '../index/region-read.ts';
 import type { IndexKeeper } from './index-keeper.ts';
 
 export class DiskPages {
@@ -33,6 +35,16 @@ export class DiskPages {
       this.#loading.set(region, loading);
     }
     return loading;
+  }
+
+  /** Pointers of wanted chunks: of pages that are there, and of others read together, and not kept. @throws IO, CORRUPTION */
+  async resolve(wanted: readonly WantedChunks[]): Promise<PointerBlock[]> {
+    const found = wanted.map(({ region }) => this.table.find(region)?.block);
+    const missing = wanted.filter((_, i) => found[i] === undefined);
+    if (missing.length === 0) return found as PointerBlock[];
+    const read = await this.#keeper.resolveWanted(this.#lineage, missing);
+    let next = 0;
+    return found.map((block) => block ?? read[next++]!);
   }
 
   /** The first region at or behind `from`, below `end`, in which anything may be stored; -1 if there is none. */

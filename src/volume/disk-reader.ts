@@ -9,11 +9,13 @@ import { allOf } from '../base/all-of.ts';
 import { crc32c } from '../base/crc.ts';
 import { hasCode, StoreError } from '../base/errors.ts';
 import { CHUNK_BYTES, chunkOf } from '../base/units.ts';
-import type { Page } from '../index/pages.ts';
-import { HOLE, REGION_CHUNKS } from '../index/pointers.ts';
+import { HOLE, type PointerBlock, REGION_CHUNKS } from '../index/pointers.ts';
 import type { SegmentFiles } from '../log/segment-files.ts';
-import type { HoleListener } from './device.ts';
+import type { HoleListener, Run } from './device.ts';
 import type { DiskPages } from './disk-pages.ts';
+
+/** Chunks that are copied from the page cache at once: more are better copied in a thread, beside all else. */
+const QUICK_CHUNKS = 16;
 
 export class DiskReader {
   readonly #files: SegmentFiles;
@@ -31,26 +33,26 @@ export class DiskReader {
     const end = offset + lengthBytes;
     while (at < end) {
       const chunk = chunkOf(at);
-      const page = this.#pages.find(Math.floor(chunk / REGION_CHUNKS));
-      if (page === undefined) return false;
+      const block = this.#pages.find(Math.floor(chunk / REGION_CHUNKS))?.block;
+      if (block === undefined) return false;
       const index = chunk % REGION_CHUNKS;
       const inChunk = at - chunk * CHUNK_BYTES;
       const to = start + at - offset;
       if (inChunk === 0 && end - at >= CHUNK_BYTES) {
         const count = runLength(
-          page,
+          block,
           index,
           Math.min(REGION_CHUNKS - index, Math.floor((end - at) / CHUNK_BYTES)),
         );
-        if (!this.#tryReadRun(page, index, count, target, to, holes)) return false;
+        if (!this.#tryReadRun(block, index, count, target, to, holes)) return false;
         at += count * CHUNK_BYTES;
       } else {
         const bytes = Math.min(CHUNK_BYTES - inChunk, end - at);
-        if (isUnstored(page, index)) {
+        if (isUnstored(block, index)) {
           target.fill(0, to, to + bytes);
           holes?.hole(to, bytes);
         } else {
-          if (!this.#tryReadRun(page, index, 1, this.#scratch, 0, undefined)) return false;
+          if (!this.#tryReadRun(block, index, 1, this.#scratch, 0, undefined)) return false;
           this.#scratch.copy(target, to, inChunk, inChunk + bytes);
         }
         at += bytes;
@@ -60,25 +62,25 @@ export class DiskReader {
   }
 
   #tryReadRun(
-    page: Page,
+    block: PointerBlock,
     index: number,
     count: number,
     target: Buffer,
     to: number,
     holes: HoleListener | undefined,
   ): boolean {
-    const segment = page.block.segment(index);
+    const segment = block.segment(index);
     const bytes = count * CHUNK_BYTES;
     if (segment === 0 || segment === HOLE) {
       target.fill(0, to, to + bytes);
       holes?.hole(to, bytes);
       return true;
     }
-    if (this.#files.readCached(segment, target, to, bytes, page.block.offset(index)) !== bytes) return false;
+    if (this.#files.readCached(segment, target, to, bytes, block.offset(index)) !== bytes) return false;
     for (let i = 0; i < count; i++) {
       const from = to + i * CHUNK_BYTES;
       // A mismatch is for the other way to judge, which resolves the address again.
-      if (crc32c(target.subarray(from, from + CHUNK_BYTES)) !== page.block.checksum(index + i)) return false;
+      if (crc32c(target.subarray(from, from + CHUNK_BYTES)) !== block.checksum(index + i)) return false;
     }
     return true;
   }
@@ -149,31 +151,73 @@ export class DiskReader {
     end: number,
     holes: HoleListener | undefined,
   ): Promise<void> {
-    const page = this.#pages.find(region) ?? (await this.#pages.load(region));
+    const { block } = this.#pages.find(region) ?? (await this.#pages.load(region));
     const reads: Promise<void>[] = [];
     for (let chunk = first; chunk < end; ) {
       const index = chunk % REGION_CHUNKS;
-      const run = runLength(page, index, end - chunk);
+      const run = runLength(block, index, end - chunk);
       const at = to + (chunk - first) * CHUNK_BYTES;
-      if (isUnstored(page, index)) {
+      if (isUnstored(block, index)) {
         target.fill(0, at, at + run * CHUNK_BYTES);
         holes?.hole(at, run * CHUNK_BYTES);
       } else {
-        reads.push(this.#readRun(page, index, run, target, at));
+        reads.push(this.#readRun(block, chunk, run, target, at));
       }
       chunk += run;
     }
     await allOf(reads);
   }
 
+  /** See BlockDevice.readRuns. */
+  async readRuns(target: Buffer, runs: readonly Run[]): Promise<void> {
+    const reads: Promise<void>[] = [];
+    const wanted = new RegionSpans();
+    let start = 0;
+    for (const [offset, lengthBytes] of runs) {
+      if (offset % CHUNK_BYTES === 0 && lengthBytes % CHUNK_BYTES === 0) {
+        wanted.add(chunkOf(offset), lengthBytes / CHUNK_BYTES, start);
+      } else if (!this.tryRead(target, start, offset, lengthBytes)) {
+        reads.push(this.read(target, start, offset, lengthBytes));
+      }
+      start += lengthBytes;
+    }
+    if (wanted.regions.length > 0) reads.push(this.#readSpans(target, wanted.regions));
+    await allOf(reads);
+  }
+
+  async #readSpans(target: Buffer, wanted: readonly SpansOfRegion[]): Promise<void> {
+    const blocks = await this.#pages.resolve(wanted);
+    const reads: Promise<void>[] = [];
+    for (const [i, { region, spans }] of wanted.entries()) {
+      const block = blocks[i]!;
+      for (const { index, count, to } of spans) {
+        for (let done = 0; done < count; ) {
+          const run = runLength(block, index + done, count - done);
+          const at = to + done * CHUNK_BYTES;
+          const isQuick = run <= QUICK_CHUNKS || isUnstored(block, index + done);
+          if (!isQuick || !this.#tryReadRun(block, index + done, run, target, at, undefined))
+            reads.push(this.#readRun(block, region * REGION_CHUNKS + index + done, run, target, at));
+          done += run;
+        }
+      }
+    }
+    await allOf(reads);
+  }
+
   /** Reads chunks that lie together; where a checksum does not match, the address is resolved once more. */
-  async #readRun(page: Page, index: number, count: number, target: Buffer, to: number): Promise<void> {
-    const segment = page.block.segment(index);
-    // The page may change or go while this waits: what is compared with is taken now.
-    const offset = page.block.offset(index);
+  async #readRun(
+    block: PointerBlock,
+    chunk: number,
+    count: number,
+    target: Buffer,
+    to: number,
+  ): Promise<void> {
+    const index = chunk % REGION_CHUNKS;
+    const segment = block.segment(index);
+    // The pointers may change or go while this waits: what is compared with is taken now.
+    const offset = block.offset(index);
     const checksums = new Uint32Array(count);
-    for (let i = 0; i < count; i++) checksums[i] = page.block.checksum(index + i);
-    const chunk = page.region * REGION_CHUNKS + index;
+    for (let i = 0; i < count; i++) checksums[i] = block.checksum(index + i);
     if (!(await this.#readSegment(segment, target, to, count * CHUNK_BYTES, offset))) {
       for (let i = 0; i < count; i++)
         await this.#readAgain(chunk + i, segment, offset + i * CHUNK_BYTES, target, to + i * CHUNK_BYTES);
@@ -237,6 +281,34 @@ export class DiskReader {
   }
 }
 
+/** Chunks of a region that are read into `to` and behind. */
+interface SpansOfRegion {
+  readonly region: number;
+  readonly spans: { readonly index: number; readonly count: number; readonly to: number }[];
+}
+
+/** Ranges of chunks, by the regions that they lie in. */
+class RegionSpans {
+  readonly regions: SpansOfRegion[] = [];
+
+  add(first: number, count: number, start: number): void {
+    for (let done = 0; done < count; ) {
+      const chunk = first + done;
+      const region = Math.floor(chunk / REGION_CHUNKS);
+      const index = chunk % REGION_CHUNKS;
+      const span = {
+        index,
+        count: Math.min(count - done, REGION_CHUNKS - index),
+        to: start + done * CHUNK_BYTES,
+      };
+      const last = this.regions.at(-1);
+      if (last?.region === region) last.spans.push(span);
+      else this.regions.push({ region, spans: [span] });
+      done += span.count;
+    }
+  }
+}
+
 /** Chunks of a range of bytes that it covers only in part. */
 export function raggedEdges(offset: number, lengthBytes: number): number[] {
   const end = offset + lengthBytes;
@@ -248,16 +320,15 @@ export function raggedEdges(offset: number, lengthBytes: number): number[] {
   return edges;
 }
 
-function isUnstored(page: Page, index: number): boolean {
-  const segment = page.block.segment(index);
+function isUnstored(block: PointerBlock, index: number): boolean {
+  const segment = block.segment(index);
   return segment === 0 || segment === HOLE;
 }
 
 /** How many chunks from `index` on lie together in the log, or are all zeros; at most `max`. */
-function runLength(page: Page, index: number, max: number): number {
-  const { block } = page;
+function runLength(block: PointerBlock, index: number, max: number): number {
   const segment = block.segment(index);
-  const step = isUnstored(page, index) ? 0 : CHUNK_BYTES;
+  const step = isUnstored(block, index) ? 0 : CHUNK_BYTES;
   const offset = block.offset(index);
   let count = 1;
   while (

@@ -25,7 +25,7 @@ import { allocationRuns } from './allocation.ts';
 import { changedRuns } from './changed-runs.ts';
 import { ChunkLocks } from './chunk-locks.ts';
 import { type ChunkTarget, ChunkWrite } from './chunk-write.ts';
-import type { AllocationRun, HoleListener, StatusRun, WriteRequest } from './device.ts';
+import type { AllocationRun, HoleListener, Run, StatusRun, WriteRequest } from './device.ts';
 import { depthRuns } from './depth-runs.ts';
 import { DiskPages } from './disk-pages.ts';
 import { DiskReader, raggedEdges } from './disk-reader.ts';
@@ -165,7 +165,8 @@ export class Disk implements Lineage, ChunkTarget {
 
   /** Why nothing is written up to `end`, if so. */
   #refusal(end: number): StoreError | undefined {
-    if (this.isTakenBack) return new StoreError('CLOSED', 'the volume is being deleted or rolled back');
+    if (this.isTakenBack)
+      return new StoreError('CLOSED', 'the volume is being deleted, rolled back or demoted');
     // A client that connected before the disk was cut off still knows the old size.
     return end > this.sizeBytes
       ? new StoreError('NO_SPACE', 'the volume has become smaller; connect again to see its size')
@@ -367,6 +368,11 @@ export class Disk implements Lineage, ChunkTarget {
     holes?: HoleListener,
   ): Promise<void> {
     return this.#reader.read(target, start, offset, lengthBytes, holes);
+  }
+
+  /** See BlockDevice.readRuns. */
+  readRuns(target: Buffer, runs: readonly Run[]): Promise<void> {
+    return this.#reader.readRuns(target, runs);
   }
 
   /** See BlockDevice.allocation. */

@@ -18,8 +18,10 @@ import type { Destinies } from '../index/heirs.ts';
 import type { Page, PageTable } from '../index/pages.ts';
 import type { PinnedIndex } from '../index/pinned-index.ts';
 import type { CommitPosition, Lineage, Overlays, PointerIndex } from '../index/pointer-index.ts';
+import type { PointerBlock } from '../index/pointers.ts';
 import type { ExtentSource, PruneBatch } from '../index/prune-batches.ts';
 import type { MovesByRegion } from '../index/move.ts';
+import type { WantedChunks } from '../index/region-read.ts';
 import type { VersionView } from '../index/version-tree.ts';
 import type { ChunkLog } from '../log/chunk-log.ts';
 import type { Numbers } from '../log/numbers.ts';
@@ -135,6 +137,11 @@ export class IndexKeeper implements ExtentSource {
   /** Resolves a region. Waits for a repair, or starts one, where the index is in doubt. @throws IO, CORRUPTION */
   async load(table: PageTable, lineage: Lineage, region: number): Promise<Page> {
     return await this.#trusting((index) => index.load(table, lineage, region));
+  }
+
+  /** Resolves some chunks of regions, for who does not keep them. @throws IO, CORRUPTION */
+  async resolveWanted(lineage: Lineage, wanted: readonly WantedChunks[]): Promise<PointerBlock[]> {
+    return await this.#trusting((index) => index.resolveWanted(lineage, wanted));
   }
 
   async nextRegion(tree: number, from: number, end: number): Promise<number> {

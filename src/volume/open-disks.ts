@@ -49,10 +49,13 @@ export class OpenDisks {
     this.#clock = clock;
   }
 
-  /** A device of the version. @throws IN_USE while it is being deleted or rolled back */
+  /** A device of the version. @throws IN_USE while it is being taken away */
   open(version: Version): BlockDevice {
     if (this.isTakenBack(version)) {
-      throw new StoreError('IN_USE', `${fullName(version)} is being deleted or rolled back; try again`);
+      throw new StoreError(
+        'IN_USE',
+        `${fullName(version)} is being taken away: deleted, rolled back or demoted; try again`,
+      );
     }
     let open = this.#open.get(version.uuid);
     if (open === undefined) {

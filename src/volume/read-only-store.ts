@@ -271,6 +271,7 @@ export class ReadOnlyStore {
   readonly hold = refuse;
   readonly release = refuse;
   readonly setPriority = refuse;
+  readonly roles = { promote: refuse, demote: refuse };
   readonly receives = {
     begin: refuse,
     apply: refuse,

@@ -145,7 +145,8 @@ export class Receives {
     }
     throw new StoreError(
       'WRONG_BASE',
-      `the stream builds on ${base.name} (${base.uuid}), which this store does not have; send from another base, or all of it`,
+      `the stream builds on ${base.name} (${base.uuid}), which this store does not have; send from another base, all of it, ` +
+        'or what differs by `coppice hashes` of a snapshot of here',
     );
   }
 
@@ -206,8 +207,13 @@ export class Receives {
       this.#idleSession(id);
       if (!find().every(isFenced)) return undefined;
       const { into, snapshotName, uuid } = receive;
-      if (into !== null) checkNewSnapshot(this.#volumeOf(receive)!, snapshotName);
-      else if (catalog.hasVolume(receive.volumeName)) throw nameTaken(receive.volumeName);
+      const existing = this.#volumeOf(receive);
+      if (existing !== undefined) {
+        checkIsReplica(existing, snapshotName); // it may have been promoted meanwhile
+        checkNewSnapshot(existing, snapshotName);
+      }
+      if (existing === undefined && catalog.hasVolume(receive.volumeName))
+        throw nameTaken(receive.volumeName);
       const volume = into ?? randomUUID();
       const [snapshot, label] = [randomUUID(), writer.takeLabel()];
       await writer.append({ op: 'publish', at: clock.now(), receive: uuid, volume, snapshot, label });
@@ -320,17 +326,25 @@ function checkFollows(existing: Volume, { base, volume, target }: StreamHead, na
       'ALREADY_EXISTS',
       `there is a volume ${existing.name}, and the stream is of a whole one; receive it under another name`,
     );
-  if (!existing.isReplica)
-    throw new StoreError(
-      'WRONG_BASE',
-      `${existing.name} is no replica: it goes its own way, and ${target.name} would take that away; receive it under another name`,
-    );
+  checkIsReplica(existing, target.name, withOrigin(existing, base.uuid));
   if (originOf(existing) !== volume.uuid)
     throw new StoreError(
       'WRONG_BASE',
-      `${existing.name} is a replica of another volume than ${volume.name} (${volume.uuid}); receive it under another name`,
+      `${existing.name} is a replica of another volume than ${volume.name} (${volume.uuid}); receive it under another name, or, ` +
+        `if it is a copy of that one: coppice demote ${existing.name} --replica-of ${volume.uuid}`,
     );
   checkNewSnapshot(existing, name);
+}
+
+/** `common`: what both stores have, as far as that is known. @throws WRONG_BASE */
+function checkIsReplica({ name, isReplica }: Volume, target: string, common?: Snapshot): void {
+  if (isReplica) return;
+  const since = common === undefined ? '' : ` since ${fullName(common)}, which both have`;
+  throw new StoreError(
+    'WRONG_BASE',
+    `${name} goes its own way${since}: it is no replica, and ${target} would take its place; make it one with ` +
+      `\`coppice demote ${name}\`, which keeps what it has as a snapshot, or receive under another name`,
+  );
 }
 
 function checkNewSnapshot(volume: Volume, name: string): void {

@@ -45,6 +45,7 @@ import { environmentOf, type OpenOptions, type StoreEnvironment, type StoreLock 
 import { Receives } from './receives.ts';
 import { type Recovered, recover } from './recovery.ts';
 import { Schedules } from './schedules.ts';
+import { Roles } from './roles.ts';
 import { type ScrubOptions, StoreScrub } from './scrub.ts';
 import { type SpaceOfVersions, spaceOf, withSpace } from './space.ts';
 import type {
@@ -76,8 +77,8 @@ export class Store {
   /** Versions on their way in. */
   readonly receives: Receives;
   readonly schedules: Schedules;
-  /** What is replicated. */
   readonly feeds: FeedChanges;
+  readonly roles: Roles;
   readonly #lock: StoreLock;
   readonly #recovered: Recovered;
   readonly #keeper: IndexKeeper;
@@ -131,16 +132,16 @@ export class Store {
     this.#cache = new PageCache(cacheBytes);
     this.#disks = new OpenDisks({ log, files, keeper, gate }, this.#cache, catalog, clock);
     this.#changes = new VersionChanges(catalog, this.#writer, clock);
-    const position = () => log.position;
-    this.#scrub = new StoreScrub({ ...environment, numbers, ledger, catalog, keeper, position });
+    const ofLog = { numbers, ledger, position: () => log.position };
+    this.#scrub = new StoreScrub({ ...environment, ...ofLog, catalog, keeper });
     const [writer, disks, fence] = [this.#writer, this.#disks, new Fence(this.#writer, this.#disks)];
     this.#removal = new VersionRemoval(catalog, writer, fence, disks, keeper, clock);
-    const flush = (): Promise<void> => log.flush();
-    const ends = { flush, onHidden: () => this.#pruner.wake() };
-    const storeUuid = formatUuid(numbers.superblock.uuid);
-    this.feeds = new FeedChanges({ catalog, writer, keeper, clock, flush, storeUuid });
-    this.receives = new Receives({ catalog, writer, fence, disks, clock, ...ends });
-    this.schedules = new Schedules({ catalog, writer, fence, disks, clock, ...ends });
+    const ends = { flush: () => log.flush(), onHidden: () => this.#pruner.wake() };
+    const needs = { catalog, writer, fence, disks, keeper, clock, ...ends };
+    this.feeds = new FeedChanges({ ...needs, storeUuid: formatUuid(numbers.superblock.uuid) });
+    this.roles = new Roles(needs);
+    this.receives = new Receives(needs);
+    this.schedules = new Schedules(needs);
   }
 
   /**

@@ -29,9 +29,9 @@ export interface VersionSummary {
   parent: string | null;
   /** UUID that it has in the store that it was received from, or that one from; null if it was made here. */
   origin: string | null;
-  /** A volume that is what it received last, and is only read. */
+  /** A volume that changes only by what it receives, and is only read. */
   replica: boolean;
-  /** A snapshot that a rollback made of what the volume was before. */
+  /** A snapshot that a rollback or a demotion made of what the volume was before. */
   automatic: boolean;
   /** Who made a snapshot, here or where it was received from; null for one that a person made, or a rollback. */
   madeBy: SnapshotMaker | null;

@@ -4,7 +4,7 @@
  */
 
 import { assert, StoreError } from '../base/errors.ts';
-import type { AllocationRun, BlockDevice, HoleListener, StatusRun, WriteRequest } from './device.ts';
+import type { AllocationRun, BlockDevice, HoleListener, Run, StatusRun, WriteRequest } from './device.ts';
 import type { Disk } from './disk.ts';
 
 export class VersionDevice implements BlockDevice {
@@ -53,7 +53,7 @@ export class VersionDevice implements BlockDevice {
 
   #revocation(): StoreError | undefined {
     return this.#isRevoked
-      ? new StoreError('CLOSED', `${this.name} was taken away: it was deleted or rolled back`)
+      ? new StoreError('CLOSED', `${this.name} was taken away: it was deleted, or goes on in another version`)
       : undefined;
   }
 
@@ -78,6 +78,13 @@ export class VersionDevice implements BlockDevice {
     this.#checkHeld();
     if (lengthBytes > 0) await this.#disk.read(target, start, offset, lengthBytes, holes);
     this.#checkHeld(); // what was read meanwhile may lack what the version had
+  }
+
+  async readRuns(target: Buffer, runs: readonly Run[]): Promise<void> {
+    for (const [offset, lengthBytes] of runs) this.#check(offset, lengthBytes);
+    this.#checkHeld();
+    await this.#disk.readRuns(target, runs);
+    this.#checkHeld();
   }
 
   write(request: WriteRequest): void {

@@ -17,6 +17,7 @@ import { type Fence, listed, NAMES_SHOWN } from './fence.ts';
 import type { IndexKeeper } from './index-keeper.ts';
 import { checkVolumeSize, splitSnapshotName } from './names.ts';
 import type { OpenDisks } from './open-disks.ts';
+import { isAsSnapshot, nameBefore } from './saved-head.ts';
 import { activeHolds } from './version-changes.ts';
 
 const RUNS_MAX = 64;
@@ -125,10 +126,11 @@ export class VersionRemoval {
         const { volume, label: to, sizeBytes: size } = find();
         if (!isFenced(volume)) return undefined; // names have been changed
         checkNoReplica(volume);
-        const above = this.#catalog.at(this.#catalog.tree.get(volume.label)!.parent);
-        const isUnchanged = above?.sizeBytes === volume.sizeBytes && !this.#keeper.hasPointers(volume.label);
+        const isUnchanged = isAsSnapshot(this.#catalog, this.#keeper, volume);
         const at = this.#clock.now();
-        const saved = isUnchanged ? null : { snapshot: randomUUID(), name: nameBefore(volume, at) };
+        const saved = isUnchanged
+          ? null
+          : { snapshot: randomUUID(), name: nameBefore(volume, 'rollback', at) };
         const label = this.#writer.takeLabel();
         await this.#writer.append({ op: 'rollback', at, volume: volume.uuid, to, size, label, saved });
         this.#disks.forget(volume.uuid);
@@ -253,7 +255,7 @@ function checkNoReplica({ name, isReplica }: Volume): void {
   if (!isReplica) return;
   throw new StoreError(
     'READ_ONLY',
-    `${name} is a replica, and changes only by what it receives; clone a snapshot of it to work on`,
+    `${name} is a replica, and changes only by what it receives; promote it, or clone a snapshot of it, to work on`,
   );
 }
 
@@ -265,13 +267,4 @@ function holders(snapshot: Snapshot, now: number): string {
   return activeHolds(snapshot, now)
     .map(({ owner, reason }) => (reason === null ? owner : `${owner} (${reason})`))
     .join(' and ');
-}
-
-/** A name that is free, with the time in UTC. */
-function nameBefore(volume: Volume, at: number): string {
-  const time = new Date(at).toISOString().replace(/[-:]|\.\d+/g, '');
-  const base = `before-rollback-${time}`;
-  let name = base;
-  for (let n = 2; volume.snapshots.has(name); n++) name = `${base}-${n}`;
-  return name;
 }

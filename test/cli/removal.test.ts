@@ -182,7 +182,7 @@ describe.each(['nobody', 'a server'])('when %s has the store', (owner) => {
     await refused(store, ['rollback', 'disk'], 2, /VOLUME@NAME/);
     await refused(store, ['rollback', 'nobody@x'], 1, /nobody/);
     expect(await ok(store, ['list'])).toMatch(new RegExp(`${saved} .*automatic`));
-    expect(await ok(store, ['show', saved!])).toContain('snapshot, made by a rollback');
+    expect(await ok(store, ['show', saved!])).toContain('snapshot, made by a rollback or a demotion');
     expect(await ok(store, ['fsck'])).toContain('clean\n');
   });
 

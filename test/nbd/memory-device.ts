@@ -11,7 +11,9 @@ import type {
   HoleListener,
   StatusRun,
   WriteRequest,
+  Run,
 } from '../../src/volume/device.ts';
+import { readEach } from '../support/stores.ts';
 
 const BLOCK_BYTES = 4096;
 
@@ -127,6 +129,10 @@ export class MemoryDevice implements Omit<BlockDevice, 'attach' | 'release' | 'c
       for (const [at, bytes] of this.#holes(start, offset, lengthBytes).reverse()) holes.hole(at, bytes);
   }
 
+  readRuns(target: Buffer, runs: readonly Run[]): Promise<void> {
+    return readEach(this, target, runs);
+  }
+
   write(request: WriteRequest): void {
     assert(!this.readOnly, 'the caller checks for read-only');
     this.#requireRange(request.offset, request.lengthBytes);
@@ -206,7 +212,10 @@ export class MemoryDevice implements Omit<BlockDevice, 'attach' | 'release' | 'c
 
   /** Takes the device back from all who have it, as a store does with what it deletes. */
   revoke(): void {
-    this.error = new StoreError('CLOSED', `${this.name} was taken away: it was deleted or rolled back`);
+    this.error = new StoreError(
+      'CLOSED',
+      `${this.name} was taken away: it was deleted, or goes on in another version`,
+    );
     for (const revoked of this.attached.values()) revoked();
   }
 
@@ -250,6 +259,10 @@ class OpenedDevice implements BlockDevice {
 
   read(...request: Parameters<BlockDevice['read']>): Promise<void> {
     return this.#held.read(...request);
+  }
+
+  readRuns(target: Buffer, runs: readonly Run[]): Promise<void> {
+    return readEach(this, target, runs);
   }
 
   write(request: WriteRequest): void {

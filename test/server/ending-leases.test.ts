@@ -28,6 +28,7 @@ describe('a disk that requests share', () => {
   const CHANGES: [what: string, change: () => Promise<unknown>][] = [
     ['a delete', () => door.delete(['disk'], {})],
     ['a rollback', () => door.rollback('disk@a', {})],
+    ['a demotion', () => door.demote('disk', {})],
   ];
 
   it.each(CHANGES)(
@@ -42,6 +43,7 @@ describe('a disk that requests share', () => {
       };
       store.delete = note;
       store.rollback = note;
+      store.roles.demote = note;
       await expect(change()).rejects.toMatchObject({ code: 'HELD' });
       expect(attached).toBe(0);
     },
@@ -49,6 +51,7 @@ describe('a disk that requests share', () => {
 
   it.each<[what: string, change: () => Promise<unknown>]>([
     ...CHANGES,
+    ['a promotion', () => door.promote('disk')],
     ['a rename', () => door.rename('disk', 'other')],
     ['a resize', () => door.resize('disk', 2 * MIB, {})],
   ])('is opened anew after %s, even one that failed', async (_what, change) => {
@@ -60,6 +63,7 @@ describe('a disk that requests share', () => {
       await expect.poll(() => store.requestsRunning).toBe(1);
       throw new StoreError('NO_SPACE', 'the store is full');
     };
+    Object.assign(store.roles, { promote: read, demote: read });
     Object.assign(store, { delete: read, rollback: read, rename: read, resize: read });
     store.requestMs = 50;
     await expect(change()).rejects.toMatchObject({ code: 'NO_SPACE' });

@@ -14,7 +14,7 @@ import { CHUNK_BYTES, chunkOf, SECTOR_BYTES, VOLUME_BYTES_MAX } from '../../src/
 import type { RolledBack, SpaceReport } from '../../src/server/door.ts';
 import type { StreamHead } from '../../src/delta/head.ts';
 import type { OpenStore } from '../../src/server/store-door.ts';
-import type { AllocationRun, BlockDevice, StatusRun, WriteRequest } from '../../src/volume/device.ts';
+import type { AllocationRun, BlockDevice, StatusRun, WriteRequest, Run } from '../../src/volume/device.ts';
 import type {
   DiffExtent,
   Finding,
@@ -29,10 +29,12 @@ import type {
 import type { ScheduleSettings } from '../../src/schedule/schedule.ts';
 import type { ReceiveBegun } from '../../src/volume/receives.ts';
 import type { PruneOptions } from '../../src/volume/schedules.ts';
+import type { Demoted, DemoteOptions } from '../../src/volume/roles.ts';
 import type { ScrubOptions } from '../../src/volume/scrub.ts';
 import type { HoldOptions } from '../../src/volume/version-changes.ts';
 import type { DeleteOptions, ResizeOptions, RollbackOptions } from '../../src/volume/version-removal.ts';
-import { DECISION, RECEIVE, SCHEDULE } from './summaries.ts';
+import { readEach } from '../support/stores.ts';
+import { DECISION, NO_FEEDS, RECEIVE, SCHEDULE } from './summaries.ts';
 
 interface MemoryVersion {
   summary: VersionSummary;
@@ -40,10 +42,6 @@ interface MemoryVersion {
 }
 
 const NAME = /^[A-Za-z0-9._-]{1,128}$/;
-
-function refuseFeeds(): never {
-  throw new StoreError('NOT_FOUND', 'there is no target in memory');
-}
 
 export class MemoryStore implements OpenStore {
   readonly versions = new Map<string, MemoryVersion>();
@@ -128,6 +126,19 @@ export class MemoryStore implements OpenStore {
     this.#change(volume!, { parent: name });
     return { volume: this.show(volume!), saved: `${volume}@before-rollback-20200101T000000Z` };
   }
+
+  readonly roles = {
+    promote: async (name: string): Promise<VersionSummary> => {
+      this.#note('promote', name);
+      this.#change(name, { replica: false });
+      return this.show(name);
+    },
+    demote: async (name: string, options: DemoteOptions): Promise<Demoted> => {
+      this.#note('demote', name, options);
+      this.#change(name, { replica: true });
+      return { volume: this.show(name), saved: `${name}@before-demote-20200101T000000Z` };
+    },
+  };
 
   async rename(name: string, to: string): Promise<VersionSummary> {
     this.#note('rename', name, to);
@@ -277,13 +288,7 @@ export class MemoryStore implements OpenStore {
     this.#note('pauseCompaction', isPaused);
   }
 
-  readonly feeds = {
-    list: () => [],
-    add: async () => refuseFeeds(),
-    remove: async () => refuseFeeds(),
-    pause: async () => refuseFeeds(),
-    run: () => refuseFeeds(),
-  };
+  readonly feeds = NO_FEEDS;
   readonly receives = {
     begin: async (head: StreamHead, name: string): Promise<ReceiveBegun> => {
       this.#note('begin', head, name);
@@ -392,6 +397,10 @@ class MemoryDevice implements BlockDevice {
         this.#version.chunks.get(chunk)?.copy(target, start + done, from, to);
       });
     });
+  }
+
+  readRuns(target: Buffer, runs: readonly Run[]): Promise<void> {
+    return readEach(this, target, runs);
   }
 
   write(request: WriteRequest): void {

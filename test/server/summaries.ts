@@ -1,5 +1,6 @@
-/** What the store in memory tells of receives and schedules. */
+/** What the store in memory tells of receives, schedules and feeds. */
 
+import { StoreError } from '../../src/base/errors.ts';
 import type { PruneDecision, ReceiveSummary, ScheduleSummary } from '../../src/volume/summary.ts';
 
 export const RECEIVE: ReceiveSummary = {
@@ -34,3 +35,9 @@ export const DECISION: PruneDecision = {
   verdict: 'kept',
   why: ['daily, up to 2020-01-02T23:00:00.000Z'],
 };
+
+async function refuse(): Promise<never> {
+  throw new StoreError('NOT_FOUND', 'there is no target in memory');
+}
+
+export const NO_FEEDS = { list: () => [], add: refuse, remove: refuse, pause: refuse, run: refuse };

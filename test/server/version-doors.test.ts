@@ -57,6 +57,19 @@ describe.each(DOORS)('%s', (_kind, open) => {
     expect(await door.rollback('disk@a', {})).toEqual({ volume: store.show('disk'), saved: null });
   });
 
+  it('promotes and demotes, as it is told to', async () => {
+    const demoted = await door.demote('disk', { force: true, replicaOf: 'uuid' });
+    expect(demoted).toEqual({ volume: store.show('disk'), saved: 'disk@before-demote-20200101T000000Z' });
+    expect(demoted.volume.replica).toBe(true);
+    expect(await door.promote('disk')).toMatchObject({ name: 'disk', replica: false });
+    await door.demote('disk', {});
+    expect(store.calls).toEqual([
+      ['demote', 'disk', { force: true, replicaOf: 'uuid' }],
+      ['promote', 'disk'],
+      ['demote', 'disk', {}],
+    ]);
+  });
+
   it('renames volumes and snapshots', async () => {
     expect(await door.rename('disk@a', 'disk@b')).toEqual(store.show('disk@b'));
     expect(await door.rename('disk', '..')).toMatchObject({ name: '..' });
@@ -178,6 +191,8 @@ describe.each(DOORS)('%s', (_kind, open) => {
       const expected = { code, message: `no: ${ODD}` };
       expect(await refusal(door.delete(['disk'], {}))).toMatchObject(expected);
       expect(await refusal(door.rollback('disk@a', {}))).toMatchObject(expected);
+      expect(await refusal(door.promote('disk'))).toMatchObject(expected);
+      expect(await refusal(door.demote('disk', {}))).toMatchObject(expected);
       expect(await refusal(door.rename('disk', 'other'))).toMatchObject(expected);
       expect(await refusal(door.resize('disk', 512, {}))).toMatchObject(expected);
       expect(await refusal(door.hold('disk@a', { owner: 'me' }))).toMatchObject(expected);
@@ -187,7 +202,7 @@ describe.each(DOORS)('%s', (_kind, open) => {
       expect(await refusal(door.space(['disk']))).toMatchObject(expected);
       const compare = async (): Promise<unknown> => await collect(door.diff('disk@a', 'disk'));
       expect(await refusal(compare())).toMatchObject(expected);
-      expect(store.calls).toHaveLength(10);
+      expect(store.calls).toHaveLength(12);
     },
   );
 

@@ -17,6 +17,7 @@ import type { ClientWrite } from './client-write.ts';
 import type { Oracle } from './oracle.ts';
 import { type Action, mayFailToWrite, mayTearFooters, type Profile } from './profile.ts';
 import { receive } from './receiving.ts';
+import { changeRole } from './roles.ts';
 import type { Scheduler } from './scheduler.ts';
 import { type Version, ZEROS } from './versions.ts';
 
@@ -35,6 +36,9 @@ export interface Surroundings {
   /** Something goes wrong with a row of the index in use. */
   spoilIndex(): void;
 }
+
+/** Runs a request; answers whether it went well. */
+export type Attempt = (ask: () => Promise<unknown>) => Promise<boolean>;
 
 export class Clients {
   readonly #of: Surroundings;
@@ -103,6 +107,8 @@ export class Clients {
         return await this.#resize();
       case 'receive':
         return await this.#receive();
+      case 'change role':
+        return await changeRole(this.#of, (ask) => this.#try(ask));
       case 'diff':
         return await this.#diff();
       case 'checkpoint':
@@ -166,8 +172,10 @@ export class Clients {
 
   async #use<T>(name: string, work: (device: BlockDevice) => Promise<T>): Promise<T> {
     let device = this.#devices.get(name);
-    // One that was opened before a resize has the old size.
-    if (device === undefined || device.sizeBytes !== this.#of.store.show(name).size) {
+    const { size, kind, replica } = this.#of.store.show(name);
+    // One that was opened before a resize has the old size, before a promotion it is only read.
+    const isOutdated = device?.sizeBytes !== size || (kind === 'volume' && device.readOnly !== replica);
+    if (device === undefined || isOutdated) {
       device = this.#of.store.device(name);
       this.#devices.set(name, device);
     }
@@ -259,6 +267,7 @@ export class Clients {
     const asked = oracle.beginWrite(version.volume!, offset, lengthBytes, bytes);
     const ok = await this.#try(() =>
       this.#use(version.name, async (device) => {
+        if (device.readOnly) throw new StoreError('IN_USE', 'it was demoted meanwhile');
         if (bytes === undefined) await device.zero(offset, lengthBytes, isFua);
         else await write(device, offset, bytes, isFua);
       }),
@@ -337,7 +346,7 @@ export class Clients {
   }
 
   get #mayTakeAway(): boolean {
-    const takes: Action[] = ['delete', 'rollback', 'resize'];
+    const takes: Action[] = ['delete', 'rollback', 'resize', 'change role'];
     return this.#of.profile.weights.some(([action, weight]) => weight > 0 && takes.includes(action));
   }
 

@@ -12,11 +12,8 @@ import { CHUNK_BYTES } from '../../src/base/units.ts';
 import type { StreamHead } from '../../src/delta/head.ts';
 import type { Change } from '../../src/volume/change.ts';
 import { bodyOf, type TestExtent } from '../delta/streams.ts';
-import type { Surroundings } from './clients.ts';
+import type { Attempt, Surroundings } from './clients.ts';
 import type { Version } from './versions.ts';
-
-/** Runs a request; answers whether it went well. */
-type Attempt = (ask: () => Promise<unknown>) => Promise<boolean>;
 
 /** What another client may have done meanwhile: deleted, received, or taken over. */
 const OVERTAKEN = ['WRONG_BASE', 'IN_USE', 'ALREADY_EXISTS', 'NOT_FOUND', 'CLOSED'] as const;
@@ -94,7 +91,7 @@ function goOn({ store, oracle, random }: Surroundings): Planned | undefined {
   const replica = store.list().find((version) => version.name === volume);
   const head = {
     store: randomUUID(),
-    volume: { uuid: replica?.origin ?? randomUUID(), name: volume },
+    volume: { uuid: replica?.origin ?? replica?.uuid ?? randomUUID(), name: volume },
     target: { uuid: target, name: snapshot, size, created: 0 },
     base: base === null ? null : { uuid: base, name: 'base', size },
     position: random.pick([0, position]),
@@ -118,7 +115,7 @@ function plan(of: Surroundings, bases: readonly Version[], newName: string): Pla
   const volume = into?.name ?? newName;
   const head = {
     store: randomUUID(),
-    volume: { uuid: into?.origin ?? randomUUID(), name: volume },
+    volume: { uuid: into?.origin ?? into?.uuid ?? randomUUID(), name: volume },
     target: { uuid: randomUUID(), name: newName, size, created: 0 },
     base: found === undefined ? null : { uuid: found.origin ?? found.uuid, name: 'base', size },
     position: 0,

@@ -153,6 +153,17 @@ export class Versions {
         this.byLabel.delete(this.#head(change.receive).label);
         this.heads.delete(change.receive);
         return;
+      case 'promote':
+        return;
+      case 'demote': {
+        if (change.saved === null) return;
+        const head = this.#head(change.volume);
+        const { name } = head;
+        head.name = `${name}@${change.saved.name}`;
+        head.volume = undefined;
+        this.#addHead(change.volume, name, head.sizeBytes, change.saved.label, new Map(head.chunks));
+        return;
+      }
       case 'rename':
       case 'hold':
       case 'release':

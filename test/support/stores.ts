@@ -3,7 +3,7 @@
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import type { BlockDevice } from '../../src/volume/device.ts';
+import type { BlockDevice, Run } from '../../src/volume/device.ts';
 import type { Store } from '../../src/volume/store.ts';
 
 export function scratchDirectory(): string {
@@ -32,6 +32,19 @@ export async function read(device: BlockDevice, offset: number, lengthBytes: num
   const target = Buffer.alloc(lengthBytes, 0xee);
   if (!device.tryRead(target, 0, offset, lengthBytes)) await device.read(target, 0, offset, lengthBytes);
   return target;
+}
+
+/** For devices of tests: BlockDevice.readRuns by `read`. */
+export async function readEach(
+  device: Pick<BlockDevice, 'read'>,
+  target: Buffer,
+  runs: readonly Run[],
+): Promise<void> {
+  let start = 0;
+  for (const [offset, lengthBytes] of runs) {
+    await device.read(target, start, offset, lengthBytes);
+    start += lengthBytes;
+  }
 }
 
 /** Codes of the damage that a check finds. */

@@ -12,12 +12,14 @@ const RUN_ON = new AbortController().signal;
 export interface Sending {
   from?: string;
   token?: string;
+  /** A file of hashes. */
+  resync?: string;
   isCompressed?: boolean;
 }
 
 /** The stream that `coppice send` makes. */
 export async function sent(store: Store, name: string, sending: Sending = {}): Promise<Buffer> {
-  const { from, token, isCompressed = false } = sending;
+  const { from, token, resync, isCompressed = false } = sending;
   const slices: Buffer[] = [];
   const sink = new Writable({
     write: (slice: Buffer, _, done) => {
@@ -26,7 +28,8 @@ export async function sent(store: Store, name: string, sending: Sending = {}): P
     },
   });
   const what = token === undefined ? { name, from } : { token };
-  await sendStream(new StoreDoor(store), { what, isCompressed, bytesPerSecond: undefined }, sink, RUN_ON);
+  const request = { what, resync, isCompressed, bytesPerSecond: undefined };
+  await sendStream(new StoreDoor(store), request, sink, RUN_ON);
   return Buffer.concat(slices);
 }
 

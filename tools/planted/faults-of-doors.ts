@@ -81,7 +81,7 @@ export const DOOR_FAULTS: readonly Fault[] = [
   {
     name: 'a client of an export that is deleted stays connected',
     file: 'src/nbd/transmission.ts',
-    text: "this.#device.attach(() => this.#drop('the export was deleted or rolled back'));",
+    text: "this.#device.attach(() => this.#drop('the export was deleted, or goes on in another version'));",
     replacement: 'this.#device.attach(() => undefined);',
     tests: [inNbd('revoked')],
   },
@@ -109,7 +109,7 @@ export const DOOR_FAULTS: readonly Fault[] = [
   {
     name: 'an NBD client does not count as attached',
     file: 'src/nbd/transmission.ts',
-    text: "this.#device.attach(() => this.#drop('the export was deleted or rolled back'));",
+    text: "this.#device.attach(() => this.#drop('the export was deleted, or goes on in another version'));",
     replacement: '',
     tests: [inNbd('revoked')],
   },

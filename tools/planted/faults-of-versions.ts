@@ -157,10 +157,10 @@ export const VERSION_FAULTS: readonly Fault[] = [
   },
   {
     name: 'a rollback forgets what the volume was before',
-    file: 'src/volume/version-removal.ts',
-    text: 'const isUnchanged = above?.sizeBytes === volume.sizeBytes && !this.#keeper.hasPointers(volume.label);',
-    replacement: 'const isUnchanged = above !== undefined;',
-    tests: [VERSIONS, MODEL],
+    file: 'src/volume/saved-head.ts',
+    text: 'return above?.sizeBytes === volume.sizeBytes && !keeper.hasPointers(volume.label);',
+    replacement: 'return above !== undefined || keeper.hasPointers(-1);',
+    tests: [VERSIONS, MODEL, inVolume('roles')],
   },
   {
     name: 'a rollback takes the size that the volume had last',

@@ -125,7 +125,7 @@ export const VOLUME_FAULTS: readonly Fault[] = [
   {
     name: 'the checksum is not verified when a read is served from memory',
     file: 'src/volume/disk-reader.ts',
-    text: 'if (crc32c(target.subarray(from, from + CHUNK_BYTES)) !== page.block.checksum(index + i)) return false;',
+    text: 'if (crc32c(target.subarray(from, from + CHUNK_BYTES)) !== block.checksum(index + i)) return false;',
     replacement: 'if (from < 0) return false;',
     tests: [DISK, CHECK],
   },

@@ -1,6 +1,7 @@
 /**
  * What streams cost: `npm run streams -- [--gib N] [--percent N] [--directory DIR]`. Fills a volume at random, sends and receives
- * all of it, then changes chunks here and there, and sends and receives what differs; by the programs that users run.
+ * all of it, then changes chunks here and there, and sends and receives what differs; by the programs that users run. With
+ * `--compare`, what differs is carried by other means too (compare.ts).
  *
  * `npm run streams -- --replicate [--gib N] [--minutes N] [--every N] [--seed N]`: replication under load and kills (replicate.ts).
  */
@@ -16,6 +17,7 @@ import { Store } from '../../src/volume/store.ts';
 import { Cleanup } from '../../test/support/programs.ts';
 import { Random } from '../../test/support/random.ts';
 import { replicate } from './replicate.ts';
+import { Comparison } from './compare.ts';
 
 const WRITE_BYTES = 1 << 20;
 const WRITES_AT_ONCE = 64;
@@ -30,18 +32,19 @@ const options = new Command('streams')
   .option('--every <number>', 'seconds between two snapshots of that', '3')
   .option('--set <mib>', 'MiB that its load writes to, all over the volume', '256')
   .option('--seed <number>', 'what its chance begins with', String(Date.now() % 2 ** 31))
+  .option('--compare', 'carry the same change by QEMU and by rsync instead')
   .parse()
   .opts<{
     gib: string;
     percent: string;
     directory: string;
-    replicate?: boolean;
+    replicate?: true;
+    compare?: true;
     minutes: string;
     every: string;
     set: string;
     seed: string;
   }>();
-
 const scratch = fs.mkdtempSync(path.join(options.directory, 'coppice-streams-'));
 const [from, to, file] = ['from', 'to', 'stream'].map((name) => path.join(scratch, name)) as [
   string,
@@ -49,8 +52,10 @@ const [from, to, file] = ['from', 'to', 'stream'].map((name) => path.join(scratc
   string,
 ];
 try {
+  const [bytes, part] = [Number(options.gib) * 2 ** 30, Number(options.percent) / 100];
   if (options.replicate === true) await replicateFor();
-  else await measure(Number(options.gib) * 2 ** 30, Number(options.percent) / 100);
+  else if (options.compare === true) await compare(bytes, part);
+  else await measure(bytes, part);
 } finally {
   fs.rmSync(scratch, { recursive: true });
 }
@@ -66,6 +71,15 @@ async function replicateFor(): Promise<void> {
   } finally {
     await cleanup.run();
   }
+}
+
+async function compare(bytes: number, part: number): Promise<void> {
+  const comparison = new Comparison(scratch, MAIN, bytes, part);
+  const mib = (count: number): string => `${(count / 2 ** 20).toFixed(1)} MiB`;
+  say(`${mib(comparison.changedBytes)} changed of ${mib(bytes)}`);
+  say('| means | bytes read | bytes sent | time |\n|---|---|---|---|');
+  for await (const { means, bytesRead, bytesSent, seconds } of comparison.run())
+    say(`| ${means} | ${mib(bytesRead)} | ${mib(bytesSent)} | ${seconds.toFixed(1)} s |`);
 }
 
 async function measure(bytes: number, part: number): Promise<void> {
@@ -114,9 +128,9 @@ async function writeAt(store: Store, offsets: readonly number[], lengthBytes: nu
 }
 
 async function transfer(what: string, words: readonly string[], dataBytes: number): Promise<void> {
-  const sentIn = await seconds(['--store', from, 'send', ...words], 'ignore', fs.openSync(file, 'w'));
+  const sentIn = await secondsOf(['--store', from, 'send', ...words], 'ignore', fs.openSync(file, 'w'));
   const wireBytes = fs.statSync(file).size;
-  const receivedIn = await seconds(['--store', to, 'receive', 'disk'], fs.openSync(file, 'r'), 'ignore');
+  const receivedIn = await secondsOf(['--store', to, 'receive', 'disk'], fs.openSync(file, 'r'), 'ignore');
   const mib = dataBytes / 2 ** 20;
   const rate = (time: number): string => `${time.toFixed(2)} s, ${(dataBytes / 1e6 / time).toFixed(0)} MB/s`;
   say(`${what}: ${mib.toFixed(1)} MiB, on the wire ${(wireBytes / dataBytes).toFixed(4)} of that`);
@@ -124,7 +138,7 @@ async function transfer(what: string, words: readonly string[], dataBytes: numbe
 }
 
 /** How long a command takes. Its end of the file is closed here. */
-async function seconds(
+async function secondsOf(
   args: readonly string[],
   stdin: number | 'ignore',
   stdout: number | 'ignore',

@@ -6,10 +6,12 @@ import {
   type AllocationRun,
   type BlockDevice,
   type HoleListener,
+  type Run,
   type StatusRun,
   type WriteRequest,
 } from '../../../src/volume/device.ts';
 import type { Random } from '../../support/random.ts';
+import { readEach } from '../../support/stores.ts';
 
 const CODES = ['IO', 'NO_SPACE', 'CORRUPTION', 'CLOSED', 'POISONED'] as const;
 
@@ -77,6 +79,10 @@ class FuzzDevice implements BlockDevice {
       holes?.hole(start + at, bytes);
       at += bytes;
     }
+  }
+
+  readRuns(target: Buffer, runs: readonly Run[]): Promise<void> {
+    return readEach(this, target, runs);
   }
 
   write(request: WriteRequest): void {
