@@ -196,7 +196,8 @@ export class LogReading {
         const end = audits.get(next)?.header?.predecessorEnd ?? this.#reached.get(segment)?.end;
         return { end: end ?? Number.POSITIVE_INFINITY, isSealed: true, hasFooter, ...this.#proven(at) };
       }
-      const end = this.#reached.get(segment)?.end ?? tail.end?.offset ?? FIRST_RECORD_OFFSET;
+      const readTo = tail.end?.segment === segment ? tail.end.offset : FIRST_RECORD_OFFSET;
+      const end = this.#reached.get(segment)?.end ?? readTo;
       return { end, isSealed: false, ...this.#proven(at) };
     }
     const kept = keptEnds.get(segment);

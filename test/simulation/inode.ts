@@ -75,7 +75,7 @@ export class Inode {
   }
 
   read(target: Buffer, start: number, length: number, position: number): number {
-    if (position >= this.sizeBytes) return 0;
+    if (position >= Math.min(this.sizeBytes, this.cache.length)) return 0;
     return this.cache.copy(target, start, position, Math.min(this.sizeBytes, position + length));
   }
 
