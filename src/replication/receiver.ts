@@ -17,7 +17,10 @@ import { ANSWER, DONE, garbled, KEPT, OFFER, PUBLISHED, STREAM } from './message
 import { checkOffer, choose, freeName, type Holdings, type Offer, originOf } from './negotiation.ts';
 import { deleteMade } from './sender.ts';
 
-/** Of the snapshots that a target made, a replica keeps so many, unless a schedule says which. */
+/**
+ * Of the snapshots that a target made and that were received, a replica keeps so many, unless a schedule says which. What was made
+ * here before it became a replica may have what no other store has.
+ */
 const KEPT_MADE = 2;
 
 export interface ReceivingProgress {
@@ -156,8 +159,9 @@ export class Receiver {
     const name = there.name.slice(there.name.indexOf('@') + 1);
     await this.#progress.arrived({ at: this.#now(), name, ...success });
     if (this.#store.schedules.scheduled().some(({ name: scheduled }) => scheduled === volume)) return;
-    const made = this.#store.feeds.volumeNamed(volume)?.snapshots.filter(({ madeBy }) => madeBy === 'target');
-    await deleteMade(this.#store, made?.slice(0, -KEPT_MADE) ?? []);
+    const { snapshots } = this.#store.feeds.volumeNamed(volume)!;
+    const received = snapshots.filter(({ madeBy, origin }) => madeBy === 'target' && origin !== null);
+    await deleteMade(this.#store, received.slice(0, -KEPT_MADE));
   }
 }
 

@@ -264,11 +264,11 @@ function scheduled(volume: Volume, schedule: Schedule, now: number): ScheduledVo
   };
 }
 
-/** Why a snapshot is none of its volume's schedule. A replica's may be thinned whatever program made them. */
-function whyForeign({ isAutomatic, madeBy, volume }: Snapshot): string | undefined {
+/** Why a snapshot is none of its volume's schedule. What a replica has received may be thinned whatever program made it. */
+function whyForeign({ isAutomatic, madeBy, origin, volume }: Snapshot): string | undefined {
   if (isAutomatic) return 'automatic';
   if (madeBy === null) return 'manual';
-  return madeBy === 'schedule' || volume.isReplica ? undefined : `made by a ${madeBy}`;
+  return madeBy === 'schedule' || (volume.isReplica && origin !== null) ? undefined : `made by a ${madeBy}`;
 }
 
 /** @throws NOT_FOUND, INVALID_ARGUMENT */

@@ -71,6 +71,29 @@ describe(`feeds (seed ${seed})`, () => {
     for (const each of [from, to]) expect(await damageIn(each.store.check())).toEqual([]);
   });
 
+  it('go the other way once the roles are changed, and what was written last at the first end stays', async () => {
+    const [first, second] = [await source(), await site()];
+    const there = await first.push('disk', second);
+    await ran(first, there);
+    await second.store.roles.promote('disk');
+    await scribble(first);
+    const own = await first.contents('disk');
+    expect((await first.run(there)).error).toMatch(/no replica/);
+    await first.store.feeds.remove(there);
+    await first.store.roles.demote('disk', {});
+    const back = await second.push('disk', first);
+    for (let round = 0; round < 4; round++) {
+      await scribble(second);
+      const before = await second.contents('disk');
+      await ran(second, back);
+      expect((await first.contents('disk')).equals(before)).toBe(true);
+    }
+    const kept = first.store.list().filter(({ kind, origin }) => kind === 'snapshot' && origin === null);
+    const contents = await Promise.all(kept.map(({ name }) => first.contents(name)));
+    expect(contents.some((each) => each.equals(own))).toBe(true);
+    for (const each of [first, second]) expect(await damageIn(each.store.check())).toEqual([]);
+  });
+
   it('fetch it from where it is', async () => {
     const [from, to] = [await source(), await site()];
     const id = await to.pull('copy', from, { peerVolume: 'disk' });

@@ -26,7 +26,7 @@ export const SCHEDULE_FAULTS: readonly Fault[] = [
   {
     name: 'what a target needs is thinned where it was made',
     file: 'src/volume/schedules.ts',
-    text: "return madeBy === 'schedule' || volume.isReplica ? undefined",
+    text: "return madeBy === 'schedule' || (volume.isReplica && origin !== null) ? undefined",
     replacement: 'return madeBy !== null ? undefined',
     tests: [SCHEDULES],
   },
