@@ -150,8 +150,8 @@ export class Clients {
         this.isPoisoned = true;
         marks.hit('poisoned');
       }
-      // Deleted, rolled back or made smaller by another client meanwhile.
-      const isTaken = code === 'CLOSED' || code === 'NOT_FOUND' || code === 'IN_USE';
+      // Deleted, rolled back, made smaller or a replica by another client meanwhile.
+      const isTaken = ['CLOSED', 'NOT_FOUND', 'IN_USE', 'READ_ONLY'].includes(code);
       if (isTaken && this.#mayTakeAway) {
         marks.hit('request of a version that was taken away');
         return false;
