@@ -242,8 +242,10 @@ export class Oracle implements Witness {
 
   #attributeChunk(version: Version, chunk: number, bytes: Buffer, sequence: number): void {
     const before = version.chunks.get(chunk) ?? ZEROS;
-    for (const write of this.#writes) {
-      if (write.volume !== version.volume || !write.missing.has(chunk)) continue;
+    const takers = [...this.#writes].filter(({ missing }) => missing.has(chunk));
+    takers.push(...[...this.#writes].filter((write) => write.hasTwin && write.covers(write.volume, chunk)));
+    for (const write of takers) {
+      if (write.volume !== version.volume) continue;
       if (!isMerged(write, version.sizeBytes, chunk, before, bytes)) continue;
       write.missing.delete(chunk);
       write.sequence = Math.max(write.sequence, sequence);
@@ -301,7 +303,7 @@ export class Oracle implements Witness {
   }
 
   endWrite(write: ClientWrite, ok: boolean, isFlushed: boolean): void {
-    this.#writes.delete(write);
+    this.#writes.end(write, ok);
     if (!ok) return;
     this.#check(write.missing.size === 0, 'a write was answered that the disk has not been given');
     this.#check(!this.#isPending(write.sequence), 'a write was answered before the disk had it');
