@@ -409,9 +409,14 @@ export class Oracle implements Witness {
   /** The state at the cut that `found` is: without the failed records, or with some that follow each other. */
   #stateAt(cuts: readonly number[], found: ReadonlyMap<string, Found>): Versions | undefined {
     const differences: string[] = [];
-    for (const cut of cuts) {
+    for (const [i, cut] of cuts.entries()) {
       const state = this.#stateAtOne(cut, found, differences);
       if (state === undefined) continue;
+      // States that look the same may differ in their labels: what is written next tells.
+      for (const earlier of cuts.slice(i + 1)) {
+        const twin = this.#possible(() => false, earlier);
+        if (twin !== undefined && differenceFrom(twin, found) === undefined) this.#twins.push(twin);
+      }
       const lost = this.#journal.some(
         (record) => record.life === this.#servedLife && lastSequence(record) > cut,
       );
