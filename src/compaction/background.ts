@@ -48,8 +48,9 @@ export interface Surroundings {
   liveChunks(segment: number): number;
   readonly allLiveChunks: number;
   readonly usedBytes: number;
-  /** Bytes that the log may still take; of them, those that the segment in use has left, and what was made ahead. */
+  /** Bytes that new segments may still take. */
   freeBytes(): Promise<number>;
+  /** Bytes beside them that the segment in use has left, and one that was made ahead. */
   readonly chainBytes: number;
   /** Moves on with everything that is written. */
   readonly writtenAppend: number;

@@ -151,8 +151,8 @@ export class Clients {
         marks.hit('poisoned');
       }
       // Deleted, rolled back, made smaller or a replica by another client meanwhile.
-      const isTaken = ['CLOSED', 'NOT_FOUND', 'IN_USE', 'READ_ONLY'].includes(code);
-      if (isTaken && this.#mayTakeAway) {
+      const isTaken = ['CLOSED', 'NOT_FOUND', 'IN_USE'].includes(code) && this.#mayTakeAway;
+      if (isTaken || (code === 'READ_ONLY' && this.#may(['change role']))) {
         marks.hit('request of a version that was taken away');
         return false;
       }
@@ -346,8 +346,11 @@ export class Clients {
   }
 
   get #mayTakeAway(): boolean {
-    const takes: Action[] = ['delete', 'rollback', 'resize', 'change role'];
-    return this.#of.profile.weights.some(([action, weight]) => weight > 0 && takes.includes(action));
+    return this.#may(['delete', 'rollback', 'resize', 'change role']);
+  }
+
+  #may(actions: readonly Action[]): boolean {
+    return this.#of.profile.weights.some(([action, weight]) => weight > 0 && actions.includes(action));
   }
 
   async #delete(): Promise<void> {

@@ -278,13 +278,19 @@ class Run {
   }
 
   async #askForSpace(store: Store): Promise<void> {
+    // Where a full store has no room for a checkpoint, what is told is of the last one, and disks may be smaller since.
+    const isCurrent = await store.checkpoint().then(
+      () => true,
+      (error: unknown) => {
+        if (!hasCode(error, 'NO_SPACE') && !hasCode(error, 'POISONED')) throw error;
+        return false;
+      },
+    );
     // A sync that began when the store was opened may have failed: it goes on being read, without checkpoints.
     const listed = await store.listWithSpace().catch((error: unknown) => {
       if (!hasCode(error, 'POISONED')) throw error;
       return [];
     });
-    // Where a full store has no room for a checkpoint, what is told is of the last one, and disks may be smaller since.
-    const isCurrent = this.#profile.capacityBytes === 0;
     for (const { name, referenced, exclusive, shared, size } of listed) {
       const isBounded = referenced <= size + CHUNK_BYTES || !isCurrent;
       const isPossible = referenced === exclusive + shared && isBounded;
