@@ -8,16 +8,22 @@
  * - `fcntl` asks who has a file locked, without locking it.
  * - `setsockopt` says how often a silent TCP peer is asked whether it is there.
  * - `getsockopt` and `getsockname` say what a descriptor is that this process was started with.
+ * - `fcntl` also duplicates a descriptor, and `socket`, `bind` and `listen` make one of a Unix socket whose name stays when a
+ *   server of Node is closed: both for `accept-pace.ts`.
  *
  * A wrong prototype here would crash the process: nothing else in the house calls into C.
  */
 
+import fs from 'node:fs';
 import { createRequire } from 'node:module';
 import os from 'node:os';
+import { getSystemErrorName } from 'node:util';
+import { assert } from './errors.ts';
 
 const RWF_NOWAIT = 8;
 const FADV_DONTNEED = 4;
 const F_SETFD = 2;
+const F_DUPFD_CLOEXEC = 1030;
 const FD_CLOEXEC = 1;
 const F_OFD_GETLK = 36;
 const F_WRLCK = 1;
@@ -28,6 +34,8 @@ const SOL_SOCKET = 1;
 const SO_TYPE = 3;
 const SO_ACCEPTCONN = 30;
 const SOCK_STREAM = 1;
+const SOCK_CLOEXEC = 0o2000000;
+const LISTEN_BACKLOG = 511;
 const [AF_UNIX, AF_INET, AF_INET6] = [1, 2, 10];
 /** struct sockaddr_un: family u16, path. */
 const SOCKADDR_BYTES = 2 + 108;
@@ -56,6 +64,9 @@ interface Libc {
   readonly setsockopt: NativeCall;
   readonly getsockopt: NativeCall;
   readonly getsockname: NativeCall;
+  readonly socket: NativeCall;
+  readonly bind: NativeCall;
+  readonly listen: NativeCall;
 }
 
 function loadLibc(): Libc | undefined {
@@ -72,6 +83,9 @@ function loadLibc(): Libc | undefined {
       setsockopt: libc.func('int setsockopt(int fd, int level, int name, void *value, uint32_t bytes)'),
       getsockopt: libc.func('int getsockopt(int fd, int level, int name, void *value, void *bytes)'),
       getsockname: libc.func('int getsockname(int fd, void *address, void *bytes)'),
+      socket: libc.func('int socket(int family, int type, int protocol)'),
+      bind: libc.func('int bind(int fd, void *address, uint32_t bytes)'),
+      listen: libc.func('int listen(int fd, int backlog)'),
     };
   } catch {
     return undefined; // no prebuilt library for this machine: asynchronous reads serve everything
@@ -171,6 +185,37 @@ export interface InheritedSocket {
 /** Programs that this one starts do not get `fd`. False where that is not possible. */
 export function closeOnExec(fd: number): boolean {
   return libc !== undefined && libc.fcntl(fd, F_SETFD, 'int', FD_CLOEXEC) === 0;
+}
+
+/** Another descriptor of what `fd` is, which programs that this one starts do not get. Undefined where there is none. */
+export function duplicate(fd: number): number | undefined {
+  const duplicated = libc === undefined ? -1 : libc.fcntl(fd, F_DUPFD_CLOEXEC, 'int', 0);
+  return duplicated < 0 ? undefined : duplicated;
+}
+
+/**
+ * The descriptor of a new Unix socket that listens on `path`; undefined where that is not possible.
+ * @throws a system error, as Node has them
+ */
+export function listenOnPath(path: string): number | undefined {
+  if (libc === undefined) return undefined;
+  const name = Buffer.from(path);
+  assert(name.length + 2 < SOCKADDR_BYTES, 'the path of a socket fits into its address');
+  const address = Buffer.alloc(SOCKADDR_BYTES);
+  address.writeUInt16LE(AF_UNIX, 0);
+  name.copy(address, 2);
+  const fd = libc.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) throw systemError('socket', path);
+  if (libc.bind(fd, address, 2 + name.length + 1) === 0 && libc.listen(fd, LISTEN_BACKLOG) === 0) return fd;
+  const error = systemError('listen', path);
+  fs.closeSync(fd);
+  throw error;
+}
+
+function systemError(syscall: string, path: string): NodeJS.ErrnoException {
+  const errno = libc!.koffi.errno();
+  const code = getSystemErrorName(-errno);
+  return Object.assign(new Error(`${code}: ${syscall} ${path}`), { errno, code, syscall, path });
 }
 
 /** What listens on `fd`; or why nothing does, as the end of a sentence. */

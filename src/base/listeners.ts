@@ -5,15 +5,16 @@
  * - Each listener has a name, by which access rules speak of it: the path of its socket, or `HOST:PORT` as in its URI,
  *   or what it was handed over as.
  * - The file of a socket goes away with the server only if the server made it.
+ * - Each listener has a pace of its own: who knocks at one of them too often keeps nobody from another.
  */
 
 import net from 'node:net';
 import type { Logger } from 'pino';
+import { AcceptPace, type AcceptPaceOptions } from './accept-pace.ts';
 import type { ListenerAddress, TcpAddress } from './address.ts';
 import { fromSystemError, StoreError } from './errors.ts';
 import { inspectListener } from './libc.ts';
-import type { SocketPath } from './socket-path.ts';
-import { listenOnFile } from './unix-listener.ts';
+import { listenOnFile, type SocketFile } from './unix-listener.ts';
 
 export interface NamedListener {
   readonly name: string;
@@ -23,13 +24,16 @@ export interface NamedListener {
 
 interface Listener extends NamedListener {
   readonly server: net.Server;
-  /** Of a file that the server has made. */
-  readonly socketPath?: SocketPath;
+  /** That the server has made. */
+  readonly file?: SocketFile;
+  readonly pace: AcceptPace | undefined;
 }
 
 export interface ListenersOptions {
   readonly keepAliveMs: number;
   readonly logger: Logger;
+  /** How fast connections are accepted; as they come, if undefined. */
+  readonly pace?: AcceptPaceOptions;
   readonly accepted: (socket: net.Socket, listener: string) => void;
 }
 
@@ -49,8 +53,8 @@ export class Listeners {
   /** @throws IN_USE (naming the path), NOT_FOUND, INVALID_ARGUMENT, IO */
   async openUnix(path: string): Promise<void> {
     const server = this.#newServer();
-    const socketPath = await listenOnFile(server, path);
-    this.#add({ name: path, server, address: { socketPath: socketPath.publicPath }, socketPath });
+    const file = await listenOnFile(server, path);
+    this.#add(server, { name: path, address: { socketPath: file.publicPath } }, file);
   }
 
   /** Port 0 is any free one; `::` is all of IPv6, and nothing else. @throws IN_USE, IO */
@@ -65,7 +69,7 @@ export class Listeners {
       throw fromSystemError(error, doing);
     }
     const address = boundAddress(server);
-    this.#add({ name: nameOf(address), server, address });
+    this.#add(server, { name: nameOf(address), address });
     return address;
   }
 
@@ -83,7 +87,7 @@ export class Listeners {
     }
     const { family, socketPath } = socket;
     const unix = socketPath === '' ? undefined : { socketPath };
-    this.#add({ name, server, address: family === 'unix' ? unix : boundAddress(server) });
+    this.#add(server, { name, address: family === 'unix' ? unix : boundAddress(server) });
   }
 
   /** Nobody is let in any more; resolves when all connections are gone too. */
@@ -92,12 +96,11 @@ export class Listeners {
     this.#listeners = [];
     await Promise.all(
       closing.map(
-        ({ server, socketPath }) =>
+        ({ server, file, pace }) =>
           new Promise<void>((resolve) => {
-            server.close(() => {
-              socketPath?.close();
-              resolve();
-            });
+            server.close(() => resolve());
+            file?.remove();
+            pace?.close();
           }),
       ),
     );
@@ -114,14 +117,16 @@ export class Listeners {
   }
 
   /** Requires: the event loop had no turn since the server listens, so that nobody was accepted yet. */
-  #add(listener: Listener): void {
-    const { accepted, logger } = this.#options;
-    listener.server.on('connection', (socket) => accepted(socket, listener.name));
+  #add(server: net.Server, named: NamedListener, file?: SocketFile): void {
+    const { accepted, logger, pace: paceOptions } = this.#options;
+    const pace = paceOptions && new AcceptPace(server, paceOptions);
+    server.on('connection', (socket) => {
+      accepted(socket, named.name);
+      pace?.accepted();
+    });
     // Such as too many open files: this connection is lost, the server is not.
-    listener.server.on('error', (error) =>
-      logger.error({ err: error }, 'a connection could not be accepted'),
-    );
-    this.#listeners.push(listener);
+    server.on('error', (error) => logger.error({ err: error }, 'a connection could not be accepted'));
+    this.#listeners.push({ ...named, server, pace, ...(file && { file }) });
   }
 }
 

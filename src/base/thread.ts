@@ -3,6 +3,7 @@
  * does, while it is being loaded: measured), so a thread is told to stop, and looks whether it was between two steps.
  */
 
+import os from 'node:os';
 import { parentPort, type Worker } from 'node:worker_threads';
 import { StoreError } from './errors.ts';
 
@@ -15,6 +16,12 @@ const END_MS_MAX = 2000;
 
 export function newStopWord(): StopWord {
   return new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+}
+
+/** In the thread: others of this machine, and of this process, get the processor first. */
+export function giveWay(): void {
+  // Elsewhere than in Linux a priority is that of the whole process.
+  if (process.platform === 'linux') os.setPriority(0, os.constants.priority.PRIORITY_BELOW_NORMAL);
 }
 
 /** In the thread, between two steps. @throws CLOSED */

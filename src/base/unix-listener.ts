@@ -1,26 +1,40 @@
 /**
- * Listens on a Unix socket: file mode 0600 from its first moment, a dead socket's file replaced, a live one refused.
+ * Listens on a Unix socket: file mode 0600 from its first moment, a dead socket's file replaced, a live one refused. The file
+ * stays until it is removed here, however often the server is closed and listens again.
  */
 
 import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { fromSystemError, StoreError } from './errors.ts';
+import { listenOnPath } from './libc.ts';
 import { openSocketPath, type SocketPath } from './socket-path.ts';
 
 /** Leaves 0600 of the mode a socket file is made with. */
 const OWNER_ONLY_UMASK = 0o177;
 
+/** The file of a socket that somebody listens on. */
+export interface SocketFile {
+  /** What another process of this machine can connect to. */
+  readonly publicPath: string;
+  /** To be called when the server has been closed, and before anything else runs: then the file may be another one's. */
+  remove(): void;
+}
+
 /**
- * Makes `server` listen on `file`; the path that it listens on is to be closed after the server.
+ * Makes `server` listen on `file`.
  * @throws IN_USE (someone listens there, or it is not a socket), NOT_FOUND (no such directory), INVALID_ARGUMENT, IO
  */
-export async function listenOnFile(server: net.Server, file: string): Promise<SocketPath> {
+export async function listenOnFile(server: net.Server, file: string): Promise<SocketFile> {
   const socketPath = openSocketPath(file);
   try {
     await removeDeadSocket(socketPath, file);
     await listenWithMode(server, socketPath.path);
-    return socketPath;
+    const remove = (): void => {
+      fs.rmSync(socketPath.path, { force: true });
+      socketPath.close();
+    };
+    return { publicPath: socketPath.publicPath, remove };
   } catch (error) {
     socketPath.close();
     if (hasErrno(error, 'EADDRINUSE')) throw new StoreError('IN_USE', `${file} is in use`, error);
@@ -69,11 +83,13 @@ function listenWithMode(server: net.Server, file: string): Promise<void> {
       server.off('error', reject);
       resolve();
     });
-    // The file is made inside `listen`, before it returns: no other code runs under this umask, and nobody can connect
-    // before a chmod would have come.
+    // The file is made before these return: no other code runs under this umask, and nobody can connect before a chmod would
+    // have come.
     const umask = process.umask(OWNER_ONLY_UMASK);
     try {
-      server.listen(file);
+      const fd = listenOnPath(file);
+      if (fd === undefined) server.listen(file);
+      else server.listen({ fd });
     } finally {
       process.umask(umask);
     }

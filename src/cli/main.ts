@@ -7,8 +7,9 @@
  */
 
 import { runCommandLine } from './program.ts';
-import { endOnMistake, readVersion } from './process.ts';
+import { endOnMistake, letHeapGrow, readVersion } from './process.ts';
 
 process.umask(0o077);
 endOnMistake();
+letHeapGrow();
 process.exitCode = await runCommandLine(process.argv.slice(2), readVersion());

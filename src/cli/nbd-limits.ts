@@ -20,6 +20,7 @@ const LIMITS: Readonly<Record<string, Limit>> = {
   connections: { field: 'connectionsMax', unit: 'count', least: 1, most: 65536 },
   handshakes: { field: 'handshakesMax', unit: 'count', least: 1, most: 65536 },
   'handshake-time': { field: 'handshakeMsMax', unit: 'seconds', least: 1, most: 3600 },
+  accepts: { field: 'acceptsPerSecondMax', unit: 'count', least: 10, most: 1_000_000 },
   options: { field: 'optionsMax', unit: 'count', least: 16, most: 2 ** 20 },
   request: { field: 'requestBytesMax', unit: 'bytes', least: MIB, most: 64 * MIB },
   'connection-memory': { field: 'connectionBytesMax', unit: 'bytes', least: 4 * MIB, most: 2 ** 36 },

@@ -8,7 +8,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Writable } from 'node:stream';
 import { StoreError } from '../base/errors.ts';
-import { ReadPace } from '../base/read-pace.ts';
+import { Rate } from '../base/rate.ts';
 import { decodeToken, type StreamHead, type StreamVersion } from '../delta/head.ts';
 import { StreamWriter } from '../delta/stream-writer.ts';
 import type { Disk, Door } from '../server/door.ts';
@@ -51,7 +51,7 @@ export async function sendStream(
   const head = await headOf(door, versions);
   const disk = await door.disk(target.name);
   const extents = (): AsyncGenerator<Extent> => extentsToSend(door, disk, versions);
-  const pace = bytesPerSecond === undefined ? undefined : new ReadPace(bytesPerSecond);
+  const pace = bytesPerSecond === undefined ? undefined : new Rate(bytesPerSecond);
   const writes = new InFlight(1);
   const write = async (slices: Buffer[]): Promise<void> => {
     signal.throwIfAborted();

@@ -9,7 +9,7 @@ import { hasCode, StoreError } from '../base/errors.ts';
 import { AccessRules } from '../nbd/access-rules.ts';
 import { Store } from '../volume/store.ts';
 import { type ExitCode, endOf } from './exit-codes.ts';
-import { endOnMistake } from './process.ts';
+import { endOnMistake, letHeapGrow } from './process.ts';
 import { createLogger, serveUntilSignal } from './serve-command.ts';
 import { NBD_SOCKET_NAME } from './nbd-address.ts';
 import type { Serving } from './serving.ts';
@@ -99,6 +99,7 @@ Ctrl-C stops it; everything written stays.
 
 process.umask(0o077);
 endOnMistake();
+letHeapGrow();
 try {
   process.exitCode = await start();
 } catch (error) {

@@ -19,13 +19,14 @@
  */
 
 import { hasCode, StoreError } from '../base/errors.ts';
+import { othersFirst } from '../base/event-loop.ts';
 import type { Logger } from '../base/logger.ts';
 import type { Storage } from '../base/storage.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import { type MovesByRegion, MoveTable } from '../index/move.ts';
 import type { PinnedIndex } from '../index/pinned-index.ts';
 import type { Overlays, PointerIndex } from '../index/pointer-index.ts';
-import { type PointerBlock, REGION_CHUNKS } from '../index/pointers.ts';
+import { PointerBlock, REGION_CHUNKS } from '../index/pointers.ts';
 import { segmentPath } from '../log/format.ts';
 import type { Numbers } from '../log/numbers.ts';
 import type { SegmentFiles } from '../log/segment-files.ts';
@@ -40,6 +41,8 @@ import { SegmentTable } from './segment-table.ts';
 
 /** Regions that are looked up at once. */
 const REGIONS_AT_ONCE = 32;
+/** Moves that are put together before requests have their turn. */
+const MOVES_AT_ONCE = 1024;
 
 /** What compaction needs of the store around it. */
 export interface CompactionHost {
@@ -108,6 +111,8 @@ export class Compactor {
   readonly #settling = new Map<number, number>();
   /** Retired segments that no pointer leads to but in rows that the overlay stands above. */
   readonly #emptied = new Set<number>();
+  /** Of the regions that a round looks up, used over and over: what is allocated by the thousand is collected for long. */
+  readonly #blocks = Array.from({ length: REGIONS_AT_ONCE }, () => new PointerBlock());
   /** What the round under way copies at most, until its victims are emptied. */
   #copiedBytes = 0;
 
@@ -239,6 +244,7 @@ export class Compactor {
 
   async #findLive({ chunks, zeros }: Found, victims: ReadonlySet<number>, index: PinnedIndex): Promise<Live> {
     const live = new ChunkList();
+    const blocks = this.#blocks;
     const trees = new Map<number, number>();
     const inRows = new Map<number, number>();
     const { labels, chunks: numbers, sequences, segments, offsets, checksums } = chunks;
@@ -255,7 +261,7 @@ export class Compactor {
         trees.set(holder.label, holder.tree);
         groups.push({ from, to: at, label: holder.label, tree: holder.tree, region });
       }
-      const blocks = await index.blocks(groups);
+      await index.ownPointers(groups, blocks);
       groups.forEach(({ from, to, label, tree, region }, i) => {
         const block = blocks[i]!;
         const isHere = (c: number): boolean => {
@@ -314,10 +320,11 @@ export class Compactor {
     const region = Math.floor(first / REGION_CHUNKS);
     if (Math.floor((first + count - 1) / REGION_CHUNKS) !== region) return false;
     const { tree } = this.#host.holderOf(label)!;
-    const [block] = await index.blocks([{ tree, region, label }]);
+    const block = this.#blocks[0]!;
+    await index.ownPointers([{ tree, region, label }], [block]);
     for (let chunk = first; chunk < first + count; chunk++) {
       const at = chunk % REGION_CHUNKS;
-      if (block!.segment(at) === 0 || block!.sequence(at) <= sequence) return false;
+      if (block.segment(at) === 0 || block.sequence(at) <= sequence) return false;
     }
     return true;
   }
@@ -377,7 +384,7 @@ export class Compactor {
     const host = this.#host;
     const moves = moved.segments.map(({ segment }) => segment);
     try {
-      await host.replace({ victims: live.explained, moves }, movesOf(live, moved), live.moment);
+      await host.replace({ victims: live.explained, moves }, await movesOf(live, moved), live.moment);
     } catch (error) {
       // A catalog whose write failed may be read again when the store is opened; one that was refused never is.
       if (hasCode(error, 'NO_SPACE')) await this.#abandon(moves);
@@ -438,10 +445,11 @@ export class Compactor {
   }
 }
 
-function movesOf({ chunks, trees }: Live, { toSegments, toOffsets }: Moved): MovesByRegion {
+async function movesOf({ chunks, trees }: Live, { toSegments, toOffsets }: Moved): Promise<MovesByRegion> {
   const { labels, chunks: numbers, sequences, segments, offsets, checksums } = chunks;
   const moves = new MoveTable();
   for (let i = 0; i < labels.length; i++) {
+    if (i % MOVES_AT_ONCE === 0) await othersFirst();
     const label = labels[i]!;
     moves.add(trees.get(label)!, Math.floor(numbers[i]! / REGION_CHUNKS), {
       label,

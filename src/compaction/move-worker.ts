@@ -1,13 +1,17 @@
-/** The thread that a `WorkerMover` starts: a `SegmentMover` over the store's directory, one request at a time. */
+/**
+ * The thread that a `WorkerMover` starts: a `SegmentMover` over the store's directory, one request at a time. It gives way to
+ * whoever serves requests.
+ */
 
 import { workerData } from 'node:worker_threads';
 import { NodeStorage } from '../base/node-storage.ts';
 import { StoreError } from '../base/errors.ts';
-import { requireGoingOn, serveRequests } from '../base/thread.ts';
+import { giveWay, requireGoingOn, serveRequests } from '../base/thread.ts';
 import { SegmentMover } from './mover.ts';
 import type { WorkerAnswer, WorkerRequest, WorkerSetup } from './worker-mover.ts';
 
 const { directory, uuid, stop } = workerData as WorkerSetup;
+giveWay();
 const mover = new SegmentMover(new NodeStorage(directory), Buffer.from(uuid), () => requireGoingOn(stop));
 
 serveRequests<WorkerRequest, WorkerAnswer>(async (request) => {

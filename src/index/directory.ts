@@ -18,6 +18,7 @@
 import type { AbstractLevel } from 'abstract-level';
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { assert } from '../base/errors.ts';
+import { othersFirst } from '../base/event-loop.ts';
 import { encodeRowList, RowList, type RowReference } from './row-list.ts';
 import { directoryKey, listKey, openRow, openStatedRow, sealRow } from './rows.ts';
 
@@ -49,11 +50,6 @@ const ROOT = 3;
 /** Nodes that are written before requests have their turn. */
 const NODES_AT_ONCE = 8;
 const LEAF_NODE_BYTES = 3 * 4 * LEAF_REGIONS;
-
-/** A commit is long: it stops again and again for whatever else there is to do. */
-export function othersFirst(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
-}
 
 class LeafNode {
   readonly labels = new Uint32Array(LEAF_REGIONS);

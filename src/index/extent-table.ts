@@ -7,7 +7,8 @@
  */
 
 import { StoreError } from '../base/errors.ts';
-import { othersFirst, type RowSink, type RowSource } from './directory.ts';
+import { othersFirst } from '../base/event-loop.ts';
+import type { RowSink, RowSource } from './directory.ts';
 import { encodeExtents, ExtentRow, LEAF_REGIONS, replaceEntries } from './extents.ts';
 import type { PointerBlock } from './pointers.ts';
 import { decodeWindow, encodeWindow, extentKey, keyRange, openRow, sealRow, windowKey } from './rows.ts';

@@ -38,6 +38,25 @@ export class MoveTable {
   }
 }
 
+/** The same moves in parts of about `count`, in their order. */
+export function* partsOf(moves: MovesByRegion, count: number): Generator<MovesByRegion> {
+  let part = new Map<number, Map<number, readonly Move[]>>();
+  let inPart = 0;
+  for (const [tree, regions] of moves) {
+    for (const [region, there] of regions) {
+      let partOfTree = part.get(tree);
+      if (partOfTree === undefined) part.set(tree, (partOfTree = new Map<number, readonly Move[]>()));
+      partOfTree.set(region, there);
+      inPart += there.length;
+      if (inPart < count) continue;
+      yield part;
+      part = new Map();
+      inPart = 0;
+    }
+  }
+  if (inPart > 0) yield part;
+}
+
 /** True if the pointer that a version has is of the write that was moved. */
 export function isOf(block: PointerBlock, { index, sequence }: Move): boolean {
   return block.segment(index) !== 0 && block.sequence(index) === sequence;

@@ -95,15 +95,17 @@ export class PinnedIndex implements ExtentSource {
     return next;
   }
 
-  /** Pointers of its own of each version in a region, in the order of `places`; asks LevelDB once. @throws INDEX_DAMAGED */
-  async blocks(places: readonly OwnPlace[]): Promise<PointerBlock[]> {
+  /**
+   * Pointers of its own of each version in a region, in the order of `places`, one block for each; asks LevelDB once.
+   * @throws INDEX_DAMAGED
+   */
+  async ownPointers(places: readonly OwnPlace[], blocks: readonly PointerBlock[]): Promise<void> {
     const keys: Buffer[] = [];
     const stated: { row: RowReference; block: PointerBlock }[] = [];
-    const blocks: PointerBlock[] = [];
     const rows = await this.#directory.rowsOfAll(places);
     places.forEach(({ tree, region, label }, i) => {
-      const block = new PointerBlock();
-      blocks.push(block);
+      const block = blocks[i]!;
+      block.reset();
       for (const row of rows[i]!) {
         if (row.label !== label) continue;
         keys.push(pointerKey(tree, region, label, row.generation));
@@ -114,7 +116,6 @@ export class PinnedIndex implements ExtentSource {
     stated.forEach(({ row, block }, i) => {
       mergePointerRow(openStatedRow(keys[i]!, values[i], row.checksum), block);
     });
-    return blocks;
   }
 
   /** Every region that has rows, with the pointers of its versions by label. @throws INDEX_DAMAGED */

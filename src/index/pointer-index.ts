@@ -11,7 +11,8 @@
  */
 
 import { assert, hasCode, StoreError } from '../base/errors.ts';
-import { Directory, type IndexDatabase, othersFirst } from './directory.ts';
+import { othersFirst } from '../base/event-loop.ts';
+import { Directory, type IndexDatabase } from './directory.ts';
 import { ExtentTable } from './extent-table.ts';
 import type { ExtentRow } from './extents.ts';
 import { GatheredRows } from './gathered-rows.ts';

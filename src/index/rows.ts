@@ -141,30 +141,29 @@ function runLength(block: PointerBlock, first: number): number {
  * a version are merged newest first. The row's checksum has been verified.
  */
 export function mergePointerRow(value: Buffer, block: PointerBlock): void {
-  const input = new ByteReader(value, CHECKSUM_BYTES);
-  const runs = input.u16();
-  let checksumAt = CHECKSUM_BYTES + 2 + runs * RUN_BYTES;
-  for (let run = 0; run < runs; run++) {
-    const first = input.u8();
-    const count = input.u8() + 1;
-    const segment = input.u32();
-    const offset = input.u32();
-    const sequence = input.u48();
-    for (let i = 0; i < count; i++) {
-      if (segment === HOLE) {
-        block.putBeneath(first + i, HOLE, 0, 0, sequence);
-        continue;
-      }
-      block.putBeneath(
-        first + i,
-        segment,
-        offset + i * CHUNK_BYTES,
-        value.readUInt32BE(checksumAt),
-        sequence,
-      );
-      checksumAt += 4;
+  const runs = new ByteReader(value, CHECKSUM_BYTES).u16();
+  let at = CHECKSUM_BYTES + 2;
+  let checksumAt = at + runs * RUN_BYTES;
+  for (let run = 0; run < runs; run++, at += RUN_BYTES) {
+    const first = value[at]!;
+    const count = value[at + 1]! + 1;
+    const segment = u32At(value, at + 2);
+    const offset = u32At(value, at + 6);
+    const sequence = (value[at + 10]! * 2 ** 8 + value[at + 11]!) * 2 ** 32 + u32At(value, at + 12);
+    if (first + count > REGION_CHUNKS || checksumAt + (segment === HOLE ? 0 : 4 * count) > value.length)
+      throw new StoreError('CORRUPTION', 'a row of pointers is shorter than it says');
+    if (segment === HOLE) {
+      for (let i = first; i < first + count; i++) block.putBeneath(i, HOLE, 0, 0, sequence);
+      continue;
     }
+    for (let i = 0; i < count; i++, checksumAt += 4)
+      block.putBeneath(first + i, segment, offset + i * CHUNK_BYTES, u32At(value, checksumAt), sequence);
   }
+}
+
+/** Within bounds, and without asking for them: a page has hundreds. */
+function u32At(value: Buffer, at: number): number {
+  return ((value[at]! << 24) | (value[at + 1]! << 16) | (value[at + 2]! << 8) | value[at + 3]!) >>> 0;
 }
 
 /** Usage of a segment: live chunks u32. */

@@ -7,6 +7,7 @@
 
 import { crc32c } from '../base/crc.ts';
 import { hasCode } from '../base/errors.ts';
+import { othersFirst } from '../base/event-loop.ts';
 import { CHUNK_BYTES, roundUp } from '../base/units.ts';
 import { type ChunksEntry, ENTRY_CHUNKS } from './entries.ts';
 import {
@@ -241,8 +242,4 @@ class SegmentScrub {
     }
     return end;
   }
-}
-
-function othersFirst(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }

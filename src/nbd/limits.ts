@@ -7,6 +7,8 @@ export interface NbdLimits {
   /** Connections whose handshake is not over: one more, and the oldest of them goes. */
   readonly handshakesMax: number;
   readonly handshakeMsMax: number;
+  /** Connections that one listener accepts in a second while others are served; more wait to be accepted. */
+  readonly acceptsPerSecondMax: number;
   /** Options in one handshake: `nbdinfo --list` sends three for each export. */
   readonly optionsMax: number;
   /** The longest write or read: told to clients, as the specification wants it at least 1 MiB. */
@@ -24,6 +26,7 @@ export const DEFAULT_LIMITS: NbdLimits = {
   connectionsMax: 1024,
   handshakesMax: 128,
   handshakeMsMax: 10_000,
+  acceptsPerSecondMax: 250,
   optionsMax: 4096,
   requestBytesMax: PAYLOAD_BYTES_MAX,
   connectionBytesMax: 64 * 2 ** 20,

@@ -4,6 +4,7 @@
  * Invariants:
  * - Connections are limited in number. Those that have not finished their handshake are limited more, and the oldest of
  *   them makes room, so that clients that only connect keep nobody out.
+ * - While anybody is served, connections are accepted at a pace.
  * - Memory for requests is limited for all connections together. While someone waits for it, a client that takes
  *   nothing off its hands for long enough is cut off.
  */
@@ -68,6 +69,8 @@ export class NbdServer implements ConnectionEvents {
   #acceptedCount = 0;
   #isClosing = false;
   #isWatchingStalls = false;
+  /** What clients had moved, all together, when it was last looked at. */
+  #movedBytes = 0;
   /** Called when the last connection is gone. */
   #onIdle: () => void = () => undefined;
 
@@ -78,10 +81,15 @@ export class NbdServer implements ConnectionEvents {
     this.#limits = limits;
     this.#logger = options.logger;
     this.#clock = options.clock ?? systemClock;
-    const { serverBytesMax, connectionsMax, keepAliveMs } = limits;
+    const { serverBytesMax, connectionsMax, keepAliveMs, acceptsPerSecondMax } = limits;
     this.#listeners = new Listeners({
       keepAliveMs,
       logger: options.logger,
+      pace: {
+        perSecondMax: acceptsPerSecondMax,
+        areOthersServed: () => this.#areOthersServed(),
+        clock: this.#clock,
+      },
       accepted: (socket, listener) => this.#accept(socket, listener),
     });
     const { tls } = options;
@@ -196,6 +204,14 @@ export class NbdServer implements ConnectionEvents {
       this.#negotiating.delete(oldest!);
       oldest!.destroy();
     }
+  }
+
+  #areOthersServed(): boolean {
+    let bytes = 0;
+    for (const connection of this.#connections) bytes += connection.progressBytes;
+    const have = bytes !== this.#movedBytes;
+    this.#movedBytes = bytes;
+    return have;
   }
 
   /** Someone waits for memory: whoever holds some and does not move until the time is over is cut off. */

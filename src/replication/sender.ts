@@ -10,7 +10,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hasCode, StoreError } from '../base/errors.ts';
-import { ReadPace } from '../base/read-pace.ts';
+import { Rate } from '../base/rate.ts';
 import type { StreamHead, StreamVersion } from '../delta/head.ts';
 import { StreamWriter } from '../delta/stream-writer.ts';
 import { bodiesOf, extentsOf, type Sent, sentDisk } from '../volume/changes-source.ts';
@@ -56,7 +56,7 @@ export class Sender {
   readonly #sending: Sending;
   readonly #progress: SendingProgress;
   readonly #now: () => number;
-  readonly #pace: ReadPace | undefined;
+  readonly #pace: Rate | undefined;
   /** UUID in this store of the last one that has arrived in this session. */
   #arrived: string | undefined;
 
@@ -72,7 +72,7 @@ export class Sender {
     this.#sending = sending;
     this.#progress = progress;
     this.#now = now;
-    this.#pace = sending.rate === null ? undefined : new ReadPace(sending.rate);
+    this.#pace = sending.rate === null ? undefined : new Rate(sending.rate);
   }
 
   /** Sends what there is to send. @throws what either end is refused with */

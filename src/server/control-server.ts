@@ -11,8 +11,7 @@ import fastify, { type FastifyError, type FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
-import { listenOnFile } from '../base/unix-listener.ts';
-import type { SocketPath } from '../base/socket-path.ts';
+import { listenOnFile, type SocketFile } from '../base/unix-listener.ts';
 import { DiskLeases } from './disk-leases.ts';
 import { addDiskRoutes } from './disk-routes.ts';
 import type { Door } from './door.ts';
@@ -35,7 +34,7 @@ export class ControlServer {
   readonly #app: FastifyInstance;
   readonly #leases: DiskLeases;
   readonly #logger: Logger;
-  #socketPath: SocketPath | undefined;
+  #socketFile: SocketFile | undefined;
   /** Answers on their way, streams included. */
   #running = 0;
   #closing = false;
@@ -75,7 +74,7 @@ export class ControlServer {
   /** Requires: this process holds the lock of the store, so that a socket file left there is nobody's. @throws IN_USE, IO */
   async listen(file: string): Promise<void> {
     await this.#app.ready();
-    this.#socketPath = await listenOnFile(this.#app.server, file);
+    this.#socketFile = await listenOnFile(this.#app.server, file);
   }
 
   /** Lets running requests end for at most `deadlineMs`, then hangs up. */
@@ -94,10 +93,10 @@ export class ControlServer {
     const { server } = this.#app;
     await new Promise<void>((resolve) => {
       server.close(() => resolve());
+      this.#socketFile?.remove();
       server.closeAllConnections();
     });
     await this.#app.close();
-    this.#socketPath?.close();
     this.#leases.close();
   }
 

@@ -4,7 +4,7 @@
  */
 
 import { hasCode, StoreError } from '../base/errors.ts';
-import { othersFirst } from '../index/directory.ts';
+import { othersFirst } from '../base/event-loop.ts';
 import { Append, AppendPromise } from '../log/append.ts';
 import type { ChunkLog } from '../log/chunk-log.ts';
 import { CATALOG_FIRST, CATALOG_LAST } from '../log/entries.ts';

@@ -38,9 +38,9 @@ export async function depthRuns(
 
 async function depthsIn(index: PinnedIndex, lineage: Lineage, region: number): Promise<Uint8Array> {
   const { tree, label } = lineage;
-  const [own] = await index.blocks([{ tree, region, label }]);
+  const block = new PointerBlock();
+  await index.ownPointers([{ tree, region, label }], [block]);
   const all = await index.resolveLive(lineage, region);
-  const block = own ?? new PointerBlock();
   for (const overlay of index.overlays) overlay.mergeVersionInto(block, tree, region, label);
   const depths = new Uint8Array(REGION_CHUNKS);
   for (let i = 0; i < REGION_CHUNKS; i++) {

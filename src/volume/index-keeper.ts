@@ -12,6 +12,7 @@
  */
 
 import { hasCode, StoreError } from '../base/errors.ts';
+import { othersFirst } from '../base/event-loop.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import type { ExtentRow } from '../index/extents.ts';
 import type { Destinies } from '../index/heirs.ts';
@@ -20,7 +21,7 @@ import type { PinnedIndex } from '../index/pinned-index.ts';
 import type { CommitPosition, Lineage, Overlays, PointerIndex } from '../index/pointer-index.ts';
 import type { PointerBlock } from '../index/pointers.ts';
 import type { ExtentSource, PruneBatch } from '../index/prune-batches.ts';
-import type { MovesByRegion } from '../index/move.ts';
+import { type MovesByRegion, partsOf } from '../index/move.ts';
 import type { WantedChunks } from '../index/region-read.ts';
 import type { VersionView } from '../index/version-tree.ts';
 import type { ChunkLog } from '../log/chunk-log.ts';
@@ -36,6 +37,8 @@ import type { Recovered } from './recovery.ts';
 const RETRY_MS = 1000; // nothing that failed is tried again before
 /** Share of a segment that has to live for its memory to be of more use there than elsewhere. */
 const LIVE_SHARE_CACHED = 1 / 16;
+/** Pointers that are led to another place before requests have their turn. */
+const MOVES_AT_ONCE = 256;
 /** Changes that are worth a checkpoint when the store is closed: a few hundred milliseconds. */
 const CLOSING_POINTERS_MAX = 200_000;
 
@@ -434,7 +437,11 @@ export class IndexKeeper implements ExtentSource {
       // What a checkpoint that failed has left is committed first, and takes rows away: what it trims must not come back.
       const { active, frozen } = this.overlays;
       if (frozen !== undefined) still = frozen.withoutNewer(still);
-      active.putMoves(still);
+      // Chunks are found where they were, or where they are now: both are there as long as this is not over.
+      for (const part of partsOf(still, MOVES_AT_ONCE)) {
+        active.putMoves(part);
+        await othersFirst();
+      }
       return still;
     });
     this.noteChanges();

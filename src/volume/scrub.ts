@@ -12,7 +12,7 @@
 import type { Clock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import { ReadPace } from '../base/read-pace.ts';
+import { Rate } from '../base/rate.ts';
 import type { Storage } from '../base/storage.ts';
 import { SegmentTable } from '../compaction/segment-table.ts';
 import type { Numbers } from '../log/numbers.ts';
@@ -110,7 +110,7 @@ export class StoreScrub {
 class Scrub {
   readonly #store: ScrubbedStore;
   readonly #ending: AbortSignal;
-  readonly #pace: ReadPace;
+  readonly #pace: Rate;
   readonly #files: PacedFiles;
   readonly #table: SegmentTable;
   readBytes = 0;
@@ -119,7 +119,7 @@ class Scrub {
   constructor(store: ScrubbedStore, bytesPerSecond: number, ending: AbortSignal) {
     this.#store = store;
     this.#ending = ending;
-    this.#pace = new ReadPace(bytesPerSecond);
+    this.#pace = new Rate(bytesPerSecond);
     this.#files = new PacedFiles(store.storage, (bytes) => this.#mayRead(bytes));
     this.#table = new SegmentTable(store.storage, store.uuid, store.ledger);
   }

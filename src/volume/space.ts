@@ -5,7 +5,7 @@
 
 import { StoreError } from '../base/errors.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
-import { othersFirst } from '../index/directory.ts';
+import { othersFirst } from '../base/event-loop.ts';
 import { byRegion, type LabelledRow } from '../index/extents.ts';
 import { SpaceCount } from '../index/space-count.ts';
 import type { Catalog } from './catalog.ts';

@@ -38,8 +38,8 @@ class Stub {
     const pinned = {
       moment: Symbol('moment'),
       usage: this.usage,
-      blocks: async (places: readonly OwnPlace[]) =>
-        places.map(({ label, region }) => this.#block(label, region)),
+      ownPointers: async (places: readonly OwnPlace[], blocks: readonly PointerBlock[]) =>
+        places.forEach(({ label, region }, i) => blocks[i]!.copyFrom(this.#block(label, region))),
     };
     this.host = {
       storage: sources.storage,

@@ -10,7 +10,7 @@ import { CanonicalForm } from '../../src/index/dump.ts';
 import { Overlay } from '../../src/index/overlay.ts';
 import { PageCache, PageTable } from '../../src/index/pages.ts';
 import { PointerIndex } from '../../src/index/pointer-index.ts';
-import type { PointerBlock } from '../../src/index/pointers.ts';
+import { PointerBlock } from '../../src/index/pointers.ts';
 import { Random, seeds } from '../support/random.ts';
 import { IndexRig, memoryDatabase, REGIONS_END, UUID } from './rig.ts';
 
@@ -65,11 +65,12 @@ async function databaseOf(content: Rows): Promise<IndexDatabase> {
 async function ownPointers(index: PointerIndex): Promise<PointerBlock[]> {
   const pinned = await index.pin();
   try {
-    return await pinned.blocks(
-      [...rig.own.keys()].flatMap((label) =>
-        REGIONS.map((region) => ({ label, region, tree: rig.versions.get(label)!.tree })),
-      ),
+    const places = [...rig.own.keys()].flatMap((label) =>
+      REGIONS.map((region) => ({ label, region, tree: rig.versions.get(label)!.tree })),
     );
+    const blocks = places.map(() => new PointerBlock());
+    await pinned.ownPointers(places, blocks);
+    return blocks;
   } finally {
     await pinned.close();
   }

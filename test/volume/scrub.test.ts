@@ -5,7 +5,7 @@ import path from 'node:path';
 import { describe, expect, it, vi } from 'vitest';
 import { StoreError } from '../../src/base/errors.ts';
 import { NodeStorage } from '../../src/base/node-storage.ts';
-import { ReadPace } from '../../src/base/read-pace.ts';
+import { Rate } from '../../src/base/rate.ts';
 import type { Storage } from '../../src/base/storage.ts';
 import { recordEnd, SegmentScanner } from '../../src/log/scan.ts';
 import { Store } from '../../src/volume/store.ts';
@@ -281,7 +281,7 @@ describe('a scrub beside everything else', () => {
 
 describe('the pace of a scrub', () => {
   it('is what it is asked to be, whatever the reads are', () => {
-    const pace = new ReadPace(1_000_000);
+    const pace = new Rate(1_000_000);
     let now = 5000;
     const random = new Random(1);
     let bytes = 0;
@@ -296,7 +296,7 @@ describe('the pace of a scrub', () => {
   });
 
   it('does not make up for a long pause', () => {
-    const pace = new ReadPace(1000);
+    const pace = new Rate(1000);
     expect(pace.take(1000, 0)).toBe(0);
     expect(pace.take(1000, 60_000)).toBe(0);
     expect(pace.take(1000, 60_000)).toBe(900);

@@ -4,6 +4,7 @@
  * what the figures should be; each row also when it is known, on stderr.
  */
 
+import { letHeapGrow } from '../../src/cli/process.ts';
 import { measureAged } from './aged.ts';
 import { measureAmplification } from './amplification.ts';
 import { measureEndless } from './endless.ts';
@@ -11,6 +12,7 @@ import { measureLatency } from './latency.ts';
 import { parseOptions } from './options.ts';
 import { drawReport, type Report } from './report.ts';
 
+letHeapGrow(); // as a server does
 const options = parseOptions();
 const reports: Report[] = [];
 if (options.latency) reports.push(await measureLatency(options));

@@ -90,8 +90,8 @@ export const REPLICATION_FAULTS: readonly Fault[] = [
   {
     name: 'a rate is not kept to',
     file: 'src/replication/sender.ts',
-    text: 'sending.rate === null ? undefined : new ReadPace(sending.rate)',
-    replacement: 'sending.rate === null ? undefined : new ReadPace(1e12)',
+    text: 'sending.rate === null ? undefined : new Rate(sending.rate)',
+    replacement: 'sending.rate === null ? undefined : new Rate(1e12)',
     tests: [CUTS],
   },
   {
