@@ -47,9 +47,9 @@ export class DamagedDisk implements Disk {
     return joined;
   }
 
-  async read(offset: number, lengthBytes: number): Promise<Buffer> {
+  async read(offset: number, lengthBytes: number, into?: Buffer): Promise<Buffer> {
     try {
-      return await this.#disk.read(offset, lengthBytes);
+      return await this.#disk.read(offset, lengthBytes, into);
     } catch (error) {
       if (!hasCode(error, 'CORRUPTION') && !hasCode(error, 'IO')) throw error;
       if (lengthBytes > CHUNK_BYTES) {

@@ -9,6 +9,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Writable } from 'node:stream';
+import { BufferPool } from '../base/buffer-pool.ts';
 import { StoreError } from '../base/errors.ts';
 import type { Disk, Door } from '../server/door.ts';
 import { DamagedDisk } from './damaged-disk.ts';
@@ -122,16 +123,19 @@ async function tellLost(door: Door, disk: Disk): Promise<ExitCode> {
 async function fillFile(disk: Disk, file: PartialFile, signal: AbortSignal): Promise<number> {
   const progress = new Progress(`export ${disk.name}`, disk.sizeBytes);
   const copies = new InFlight(READS_IN_FLIGHT_MAX);
+  const pool = new BufferPool(PIECE_BYTES, READS_IN_FLIGHT_MAX);
   let writtenBytes = 0;
   try {
     for await (const { offset, lengthBytes } of splitRuns(storedRuns(disk, progress))) {
       signal.throwIfAborted();
       await copies.add(async () => {
-        const bytes = await disk.read(offset, lengthBytes);
+        const buffer = pool.take();
+        const bytes = await disk.read(offset, lengthBytes, buffer);
         for (const { start, end } of nonZeroRuns(bytes)) {
           await file.write(bytes.subarray(start, end), offset + start);
           writtenBytes += end - start;
         }
+        pool.give(buffer);
         progress.add(lengthBytes);
       });
     }

@@ -7,13 +7,19 @@
 
 import fs from 'node:fs';
 import type { Readable } from 'node:stream';
+import { BufferPool } from '../base/buffer-pool.ts';
 import { fromSystemError, StoreError } from '../base/errors.ts';
 
 export const PIECE_BYTES = 4 * 2 ** 20;
 
+/** Pieces of a file that nobody uses, and that wait for the next ones. */
+const PIECES_KEPT_MAX = 16;
+
 export interface Piece {
   readonly offset: number;
   readonly bytes: Buffer;
+  /** Nobody uses the bytes any more: another piece may get them. */
+  free(): void;
 }
 
 export interface ImageSource {
@@ -59,10 +65,12 @@ class FileSource implements ImageSource {
   }
 
   async *pieces(): AsyncGenerator<Piece> {
+    const pool = new BufferPool(PIECE_BYTES, PIECES_KEPT_MAX);
     for (let offset = 0; offset < this.sizeBytes; offset += PIECE_BYTES) {
-      const bytes = Buffer.allocUnsafe(Math.min(PIECE_BYTES, this.sizeBytes - offset));
+      const buffer = pool.take();
+      const bytes = buffer.subarray(0, Math.min(PIECE_BYTES, this.sizeBytes - offset));
       await this.#fill(bytes, offset);
-      yield { offset, bytes };
+      yield { offset, bytes, free: () => pool.give(buffer) };
     }
   }
 
@@ -108,7 +116,7 @@ class StreamSource implements ImageSource {
         waitingBytes += (chunk as Buffer).length;
         while (waitingBytes >= PIECE_BYTES) {
           const joined = Buffer.concat(waiting);
-          yield { offset, bytes: joined.subarray(0, PIECE_BYTES) };
+          yield { offset, bytes: joined.subarray(0, PIECE_BYTES), free: () => undefined };
           offset += PIECE_BYTES;
           waiting = [joined.subarray(PIECE_BYTES)];
           waitingBytes -= PIECE_BYTES;
@@ -119,7 +127,7 @@ class StreamSource implements ImageSource {
       throw fromSystemError(error, `reading ${this.title}`);
     }
     this.#signal.throwIfAborted();
-    if (waitingBytes > 0) yield { offset, bytes: Buffer.concat(waiting) };
+    if (waitingBytes > 0) yield { offset, bytes: Buffer.concat(waiting), free: () => undefined };
   }
 
   async close(): Promise<void> {

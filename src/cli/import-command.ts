@@ -22,7 +22,8 @@ import { Progress } from './progress.ts';
 import { formatSize } from './size.ts';
 import { nonZeroRuns } from './zero-blocks.ts';
 
-const WRITES_IN_FLIGHT_MAX = 8;
+/** Pieces that are being written. */
+const PIECES_IN_FLIGHT_MAX = 4;
 
 export interface ImportOptions {
   readonly volume: string;
@@ -158,7 +159,7 @@ async function copy(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<Written> {
-  const writes = new InFlight(WRITES_IN_FLIGHT_MAX);
+  const writes = new InFlight(PIECES_IN_FLIGHT_MAX);
   let imageBytes = 0;
   let writtenBytes = 0;
   try {
@@ -166,10 +167,13 @@ async function copy(
       signal.throwIfAborted();
       const piece = next.value;
       checkFits(piece, disk.sizeBytes, source, disk.name);
-      for (const { start, end } of nonZeroRuns(piece.bytes)) {
-        await writes.add(() => disk.write(piece.offset + start, [piece.bytes.subarray(start, end)]));
-        writtenBytes += end - start;
-      }
+      await writes.add(async () => {
+        for (const { start, end } of nonZeroRuns(piece.bytes)) {
+          await disk.write(piece.offset + start, [piece.bytes.subarray(start, end)]);
+          writtenBytes += end - start;
+        }
+        piece.free();
+      });
       imageBytes += piece.bytes.length;
       progress.add(piece.bytes.length);
     }

@@ -272,10 +272,10 @@ class DeviceDisk implements Disk {
     return this.#device.readOnly;
   }
 
-  async read(offset: number, lengthBytes: number): Promise<Buffer> {
+  async read(offset: number, lengthBytes: number, into?: Buffer): Promise<Buffer> {
     this.#checkRange(offset, lengthBytes);
     checkPiece(lengthBytes);
-    const target = Buffer.allocUnsafe(lengthBytes);
+    const target = into?.subarray(0, lengthBytes) ?? Buffer.allocUnsafe(lengthBytes);
     if (lengthBytes > 0) await this.#device.read(target, 0, offset, lengthBytes);
     return target;
   }
