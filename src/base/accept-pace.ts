@@ -14,18 +14,20 @@
 import fs from 'node:fs';
 import type net from 'node:net';
 import type { Clock } from './clock.ts';
-import { duplicate } from './libc.ts';
+import { duplicate, LISTEN_BACKLOG } from './libc.ts';
 import { Rate } from './rate.ts';
 
 /** Once it waits, it waits as long: to listen again costs about as much as to accept one. */
 const WAIT_MS_MIN = 20;
+/** And no longer, whatever came while nobody was served. */
+const WAIT_MS_MAX = 100;
 /** This much of the pace may be taken at once. */
 const BURST_MS = 500;
 
 export interface AcceptPaceOptions {
   readonly perSecondMax: number;
-  /** Whether anybody was served since this was asked last. */
-  readonly areOthersServed: () => boolean;
+  /** Grows with whatever anybody is served. */
+  readonly servedBytes: () => number;
   readonly clock: Clock;
 }
 
@@ -36,17 +38,19 @@ export class AcceptPace {
   /** By which the socket is there while the server does not listen. */
   #descriptor: number | undefined;
   #cancelWait: () => void = () => undefined;
+  #servedBytes = 0;
+  #isClosed = false;
 
   constructor(server: net.Server, options: AcceptPaceOptions) {
     this.#server = server;
     this.#options = options;
-    this.#rate = new Rate(options.perSecondMax, BURST_MS);
+    this.#rate = new Rate(options.perSecondMax, BURST_MS, WAIT_MS_MAX);
   }
 
   /** One was accepted: the next may have to wait. */
   accepted(): void {
     const waitMs = this.#rate.take(1, performance.now());
-    if (waitMs === 0 || !this.#server.listening || !this.#options.areOthersServed()) return;
+    if (waitMs === 0 || !this.#server.listening || !this.#areOthersServed()) return;
     const { fd } = (this.#server as unknown as { _handle: { fd?: number } })._handle;
     this.#descriptor ??= fd === undefined ? undefined : duplicate(fd);
     if (this.#descriptor === undefined) return;
@@ -56,17 +60,25 @@ export class AcceptPace {
 
   /** The server is closed for good. */
   close(): void {
+    this.#isClosed = true;
     this.#cancelWait();
     if (this.#descriptor !== undefined) fs.closeSync(this.#descriptor);
     this.#descriptor = undefined;
   }
 
+  /** Since this was asked last. */
+  #areOthersServed(): boolean {
+    const bytes = this.#options.servedBytes();
+    const are = bytes !== this.#servedBytes;
+    this.#servedBytes = bytes;
+    return are;
+  }
+
   #wait(ms: number): void {
     this.#cancelWait = this.#options.clock.after(Math.max(ms, WAIT_MS_MIN), () => {
       const fd = duplicate(this.#descriptor!);
-      if (fd === undefined) return this.#wait(0);
-      // It has listened on this before: what may be missing is memory, and then this ends the process, as it should.
-      this.#server.listen({ fd });
+      if (fd !== undefined) this.#server.listen({ fd, backlog: LISTEN_BACKLOG });
+      if (!this.#isClosed && !this.#server.listening) this.#wait(0);
     });
   }
 }

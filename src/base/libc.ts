@@ -35,7 +35,8 @@ const SO_TYPE = 3;
 const SO_ACCEPTCONN = 30;
 const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0o2000000;
-const LISTEN_BACKLOG = 511;
+/** Connections that wait to be accepted; the system may take fewer. */
+export const LISTEN_BACKLOG = 4095;
 const [AF_UNIX, AF_INET, AF_INET6] = [1, 2, 10];
 /** struct sockaddr_un: family u16, path. */
 const SOCKADDR_BYTES = 2 + 108;
@@ -209,12 +210,13 @@ export function listenOnPath(path: string): number | undefined {
   if (libc.bind(fd, address, 2 + name.length + 1) === 0 && libc.listen(fd, LISTEN_BACKLOG) === 0) return fd;
   const error = systemError('listen', path);
   fs.closeSync(fd);
+  if (error.code !== 'EADDRINUSE') fs.rmSync(path, { force: true });
   throw error;
 }
 
 function systemError(syscall: string, path: string): NodeJS.ErrnoException {
-  const errno = libc!.koffi.errno();
-  const code = getSystemErrorName(-errno);
+  const errno = -libc!.koffi.errno();
+  const code = getSystemErrorName(errno);
   return Object.assign(new Error(`${code}: ${syscall} ${path}`), { errno, code, syscall, path });
 }
 

@@ -13,7 +13,7 @@ import type { Logger } from 'pino';
 import { AcceptPace, type AcceptPaceOptions } from './accept-pace.ts';
 import type { ListenerAddress, TcpAddress } from './address.ts';
 import { fromSystemError, StoreError } from './errors.ts';
-import { inspectListener } from './libc.ts';
+import { inspectListener, LISTEN_BACKLOG } from './libc.ts';
 import { listenOnFile, type SocketFile } from './unix-listener.ts';
 
 export interface NamedListener {
@@ -61,7 +61,7 @@ export class Listeners {
   async openTcp(host: string, port: number): Promise<TcpAddress> {
     const server = this.#newServer();
     try {
-      await listening(server, { host, port, ipv6Only: true });
+      await listening(server, { host, port, ipv6Only: true, backlog: LISTEN_BACKLOG });
     } catch (error) {
       const doing = `listening on ${host}:${port}`;
       if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE')
@@ -99,8 +99,8 @@ export class Listeners {
         ({ server, file, pace }) =>
           new Promise<void>((resolve) => {
             server.close(() => resolve());
-            file?.remove();
             pace?.close();
+            file?.remove();
           }),
       ),
     );

@@ -7,7 +7,7 @@ import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { fromSystemError, StoreError } from './errors.ts';
-import { listenOnPath } from './libc.ts';
+import { LISTEN_BACKLOG, listenOnPath } from './libc.ts';
 import { openSocketPath, type SocketPath } from './socket-path.ts';
 
 /** Leaves 0600 of the mode a socket file is made with. */
@@ -31,8 +31,13 @@ export async function listenOnFile(server: net.Server, file: string): Promise<So
     await removeDeadSocket(socketPath, file);
     await listenWithMode(server, socketPath.path);
     const remove = (): void => {
-      fs.rmSync(socketPath.path, { force: true });
-      socketPath.close();
+      try {
+        fs.unlinkSync(socketPath.path);
+      } catch {
+        // It is gone, or its file system takes no changes: whoever listens there next finds that it is dead.
+      } finally {
+        socketPath.close();
+      }
     };
     return { publicPath: socketPath.publicPath, remove };
   } catch (error) {
@@ -89,7 +94,7 @@ function listenWithMode(server: net.Server, file: string): Promise<void> {
     try {
       const fd = listenOnPath(file);
       if (fd === undefined) server.listen(file);
-      else server.listen({ fd });
+      else server.listen({ fd, backlog: LISTEN_BACKLOG });
     } finally {
       process.umask(umask);
     }

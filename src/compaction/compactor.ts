@@ -180,10 +180,10 @@ export class Compactor {
   round(victims: readonly number[], order: MoveOrder): Promise<RoundResult> {
     return this.#host.withoutPrunes(async () => {
       await this.#host.settleLabels();
-      // Another round may have come first; and what stands behind a victim says where it ends.
+      // Another round may have come first, and be what a victim is of; and what stands behind a victim says where it ends.
       await this.refresh();
       const all = await this.#withPredecessors(
-        victims.filter((each) => this.#host.ledger.segments.has(each)),
+        victims.filter((each) => this.#host.ledger.segments.has(each) && this.isEligible(each)),
       );
       // Those of which one cannot be emptied are tried one by one, and that one never again.
       const blamed = victims.length === 1 ? this.stuck : this.suspect;
@@ -373,6 +373,7 @@ export class Compactor {
   async #abandon(segments: readonly number[]): Promise<void> {
     const { storage, logger } = this.#host;
     for (const segment of segments) {
+      this.#settling.delete(segment);
       await storage.remove(segmentPath(segment)).catch((error: unknown) => {
         logger.warn({ err: error, segment }, 'what an interrupted compaction left could not be removed');
       });
@@ -383,6 +384,8 @@ export class Compactor {
   async #replace(live: Live, moved: Moved): Promise<void> {
     const host = this.#host;
     const moves = moved.segments.map(({ segment }) => segment);
+    // The log states them before pointers have followed: until then they look as if nothing in them lived.
+    for (const segment of moves) this.#settling.set(segment, Number.POSITIVE_INFINITY);
     try {
       await host.replace({ victims: live.explained, moves }, await movesOf(live, moved), live.moment);
     } catch (error) {

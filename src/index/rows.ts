@@ -144,6 +144,8 @@ export function mergePointerRow(value: Buffer, block: PointerBlock): void {
   const runs = new ByteReader(value, CHECKSUM_BYTES).u16();
   let at = CHECKSUM_BYTES + 2;
   let checksumAt = at + runs * RUN_BYTES;
+  if (checksumAt > value.length)
+    throw new StoreError('CORRUPTION', 'a row of pointers is shorter than it says');
   for (let run = 0; run < runs; run++, at += RUN_BYTES) {
     const first = value[at]!;
     const count = value[at + 1]! + 1;

@@ -4,7 +4,7 @@
  * Invariants:
  * - Connections are limited in number. Those that have not finished their handshake are limited more, and the oldest of
  *   them makes room, so that clients that only connect keep nobody out.
- * - While anybody is served, connections are accepted at a pace.
+ * - While anybody is served, connections are accepted at a pace: who is connected comes first.
  * - Memory for requests is limited for all connections together. While someone waits for it, a client that takes
  *   nothing off its hands for long enough is cut off.
  */
@@ -69,8 +69,6 @@ export class NbdServer implements ConnectionEvents {
   #acceptedCount = 0;
   #isClosing = false;
   #isWatchingStalls = false;
-  /** What clients had moved, all together, when it was last looked at. */
-  #movedBytes = 0;
   /** Called when the last connection is gone. */
   #onIdle: () => void = () => undefined;
 
@@ -87,7 +85,7 @@ export class NbdServer implements ConnectionEvents {
       logger: options.logger,
       pace: {
         perSecondMax: acceptsPerSecondMax,
-        areOthersServed: () => this.#areOthersServed(),
+        servedBytes: () => this.#servedBytes,
         clock: this.#clock,
       },
       accepted: (socket, listener) => this.#accept(socket, listener),
@@ -206,12 +204,11 @@ export class NbdServer implements ConnectionEvents {
     }
   }
 
-  #areOthersServed(): boolean {
+  /** Of those that are connected. */
+  get #servedBytes(): number {
     let bytes = 0;
     for (const connection of this.#connections) bytes += connection.progressBytes;
-    const have = bytes !== this.#movedBytes;
-    this.#movedBytes = bytes;
-    return have;
+    return bytes;
   }
 
   /** Someone waits for memory: whoever holds some and does not move until the time is over is cut off. */

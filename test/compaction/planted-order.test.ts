@@ -221,6 +221,28 @@ describe('a round', () => {
     expect(moves.map((segment) => stub.compactor.isEligible(segment))).toEqual(moves.map(() => true));
   });
 
+  it('makes no victims of what it moves while pointers follow, nor does one that waited for it', async () => {
+    const stub = await Stub.begin();
+    await stub.takeLive(60);
+    const { replace } = stub;
+    let eligible: boolean[] | undefined;
+    let moved: readonly number[] = [];
+    stub.replace = async (replacement, moves, moment) => {
+      await replace(replacement, moves, moment);
+      // The log states them, and not every pointer has followed.
+      moved = [...replacement.moves];
+      await stub.compactor.refresh();
+      eligible = moved.map((segment) => stub.compactor.isEligible(segment));
+    };
+    await stub.compactor.round([1], 'disk');
+    expect(moved.length).toBeGreaterThan(0);
+    expect(eligible).toEqual(moved.map(() => false));
+    // Chosen before, as if nothing in it lived: rows say so.
+    for (const segment of moved) stub.usage.set(segment, 0);
+    expect(await stub.compactor.round(moved, 'disk')).toMatchObject({ victims: 0 });
+    for (const segment of moved) expect(stub.ledger.segments.has(segment)).toBe(true);
+  });
+
   it('makes no victims of what recovery has followed before a checkpoint leads there', async () => {
     const stub = await Stub.begin();
     await stub.takeLive(60);

@@ -59,6 +59,26 @@ describe('connections that come faster than the pace', () => {
     expect(await knock(fixture, 100)).toBeLessThan(2000);
   });
 
+  it('are forgiven when they came while nobody was served', async () => {
+    const fixture = await serve({ limits: { acceptsPerSecondMax: PER_SECOND, handshakesMax: 1000 } });
+    const clients = await Promise.all(Array.from({ length: 400 }, fixture.connect));
+    await Promise.all(clients.map(async (client) => await client.greet()));
+    const stop = keepReading(await fixture.enter());
+    for (let i = 0; i < 20; i++) await fixture.connect();
+    const tookMs = await knock(fixture, 1);
+    expect(tookMs).toBeLessThan(1000); // 3.5 s for those that came before
+    await stop();
+  });
+
+  it('do not keep a server from its end whose socket cannot be removed', async () => {
+    const fixture = await serve();
+    const { socketPath } = fixture;
+    fs.rmSync(socketPath);
+    fs.mkdirSync(socketPath);
+    await fixture.server.close(1000);
+    expect(fs.statSync(socketPath).isDirectory()).toBe(true);
+  });
+
   it('are gone with the server when it stops, as is its socket', async () => {
     const fixture = await serve({ limits: { acceptsPerSecondMax: 10 } });
     const stop = keepReading(await fixture.enter());

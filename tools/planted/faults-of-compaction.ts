@@ -348,6 +348,20 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
     tests: [DAMAGED_VICTIMS],
   },
   {
+    name: 'moves may be victims while pointers follow',
+    file: 'src/compaction/compactor.ts',
+    text: 'for (const segment of moves) this.#settling.set(segment, Number.POSITIVE_INFINITY);',
+    replacement: '',
+    tests: [inCompaction('planted-order')],
+  },
+  {
+    name: 'a round that waited takes moves for victims that pointers have just followed',
+    file: 'src/compaction/compactor.ts',
+    text: ' && this.isEligible(each)',
+    replacement: '',
+    tests: [inCompaction('planted-order')],
+  },
+  {
     name: 'moves are removed though the catalog that states them may be in the log',
     file: 'src/compaction/compactor.ts',
     text: "if (hasCode(error, 'NO_SPACE')) await this.#abandon(moves);",

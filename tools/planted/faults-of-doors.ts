@@ -165,15 +165,22 @@ export const DOOR_FAULTS: readonly Fault[] = [
   {
     name: 'connections wait where nobody is served',
     file: 'src/base/accept-pace.ts',
-    text: ' || !this.#options.areOthersServed()',
+    text: ' || !this.#areOthersServed()',
     replacement: '',
+    tests: [inNbd('accept-pace')],
+  },
+  {
+    name: 'connections wait for all that came while nobody was served',
+    file: 'src/base/accept-pace.ts',
+    text: 'new Rate(options.perSecondMax, BURST_MS, WAIT_MS_MAX)',
+    replacement: 'new Rate(options.perSecondMax, BURST_MS + 0 * WAIT_MS_MAX)',
     tests: [inNbd('accept-pace')],
   },
   {
     name: 'who waited to accept never does again',
     file: 'src/base/accept-pace.ts',
-    text: 'this.#server.listen({ fd });',
-    replacement: 'fs.closeSync(fd);',
+    text: 'if (fd !== undefined) this.#server.listen({ fd, backlog: LISTEN_BACKLOG });',
+    replacement: 'if (fd !== undefined) fs.closeSync(fd);',
     tests: [inNbd('accept-pace')],
   },
   {
