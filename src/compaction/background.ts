@@ -262,7 +262,7 @@ export class Background {
     const candidates = this.#candidates();
     const wanted = {
       now: candidates.length,
-      liveBytesMax: roundBytesMax({ ...this.#room(), freeBytes }),
+      liveBytesMax: roundBytesMax({ ...this.#room(), freeBytes }, urgency),
       victimsMax: VICTIMS_MAX,
       deadShareMin: deadShareMin(urgency),
     };

@@ -21,7 +21,7 @@ import {
 import { type ChunkArrays, orderOf } from './chunk-list.ts';
 
 /** Chunks of a record: a mebibyte is read and written at once. */
-const RECORD_CHUNKS_MAX = 256;
+export const RECORD_CHUNKS_MAX = 256;
 /** Zeroed extents of a record. */
 const RECORD_ZEROS_MAX = 2048;
 /** Records that a segment has room for at least. */

@@ -6,7 +6,9 @@
  * lost (log/lost-chunk.ts), which stay lost; when `move` answers, all of it is on the disk, sealed, and its name too. Nothing of it counts before the log states it.
  */
 
+import { BufferPool } from '../base/buffer-pool.ts';
 import { assert, StoreError } from '../base/errors.ts';
+import { InFlight } from '../base/in-flight.ts';
 import type { Storage, StorageFile } from '../base/storage.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import { ENTRY_CHANGE, ENTRY_CHUNKS, ENTRY_ZEROS } from '../log/entries.ts';
@@ -18,6 +20,7 @@ import {
   layOut,
   type MoveOrder,
   payloadAt,
+  RECORD_CHUNKS_MAX,
   type RecordLayout,
   type SegmentLayout,
   type Zeros,
@@ -76,6 +79,7 @@ export interface Mover {
 export class SegmentMover implements Mover {
   readonly #storage: Storage;
   readonly #uuid: Buffer;
+  readonly #payloads = new BufferPool(RECORD_CHUNKS_MAX * CHUNK_BYTES, 2);
   /** Called between two records. @throws CLOSED if it is not to go on */
   readonly #onStep: () => void;
 
@@ -115,6 +119,8 @@ export class SegmentMover implements Mover {
       toOffsets: new Uint32Array(count),
     };
     const sources = new Sources(this.#storage);
+    // One segment is synced and verified while the next one is being copied.
+    const sealing = new InFlight(1);
     try {
       for (const [i, layout] of layouts.entries()) {
         const segment = request.segments[i]!;
@@ -122,30 +128,70 @@ export class SegmentMover implements Mover {
         const identity = { segment, append: request.appends[i]!, epoch, age };
         const writer = await MovesWriter.create(this.#storage, this.#uuid, identity, layout);
         try {
-          for (const record of layout.records) {
-            this.#onStep();
-            const payload = await readRecord(sources, chunks, record);
-            await writer.write(record, chunks, payload);
-            record.chunks.forEach((chunk, at) => {
-              moved.toSegments[chunk] = segment;
-              moved.toOffsets[chunk] = payloadAt(record) + at * CHUNK_BYTES;
-            });
-          }
-          await writer.seal();
-          for (const record of layout.records) await writer.verify(record, chunks);
-        } finally {
+          await this.#copy(sources, chunks, layout, writer);
+          await sealing.add(() => seal(writer, layout, chunks));
+        } catch (error) {
           await writer.close();
+          throw error;
         }
+        noteMoved(moved, layout, segment);
         moved.segments.push({ segment, bytes: layout.bytes, age });
       }
+      await sealing.settle();
       if (layouts.length > 0) await this.#storage.syncDirectory('log');
     } finally {
+      // Whatever it throws here has been thrown, or came behind something else that was.
+      await sealing.settle().catch(() => undefined);
       await sources.close();
     }
     return moved;
   }
 
+  /** Writes the records of a segment; the next one is read meanwhile. */
+  async #copy(
+    sources: Sources,
+    chunks: ChunkArrays,
+    { records }: SegmentLayout,
+    writer: MovesWriter,
+  ): Promise<void> {
+    const read = (record: RecordLayout): Promise<Buffer> => {
+      this.#onStep();
+      return readRecord(sources, chunks, record, this.#payloads.take());
+    };
+    let ahead: Promise<Buffer> | undefined;
+    try {
+      for (const [i, record] of records.entries()) {
+        const buffer = await (ahead ?? read(record));
+        const next = records[i + 1];
+        ahead = next && read(next);
+        ahead?.catch(() => undefined); // thrown when its turn comes
+        await writer.write(record, chunks, buffer.subarray(0, record.chunks.length * CHUNK_BYTES));
+        this.#payloads.give(buffer);
+      }
+    } finally {
+      await ahead?.catch(() => undefined); // nothing may still be read when its files are closed
+    }
+  }
+
   async close(): Promise<void> {}
+}
+
+/** All of it is on the disk, and was read back, when this resolves. @throws NO_SPACE, IO, CORRUPTION */
+async function seal(writer: MovesWriter, layout: SegmentLayout, chunks: ChunkArrays): Promise<void> {
+  try {
+    await writer.seal();
+    for (const record of layout.records) await writer.verify(record, chunks);
+  } finally {
+    await writer.close();
+  }
+}
+
+function noteMoved(moved: Moved, { records }: SegmentLayout, segment: number): void {
+  for (const record of records)
+    record.chunks.forEach((chunk, at) => {
+      moved.toSegments[chunk] = segment;
+      moved.toOffsets[chunk] = payloadAt(record) + at * CHUNK_BYTES;
+    });
 }
 
 function ageOf(layout: SegmentLayout, ages: Float64Array): number {
@@ -237,10 +283,14 @@ class Sources {
   }
 }
 
-/** The chunks of a record, verified. @throws IO, CORRUPTION */
-async function readRecord(sources: Sources, moved: ChunkArrays, { chunks }: RecordLayout): Promise<Buffer> {
+/** Fills `payload` with the chunks of a record, verified, and answers it. @throws IO, CORRUPTION */
+async function readRecord(
+  sources: Sources,
+  moved: ChunkArrays,
+  { chunks }: RecordLayout,
+  payload: Buffer,
+): Promise<Buffer> {
   await sources.closeMany();
-  const payload = Buffer.allocUnsafe(chunks.length * CHUNK_BYTES);
   const { segments, offsets, checksums } = moved;
   const runs: { file: StorageFile; at: number; length: number }[] = [];
   for (let at = 0; at < chunks.length; ) {

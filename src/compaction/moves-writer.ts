@@ -25,7 +25,7 @@ import {
 } from '../log/format.ts';
 import { mayBeMoved } from '../log/lost-chunk.ts';
 import type { ChunkArrays } from './chunk-list.ts';
-import { payloadAt, type RecordLayout, runAt, type SegmentLayout } from './layout.ts';
+import { payloadAt, RECORD_CHUNKS_MAX, type RecordLayout, runAt, type SegmentLayout } from './layout.ts';
 
 export interface MovesIdentity {
   readonly segment: number;
@@ -41,6 +41,8 @@ export class MovesWriter {
   readonly #layout: SegmentLayout;
   readonly #footer: ByteWriter;
   #checksum: number;
+  /** What `verify` reads into. */
+  #readBack: Buffer | undefined;
 
   private constructor(
     file: StorageFile,
@@ -144,7 +146,8 @@ export class MovesWriter {
 
   /** Reads the chunks of a record back. @throws IO, CORRUPTION if they are not what was read before */
   async verify(record: RecordLayout, { checksums }: ChunkArrays): Promise<void> {
-    const bytes = Buffer.allocUnsafe(record.chunks.length * CHUNK_BYTES);
+    this.#readBack ??= Buffer.allocUnsafeSlow(RECORD_CHUNKS_MAX * CHUNK_BYTES);
+    const bytes = this.#readBack.subarray(0, record.chunks.length * CHUNK_BYTES);
     const length = await this.#file.read(bytes, 0, bytes.length, payloadAt(record));
     record.chunks.forEach((chunk, at) => {
       const written = bytes.subarray(at * CHUNK_BYTES, (at + 1) * CHUNK_BYTES);

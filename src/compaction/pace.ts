@@ -70,7 +70,6 @@ const BEHIND_SHARE_TIGHT = 1 / 24;
 
 /** Segments that a round leaves: for what writers fill meanwhile, and for the log that says what it did. */
 const ROUND_SEGMENTS_LEFT = 5;
-const ROUND_SEGMENTS_MAX = 4;
 const ROUND_BYTES_MAX = 256 * 2 ** 20;
 /** Of a segment, what a catalog takes of it at most, but where there are very many snapshots. */
 const CATALOG_SHARE = 1 / 8;
@@ -104,15 +103,22 @@ export function deadShareMin(urgency: Urgency): number {
   return urgency === 'full' ? 0.01 : urgency === 'busy' ? 0.1 : 0.06;
 }
 
+/** Segments that a round copies at most. Beside writers who still have room it is short, so that they do not run out of it. */
+const ROUND_SEGMENTS_MAX: Record<Urgency, number> = { none: 4, idle: 4, busy: 2, full: 4 };
+
 /** Live bytes that a round copies at most: each has its costs, and what is copied needs room before anything goes. */
-export function roundBytesMax({ freeBytes, chainBytes, segmentBytes }: LogRoom): number {
+export function roundBytesMax({ freeBytes, chainBytes, segmentBytes }: LogRoom, urgency: Urgency): number {
   const left = freeBytes - ROUND_SEGMENTS_LEFT * segmentBytes;
   // Where writers wait already: one victim at least, however much lives in it, if that is at all possible, with its tables. The
   // catalog that states what was moved may begin a segment. Deletes and trims wait until the round is over.
   const hasCatalogRoom = chainBytes >= CATALOG_SHARE * segmentBytes || freeBytes < segmentBytes;
   const ofRest = 0.95 * (hasCatalogRoom ? freeBytes : freeBytes - segmentBytes);
   const least = Math.min(ofRest, Math.max(segmentBytes, freeBytes / 2));
-  return Math.min(ROUND_SEGMENTS_MAX * segmentBytes, ROUND_BYTES_MAX, left >= segmentBytes ? left : least);
+  return Math.min(
+    ROUND_SEGMENTS_MAX[urgency] * segmentBytes,
+    ROUND_BYTES_MAX,
+    left >= segmentBytes ? left : least,
+  );
 }
 
 export interface Step {

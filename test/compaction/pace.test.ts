@@ -109,14 +109,14 @@ describe('the pace of compaction', () => {
   });
 
   it('leaves what writers fill during a round, and takes what it needs where they wait', () => {
-    const segments = (free: number): number => roundBytesMax(roomWith(free)) / SEGMENT;
+    const segments = (free: number): number => roundBytesMax(roomWith(free), 'full') / SEGMENT;
     expect([20, 9, 8, 7, 6].map(segments)).toEqual([4, 4, 3, 2, 1]);
     expect([5, 4].map(segments)).toEqual([2.5, 2]);
   });
 
   it('takes one victim at least, if there is room for it and for the catalog that states it', () => {
     const segments = (free: number, chain: number): number =>
-      roundBytesMax(roomWith(free, 0, chain)) / SEGMENT;
+      roundBytesMax(roomWith(free, 0, chain), 'full') / SEGMENT;
     expect(segments(2, 0)).toBeCloseTo(0.95); // the catalog begins a segment
     expect(segments(1.7, 0)).toBeCloseTo(0.665);
     expect(segments(1.7, 0.2)).toBeCloseTo(1);
