@@ -88,6 +88,8 @@ export interface RoundResult {
   readonly freedBytes: number;
 }
 
+const NOTHING_DONE: RoundResult = { victims: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 };
+
 interface Live {
   readonly chunks: ChunkArrays;
   readonly zeros: Zeros[];
@@ -182,14 +184,14 @@ export class Compactor {
       await this.#host.settleLabels();
       // Another round may have come first, and be what a victim is of; and what stands behind a victim says where it ends.
       await this.refresh();
-      const all = await this.#withPredecessors(
-        victims.filter((each) => this.#host.ledger.segments.has(each) && this.isEligible(each)),
-      );
+      const ready = victims.filter((each) => this.#host.ledger.segments.has(each) && this.isEligible(each));
+      if (ready.length === 0) return NOTHING_DONE;
+      const all = await this.#withPredecessors(ready);
       // Those of which one cannot be emptied are tried one by one, and that one never again.
-      const blamed = victims.length === 1 ? this.stuck : this.suspect;
+      const blamed = ready.length === 1 ? this.stuck : this.suspect;
       if (all.size === 0) {
-        for (const victim of victims) blamed.add(victim);
-        return { victims: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 };
+        for (const victim of ready) blamed.add(victim);
+        return NOTHING_DONE;
       }
       const { index, supply } = this.#host;
       // Counted before it is there, so that nobody else takes the room.
@@ -208,7 +210,7 @@ export class Compactor {
         await this.#replace(live, moved);
         return this.#resultOf(live, moved);
       } catch (error) {
-        if (hasCode(error, 'CORRUPTION')) for (const victim of victims) blamed.add(victim);
+        if (hasCode(error, 'CORRUPTION')) for (const victim of ready) blamed.add(victim);
         throw error;
       } finally {
         supply.usedBytes -= copiedBytes;

@@ -241,6 +241,9 @@ describe('a round', () => {
     for (const segment of moved) stub.usage.set(segment, 0);
     expect(await stub.compactor.round(moved, 'disk')).toMatchObject({ victims: 0 });
     for (const segment of moved) expect(stub.ledger.segments.has(segment)).toBe(true);
+    // Nor are they blamed for it.
+    stub.host.committed = 1;
+    expect(moved.map((segment) => stub.compactor.isEligible(segment))).toEqual(moved.map(() => true));
   });
 
   it('makes no victims of what recovery has followed before a checkpoint leads there', async () => {
