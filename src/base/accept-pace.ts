@@ -77,7 +77,8 @@ export class AcceptPace {
   #wait(ms: number): void {
     this.#cancelWait = this.#options.clock.after(Math.max(ms, WAIT_MS_MIN), () => {
       const fd = duplicate(this.#descriptor!);
-      if (fd !== undefined) this.#server.listen({ fd, backlog: LISTEN_BACKLOG });
+      // Where it stands among the options it is not looked at.
+      if (fd !== undefined) this.#server.listen({ fd }, LISTEN_BACKLOG);
       if (!this.#isClosed && !this.#server.listening) this.#wait(0);
     });
   }

@@ -99,8 +99,8 @@ export class Listeners {
         ({ server, file, pace }) =>
           new Promise<void>((resolve) => {
             server.close(() => resolve());
-            pace?.close();
             file?.remove();
+            pace?.close();
           }),
       ),
     );

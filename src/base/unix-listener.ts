@@ -94,7 +94,7 @@ function listenWithMode(server: net.Server, file: string): Promise<void> {
     try {
       const fd = listenOnPath(file);
       if (fd === undefined) server.listen(file);
-      else server.listen({ fd, backlog: LISTEN_BACKLOG });
+      else server.listen({ fd }, LISTEN_BACKLOG);
     } finally {
       process.umask(umask);
     }

@@ -260,20 +260,24 @@ export class Background {
     await this.#compactor.refresh();
     const freeBytes = await this.#around.freeBytes();
     const candidates = this.#candidates();
-    const wanted = {
-      now: candidates.length,
-      liveBytesMax: roundBytesMax({ ...this.#room(), freeBytes }, urgency),
-      victimsMax: VICTIMS_MAX,
-      deadShareMin: deadShareMin(urgency),
-    };
+    const room = { ...this.#room(), freeBytes };
+    const choose = (uses: readonly SegmentUse[], size: Urgency): SegmentUse[] =>
+      chooseVictims(uses, {
+        now: candidates.length,
+        liveBytesMax: roundBytesMax(room, size),
+        victimsMax: VICTIMS_MAX,
+        deadShareMin: deadShareMin(urgency),
+      });
     const isWorthwhile = (some: readonly SegmentUse[]): boolean =>
       some.length > 0 && gainOf(some) >= GAIN_SHARE_MIN[urgency] * segmentBytes;
-    let chosen = chooseVictims(candidates, wanted);
+    let chosen = choose(candidates, urgency);
+    // A short round gains little where most of each victim lives.
+    if (urgency === 'busy' && !isWorthwhile(chosen)) chosen = choose(candidates, 'full');
     // Where that gains nothing every byte counts, whatever its age.
     if (urgency === 'full' && !isWorthwhile(chosen))
-      chosen = chooseVictims(
+      chosen = choose(
         candidates.map((use) => ({ ...use, age: 0 })),
-        wanted,
+        urgency,
       );
     if (!isWorthwhile(chosen)) return undefined;
     const alone = chosen.find(({ segment }) => this.#compactor.suspect.has(segment));

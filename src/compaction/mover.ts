@@ -129,7 +129,8 @@ export class SegmentMover implements Mover {
         const writer = await MovesWriter.create(this.#storage, this.#uuid, identity, layout);
         try {
           await this.#copy(sources, chunks, layout, writer);
-          await sealing.add(() => seal(writer, layout, chunks));
+          this.#onStep();
+          await sealing.add(() => this.#seal(writer, layout, chunks));
         } catch (error) {
           await writer.close();
           throw error;
@@ -173,17 +174,20 @@ export class SegmentMover implements Mover {
     }
   }
 
-  async close(): Promise<void> {}
-}
-
-/** All of it is on the disk, and was read back, when this resolves. @throws NO_SPACE, IO, CORRUPTION */
-async function seal(writer: MovesWriter, layout: SegmentLayout, chunks: ChunkArrays): Promise<void> {
-  try {
-    await writer.seal();
-    for (const record of layout.records) await writer.verify(record, chunks);
-  } finally {
-    await writer.close();
+  /** All of it is on the disk, and was read back, when this resolves. @throws NO_SPACE, IO, CORRUPTION, CLOSED */
+  async #seal(writer: MovesWriter, layout: SegmentLayout, chunks: ChunkArrays): Promise<void> {
+    try {
+      await writer.seal();
+      for (const record of layout.records) {
+        this.#onStep();
+        await writer.verify(record, chunks);
+      }
+    } finally {
+      await writer.close();
+    }
   }
+
+  async close(): Promise<void> {}
 }
 
 function noteMoved(moved: Moved, { records }: SegmentLayout, segment: number): void {
@@ -305,9 +309,12 @@ async function readRecord(
     runs.push({ file: await sources.file(segments[first]!), at, length });
     at += length;
   }
-  const reads = runs.map(({ file, at, length }) =>
-    file.read(payload, at * CHUNK_BYTES, length * CHUNK_BYTES, offsets[chunks[at]!]!),
-  );
+  const reads = runs.map(async ({ file, at, length }) => {
+    const [first, bytes] = [chunks[at]!, length * CHUNK_BYTES];
+    if ((await file.read(payload, at * CHUNK_BYTES, bytes, offsets[first]!)) === bytes) return;
+    // What the buffer held before must not be taken for it.
+    throw new StoreError('CORRUPTION', `segment ${segments[first]} ends before a chunk that is to be moved`);
+  });
   const results = await Promise.allSettled(reads);
   for (const result of results) if (result.status === 'rejected') throw result.reason;
   chunks.forEach((chunk, at) => {

@@ -8,17 +8,19 @@ import { ManualClock } from '../support/manual-clock.ts';
 
 const MIB = 1 << 20;
 
-/** Thirty segments of a mebibyte, a third of each alive; a round ends when it is told to. */
+/** Thirty segments of a mebibyte, a third of each alive, or others; a round ends when it is told to. */
 class Rig {
   readonly clock = new ManualClock();
-  usedBytes = 30 * MIB;
+  usedBytes: number;
+  victims: readonly number[] = [];
   freeBytes = 2 ** 40;
   roundsBegun = 0;
   roomTold = 0;
   endRound: (result: RoundResult) => void = () => undefined;
   readonly background: Background;
 
-  constructor(bytesPerSecond = Number.POSITIVE_INFINITY) {
+  constructor(bytesPerSecond = Number.POSITIVE_INFINITY, segments = 30, liveChunks = 85) {
+    this.usedBytes = segments * MIB;
     const usedBytes = (): number => this.usedBytes;
     const compactor = {
       suspect: new Set(),
@@ -27,8 +29,9 @@ class Rig {
       refresh: async () => undefined,
       removeRetired: async () => 0,
       close: async () => undefined,
-      round: () => {
+      round: (victims: readonly number[]) => {
         this.roundsBegun += 1;
+        this.victims = victims;
         return new Promise<RoundResult>((resolve) => {
           this.endRound = resolve;
         });
@@ -39,8 +42,8 @@ class Rig {
       logger: silentLogger,
       segmentBytes: MIB,
       bytesPerSecond,
-      liveChunks: () => 85,
-      allLiveChunks: 30 * 85,
+      liveChunks: () => liveChunks,
+      allLiveChunks: segments * liveChunks,
       get usedBytes() {
         return usedBytes();
       },
@@ -50,7 +53,7 @@ class Rig {
       bytesBehindCheckpoint: 0,
       checkpoint: async () => undefined,
       deleteExpendable: async () => undefined,
-      segments: Array.from({ length: 30 }, (_, i) => i + 1),
+      segments: Array.from({ length: segments }, (_, i) => i + 1),
       roomChanged: () => {
         this.roomTold += 1;
       },
@@ -89,6 +92,21 @@ describe('writers', () => {
 
 describe('a round that wrote faster than is allowed', () => {
   const wrote = { victims: 4, movedBytes: MIB, writtenBytes: MIB, freedBytes: 2 * MIB };
+
+  it('is short beside writers who have room, but where most of each victim lives', async () => {
+    const wellDead = new Rig(Number.POSITIVE_INFINITY, 400, 85);
+    wellDead.background.consider();
+    await wellDead.rest();
+    expect(wellDead.roundsBegun).toBe(1);
+    // Two segments of what lives.
+    expect(wellDead.victims.length).toBe(6);
+    const hardlyDead = new Rig(Number.POSITIVE_INFINITY, 400, 192);
+    hardlyDead.background.consider();
+    await hardlyDead.rest();
+    // Two of such gain half a segment at most, and that is not worth a round.
+    expect(hardlyDead.roundsBegun).toBe(1);
+    expect(hardlyDead.victims.length).toBe(5);
+  });
 
   it('is followed by a rest, in which nobody waits', async () => {
     const rig = new Rig(2 * MIB);

@@ -49,7 +49,7 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
   {
     name: 'what was moved is not read back',
     file: 'src/compaction/mover.ts',
-    text: 'for (const record of layout.records) await writer.verify(record, chunks);',
+    text: '        await writer.verify(record, chunks);\n',
     replacement: '',
     tests: [MOVER],
   },
@@ -346,6 +346,13 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
     text: 'line.length = 0; // what says where that one ends has to stay',
     replacement: '',
     tests: [DAMAGED_VICTIMS],
+  },
+  {
+    name: 'no round where most of each victim lives, beside writers who have room',
+    file: 'src/compaction/background.ts',
+    text: "if (urgency === 'busy' && !isWorthwhile(chosen)) chosen = choose(candidates, 'full');",
+    replacement: '',
+    tests: [inCompaction('background')],
   },
   {
     name: 'moves may be victims while pointers follow',

@@ -179,7 +179,7 @@ export const DOOR_FAULTS: readonly Fault[] = [
   {
     name: 'who waited to accept never does again',
     file: 'src/base/accept-pace.ts',
-    text: 'if (fd !== undefined) this.#server.listen({ fd, backlog: LISTEN_BACKLOG });',
+    text: 'if (fd !== undefined) this.#server.listen({ fd }, LISTEN_BACKLOG);',
     replacement: 'if (fd !== undefined) fs.closeSync(fd);',
     tests: [inNbd('accept-pace')],
   },
