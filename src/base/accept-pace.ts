@@ -26,7 +26,7 @@ const BURST_MS = 500;
 
 export interface AcceptPaceOptions {
   readonly perSecondMax: number;
-  /** Grows with whatever anybody is served. */
+  /** Another number whenever anybody was served. */
   readonly servedBytes: () => number;
   readonly clock: Clock;
 }
