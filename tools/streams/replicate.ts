@@ -2,7 +2,8 @@
  * Replication held against kills: two served processes, TLS, a volume under write load that is replicated every few seconds, and
  * kill -9 of either end at random. Every snapshot that the replica ever showed is compared in full with the source's.
  *
- * Both ends' snapshots are held when they are first seen, so that there is something to compare.
+ * Both ends' snapshots are held when they are first seen, so that there is something to compare; and no session begins before
+ * all that the one before it left has been seen, or the source might delete what it has sent unseen.
  */
 
 import { randomFillSync } from 'node:crypto';
@@ -15,6 +16,7 @@ import { type Cleanup, pause } from '../../test/support/programs.ts';
 import type { Random } from '../../test/support/random.ts';
 import { ServedStore } from '../../test/support/served-store.ts';
 import { makeSharedKeys } from '../../test/support/tls-files.ts';
+import { openGate } from './gate.ts';
 
 const OWNER = 'comparison';
 const PIECE_BYTES = 4 << 20;
@@ -116,9 +118,10 @@ export async function replicate(
   cleanup.add(() => Promise.all(ends.map((end) => end.close())));
   for (const end of ends) await end.start();
   await stores[0].coppice('create', 'disk', '--size', String(volumeBytes));
-  await stores[0].coppice('target', 'add', 'disk', `127.0.0.1:${port}`, '--every', `${everySeconds}s`);
   const outcome: Outcome = { published: 0, kills: 0, writtenBytes: 0 };
   const seen = new Seen(from, to, outcome);
+  const gate = await openGate(port, (isThere) => seen.all(isThere), cleanup);
+  await stores[0].coppice('target', 'add', 'disk', `127.0.0.1:${gate}`, '--every', `${everySeconds}s`);
   const deadline = performance.now() + 1000 * seconds;
   const isOver = (): boolean => performance.now() >= deadline;
   await Promise.all([
@@ -223,19 +226,27 @@ class Seen {
     [this.#from, this.#to, this.#outcome] = [from, to, outcome];
   }
 
-  async look(): Promise<void> {
-    await Promise.all([
+  /** Resolves when both ends have been looked at, or nobody is there any more who waits for it. */
+  async all(isThere: () => boolean): Promise<void> {
+    while (isThere() && !(await this.look())) await pause(LOOK_EVERY_MS);
+  }
+
+  /** Answers whether all was seen that either end had when this was called. */
+  async look(): Promise<boolean> {
+    const looks = await Promise.all([
       this.#hold(this.#from, this.#sources, (each) => each.uuid),
       this.#hold(this.#to, this.#replicas, (each) => each.origin!),
     ]);
+    return looks.every(Boolean);
   }
 
   async #hold(
     end: End,
     known: Map<string, string>,
     identityOf: (each: { uuid: string; origin: string | null }) => string,
-  ): Promise<void> {
-    for (const each of (await end.ask((client) => client.list())) ?? []) {
+  ): Promise<boolean> {
+    const versions = await end.ask((client) => client.list());
+    for (const each of versions ?? []) {
       if (each.kind !== 'snapshot' || known.has(identityOf(each))) continue;
       const isHeld = await end.ask(async (client) => {
         await client.hold(each.name, { owner: OWNER }).catch((error: unknown) => {
@@ -243,8 +254,10 @@ class Seen {
         });
         return true;
       });
-      if (isHeld === true) known.set(identityOf(each), each.name);
+      if (isHeld !== true) return false;
+      known.set(identityOf(each), each.name);
     }
+    return versions !== undefined;
   }
 
   async compareAll(say: (line: string) => void): Promise<void> {
