@@ -1,13 +1,13 @@
 /**
  * A store whose index maps far more than the disk could hold: synthetic pointers into segment files that are there,
- * with their length, and have no content. What they read as is zeros, and the checksums say so. The log that follows,
- * from the catalog on, is a real one.
+ * with their header and length, and have no records. What they read as is zeros, and the checksums say so. The log that
+ * follows, from the catalog on, is a real one; the catalog at its last checkpoint states all segments, as any would.
  *
  * The log begins behind the numbers of the synthetic segments, so that recovery, which starts at the checkpoint, never
  * looks at them.
  */
 
-import { closeSync, ftruncateSync, mkdirSync, openSync } from 'node:fs';
+import { closeSync, ftruncateSync, mkdirSync, openSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { randomBytes } from 'node:crypto';
 import { crc32c } from '../../src/base/crc.ts';
@@ -15,7 +15,7 @@ import { NodeStorage } from '../../src/base/node-storage.ts';
 import { CHUNK_BYTES } from '../../src/base/units.ts';
 import { Overlay } from '../../src/index/overlay.ts';
 import { type Overlays, PointerIndex } from '../../src/index/pointer-index.ts';
-import { segmentPath, SEGMENT_BYTES_DEFAULT } from '../../src/log/format.ts';
+import { encodeSegmentStart, segmentPath, SEGMENT_BYTES_DEFAULT } from '../../src/log/format.ts';
 import { createSuperblock, SUPERBLOCK_REVISION } from '../../src/log/superblock.ts';
 import { openLevel, Store } from '../../src/volume/store.ts';
 import { LONE_ROOT } from './index-load.ts';
@@ -66,14 +66,16 @@ export class Mapping {
   readonly #index: PointerIndex;
   readonly #overlays: Overlays;
   readonly #directory: string;
+  readonly #uuid: Buffer;
   readonly #checksums = new Uint32Array(2 ** 16).fill(ZERO_CHECKSUM);
   #sequence = 0;
   #segment = 1;
   #inSegment = 0;
   #uncommitted = 0;
 
-  private constructor(directory: string, index: PointerIndex, overlays: Overlays) {
+  private constructor(directory: string, uuid: Buffer, index: PointerIndex, overlays: Overlays) {
     this.#directory = directory;
+    this.#uuid = uuid;
     this.#index = index;
     this.#overlays = overlays;
   }
@@ -81,7 +83,8 @@ export class Mapping {
   static async begin(directory: string, uuid: Buffer): Promise<Mapping> {
     const overlays: Overlays = { active: new Overlay(), frozen: undefined };
     const database = await openLevel(path.join(directory, 'index'));
-    return new Mapping(directory, await PointerIndex.open(database, overlays, uuid, 64 << 20), overlays);
+    const index = await PointerIndex.open(database, overlays, uuid, 64 << 20);
+    return new Mapping(directory, uuid, index, overlays);
   }
 
   /** `count` chunks written in order; in as few runs as segments allow. */
@@ -110,16 +113,36 @@ export class Mapping {
     await this.#index.commit(this.#index.checkpoint, LONE_ROOT);
   }
 
-  /** The segment files that pointers lead to come into being. */
+  /** The segment files that pointers lead to come into being, and the store gets to know them. */
   async end(): Promise<void> {
     await this.commit();
     await this.#index.close();
     mkdirSync(path.join(this.#directory, 'log'), { recursive: true });
     for (let segment = 1; segment <= this.#segment; segment++) {
       const descriptor = openSync(path.join(this.#directory, segmentPath(segment)), 'wx', 0o600);
+      writeSync(descriptor, this.#startOf(segment));
       ftruncateSync(descriptor, SEGMENT_BYTES_DEFAULT);
       closeSync(descriptor);
     }
+    await onSparseStore(this.#directory, async (store) => {
+      await store.createVolume('empty', CHUNK_BYTES); // or there is nothing that a checkpoint would be for
+      await store.checkpoint();
+    });
+  }
+
+  #startOf(segment: number): Buffer {
+    return encodeSegmentStart({
+      flags: 0,
+      uuid: this.#uuid,
+      segment,
+      segmentBytes: SEGMENT_BYTES_DEFAULT,
+      epoch: 0,
+      predecessor: segment - 1,
+      predecessorEnd: segment === 1 ? 0 : SEGMENT_BYTES_DEFAULT,
+      predecessorChecksum: 0,
+      firstAppend: 1,
+      durable: 0,
+    });
   }
 }
 
