@@ -9,9 +9,11 @@
 import { randomFillSync } from 'node:crypto';
 import net from 'node:net';
 import path from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { hasCode, StoreError } from '../../src/base/errors.ts';
 import { ControlClient } from '../../src/server/control-client.ts';
 import type { Disk } from '../../src/server/door.ts';
+import type { AllocationRun } from '../../src/volume/device.ts';
 import { type Cleanup, pause } from '../../test/support/programs.ts';
 import type { Random } from '../../test/support/random.ts';
 import { ServedStore } from '../../test/support/served-store.ts';
@@ -282,19 +284,26 @@ async function differenceOf(one: Disk, other: Disk): Promise<number> {
   if (one.sizeBytes !== other.sizeBytes) return 0;
   for (let at = 0; at < one.sizeBytes; ) {
     const runs = await Promise.all([one, other].map((disk) => disk.allocation(at, one.sizeBytes - at)));
-    const [stored, holes] = [true, false].map((allocated) =>
-      runs.map(([run]) => (run!.allocated === allocated ? run!.lengthBytes : 0)),
-    );
-    if (Math.max(...stored!) === 0) {
-      at += Math.min(...holes!);
-      continue;
+    const end = at + Math.min(...runs.map(lengthOf));
+    for (const list of isDeepStrictEqual(runs[0], runs[1]) ? runs.slice(1) : runs) {
+      let from = at;
+      for (const { lengthBytes, allocated } of list) {
+        const to = Math.min(end, from + lengthBytes);
+        for (let piece = from; allocated && piece < to; piece += PIECE_BYTES) {
+          const length = Math.min(PIECE_BYTES, to - piece);
+          const [a, b] = await Promise.all([one, other].map((disk) => disk.read(piece, length)));
+          if (!a!.equals(b!)) return piece;
+        }
+        from = to;
+      }
     }
-    const length = Math.min(PIECE_BYTES, Math.max(...stored!));
-    const [a, b] = await Promise.all([one, other].map((disk) => disk.read(at, length)));
-    if (!a!.equals(b!)) return at;
-    at += length;
+    at = end;
   }
   return -1;
+}
+
+function lengthOf(runs: readonly AllocationRun[]): number {
+  return runs.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
 }
 
 async function freePort(): Promise<number> {
