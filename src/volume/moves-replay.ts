@@ -13,7 +13,7 @@ import { REGION_CHUNKS } from '../index/pointers.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import { ENTRY_CHUNKS } from '../log/entries.ts';
 import { SEGMENT_MOVES } from '../log/format.ts';
-import { entriesOf, SegmentScanner } from '../log/scan.ts';
+import { entriesOf, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
 import type { Catalog } from './catalog.ts';
 import type { Replay } from './replay.ts';
 import type { LogPlace } from './whole-log.ts';
@@ -36,7 +36,8 @@ export async function followMoves(
     const scanner = await SegmentScanner.open(place.storage, place.uuid, segment);
     try {
       if (scanner === undefined || (scanner.header.flags & SEGMENT_MOVES) === 0) continue;
-      overlay.putMoves(await index.stillThere(await movesOf(scanner, catalog)));
+      const records = (await scanner.footer()) ?? scanner.walk();
+      overlay.putMoves(await index.stillThere(await movesOf(segment, records, catalog)));
       followed.add(segment);
     } finally {
       await scanner?.close();
@@ -45,10 +46,26 @@ export async function followMoves(
   return followed;
 }
 
-async function movesOf(scanner: SegmentScanner, catalog: Catalog): Promise<MovesByRegion> {
+/** How many chunks of these records, all of one segment, rows lead to. @throws INDEX_DAMAGED, IO */
+export async function chunksInRows(
+  segment: number,
+  records: readonly ScannedRecord[],
+  catalog: Catalog,
+  index: PointerIndex,
+): Promise<number> {
+  let count = 0;
+  for (const regions of (await index.stillThere(await movesOf(segment, records, catalog))).values())
+    for (const chunks of regions.values()) count += chunks.length;
+  return count;
+}
+
+async function movesOf(
+  toSegment: number,
+  records: Iterable<ScannedRecord> | AsyncIterable<ScannedRecord>,
+  catalog: Catalog,
+): Promise<MovesByRegion> {
   const moves = new MoveTable();
-  const toSegment = scanner.header.segment;
-  for await (const record of (await scanner.footer()) ?? scanner.walk()) {
+  for await (const record of records) {
     for (const entry of entriesOf(record)) {
       const node = entry.kind === ENTRY_CHUNKS ? catalog.holderOf(entry.label) : undefined;
       if (entry.kind !== ENTRY_CHUNKS || node === undefined) continue;

@@ -36,7 +36,7 @@ import { CatalogAppender } from './catalog-append.ts';
 import { IndexBuilder, type IndexEnvironment, openIndex } from './index-builder.ts';
 import { isDamage, isOfDatabase, ofIndex } from './index-errors.ts';
 import { RebuildProgress } from './rebuild-progress.ts';
-import { followMoves, statedSince } from './moves-replay.ts';
+import { chunksInRows, followMoves, statedSince } from './moves-replay.ts';
 import { Replay } from './replay.ts';
 import { unstatedUpTo, WholeLog } from './whole-log.ts';
 
@@ -265,10 +265,10 @@ async function beginEpoch(
  */
 async function sortOutFiles(
   environment: IndexEnvironment,
-  { tail, start, replay, index }: Replayed,
+  { tail, start, replay, index, unproven }: Replayed,
   behind: ReadonlySet<number>,
 ): Promise<{ ledger: SegmentLedger; leftovers: ReadonlySet<number> }> {
-  const { stated, newest, catalogCount } = replay;
+  const { stated, newest, catalogCount, catalog } = replay;
   const leftovers = new Set(behind);
   const ledger = new SegmentLedger();
   const named = new Set([...(newest?.segments ?? []), ...tail.segments]);
@@ -282,13 +282,23 @@ async function sortOutFiles(
       { missing },
       'segments of the log are missing: what lived in them cannot be read',
     );
+  // Rows may be ahead of the checkpoint, and have what is appended again: nothing else of a segment is lost with it.
+  const isLost = async (segment: number): Promise<boolean> => {
+    const liveChunks = index.usage.of(segment);
+    if (liveChunks === 0) return false;
+    const again = unproven.filter(({ header }) => header.segment === segment);
+    const found = await chunksInRows(segment, again, catalog!, index).catch((error: unknown) => {
+      if (!isDamage(error)) throw error;
+      return undefined; // whoever reads the row has the index made anew
+    });
+    return found !== liveChunks;
+  };
   let unstated = 0;
   for (const segment of tail.files) {
-    const isLost = index.usage.of(segment) > 0;
     if (newest?.retired.has(segment)) ledger.retired.add(segment);
     else if (named.has(segment) && (!leftovers.has(segment) || stated?.segments.has(segment)))
       ledger.segments.add(segment);
-    else if (isLost) {
+    else if (await isLost(segment)) {
       ledger.segments.add(segment);
       unstated += 1;
     } else if (newest !== undefined || (await isOfMoves(environment, segment))) leftovers.add(segment);
