@@ -9,7 +9,8 @@ import type { IndexKeeper } from './index-keeper.ts';
  */
 export function isAsSnapshot(catalog: Catalog, keeper: IndexKeeper, volume: Volume): boolean {
   const above = catalog.at(catalog.tree.get(volume.label)!.parent);
-  if (above === undefined || !('volume' in above) || above.madeBy !== null || above.priority < 0) return false;
+  if (above === undefined || !('volume' in above) || above.madeBy !== null || above.priority < 0)
+    return false;
   return above.sizeBytes === volume.sizeBytes && !keeper.hasPointers(volume.label);
 }
 
