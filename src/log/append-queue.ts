@@ -6,7 +6,7 @@
  */
 
 import type { StoreError } from '../base/errors.ts';
-import { type Append, isWrite, spareFor } from './append.ts';
+import { type Append, isWrite, rankOf } from './append.ts';
 
 /** Entries taken off before the list is made shorter. */
 const TAKEN_OFF_MAX = 1024;
@@ -97,12 +97,12 @@ export class AppendQueue {
   }
 
   /**
-   * There is no room for those that leave `spare` segments or more: they are told. If room is coming, writes are set aside
+   * There is no room for those of `rank` and higher ones: they are told. If room is coming, writes are set aside
    * instead: what waits behind them goes first, and may, because nobody has been told of them. Changes are not: no catalog
    * is made while one waits, and whoever makes room may be waiting for a catalog. Requires: none is being written.
    */
-  withoutRoom(spare: number, isComing: boolean, error: StoreError): void {
-    const needing = this.#remove((append) => spareFor(append) >= spare);
+  withoutRoom(rank: number, isComing: boolean, error: StoreError): void {
+    const needing = this.#remove((append) => rankOf(append) >= rank);
     const waits = (append: Append): boolean => isComing && isWrite(append);
     this.#parked.push(...needing.filter(waits));
     this.#isInOrder &&= this.#parked.length === 0;

@@ -15,8 +15,16 @@ export interface LabelSource {
   readonly label: number;
 }
 
-export const SPARE_OF_DATA = 2;
-const SPARE_OF_CHANGES = 1;
+/**
+ * Kinds of entries, by who has to leave room to whom: those that come without end to what makes room, that to catalogs. Zeros
+ * leave as much as changes, but those may go on in the segment that is there, whoever has taken the rest.
+ */
+export const RANK_OF_DATA = 3;
+export const RANK_OF_ZEROS = 2;
+export const RANK_OF_CHANGES = 1;
+export const RANK_OF_CATALOGS = 0;
+/** Segments of room that are left, by rank. */
+export const SEGMENTS_LEFT: readonly number[] = [0, 1, 1, 2];
 
 const NO_LABEL: LabelSource = { label: 0 };
 const NO_SLICES: readonly Buffer[] = [];
@@ -152,13 +160,22 @@ export function takesEffect({ kind }: Append): boolean {
  * Segments that must be left when an entry takes room from the file system: a full store goes on deleting and trimming, and
  * compaction has room to copy into, and to say so.
  */
-export function spareFor({ kind }: Append): number {
-  return kind === ENTRY_CHUNKS ? SPARE_OF_DATA : kind === ENTRY_CATALOG ? 0 : SPARE_OF_CHANGES;
+export function rankOf({ kind }: Append): number {
+  switch (kind) {
+    case ENTRY_CHUNKS:
+      return RANK_OF_DATA;
+    case ENTRY_ZEROS:
+      return RANK_OF_ZEROS;
+    case ENTRY_CATALOG:
+      return RANK_OF_CATALOGS;
+    default:
+      return RANK_OF_CHANGES;
+  }
 }
 
 /** True for what a guest writes, trims included. */
-export function isWrite({ kind }: Append): boolean {
-  return kind === ENTRY_CHUNKS || kind === ENTRY_ZEROS;
+export function isWrite(append: Append): boolean {
+  return rankOf(append) >= RANK_OF_ZEROS;
 }
 
 /** A record on its way to the kernel; segment and log know of it when `written` resolves. */

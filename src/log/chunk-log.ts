@@ -13,7 +13,7 @@
 
 import type { Clock } from '../base/clock.ts';
 import { assert, fromSystemError, hasCode, StoreError } from '../base/errors.ts';
-import { type Append, type IssuedRecord, SPARE_OF_DATA, spareFor, takesEffect } from './append.ts';
+import { type Append, type IssuedRecord, rankOf, RANK_OF_CATALOGS, takesEffect } from './append.ts';
 import { AppendQueue } from './append-queue.ts';
 import {
   RECORD_CLOSING,
@@ -63,8 +63,8 @@ export class ChunkLog {
   /** The write of a record under way. */
   #writing: Promise<void> | undefined;
   #segment: SegmentWriter | undefined;
-  /** Segments that are left beside the present one: entries that need more do not go into it. */
-  #spare = SPARE_OF_DATA;
+  /** Entries of a higher rank do not go into the present segment before there is room for them. */
+  #rank = RANK_OF_CATALOGS;
   /** Syncs that served a flush since the segment was begun. */
   #segmentFlushes = 0;
   /** What the next segment is chained to when #segment is gone. */
@@ -173,11 +173,11 @@ export class ChunkLog {
     if (this.#poison) throw this.#poison;
     if (this.#closed) throw new StoreError('CLOSED', 'the store is closed');
     const segment = this.#segment;
-    const spare = spareFor(this.#queue.first!);
-    if (segment === undefined || spare > this.#spare) {
-      if (!(await this.#mayTake(spare, segment === undefined))) return undefined;
+    const rank = rankOf(this.#queue.first!);
+    if (segment === undefined || rank > this.#rank) {
+      if (!(await this.#mayTake(rank, segment === undefined))) return undefined;
       if (this.#segment === undefined) await this.#begin();
-      this.#spare = spare;
+      this.#rank = rank;
       return undefined; // the log may have been poisoned or closed meanwhile
     }
     if (this.#syncGate !== undefined) {
@@ -191,10 +191,10 @@ export class ChunkLog {
     const issued = this.#issueAtOnce();
     // Without a next one this segment stays open: what is small still fits, the closing record above all.
     if (issued === undefined) {
-      if (!(await this.#mayTake(spare, true)) || this.#syncGate !== undefined) return undefined;
+      if (!(await this.#mayTake(rank, true)) || this.#syncGate !== undefined) return undefined;
       assert(!segment.isEmpty, 'an entry fits into an empty segment');
       await this.#roll(segment);
-      this.#spare = spare;
+      this.#rank = rank;
     }
     return issued;
   }
@@ -204,14 +204,14 @@ export class ChunkLog {
     if (this.#queue.unpark() && this.#draining === undefined) this.#startDraining();
   }
 
-  /** True if there is room for entries that leave so much; otherwise those that wait go on waiting, or are told. @throws IO, NO_SPACE */
-  async #mayTake(spare: number, needsSegment: boolean): Promise<boolean> {
+  /** True if there is room for entries of a rank; otherwise those that wait go on waiting, or are told. @throws IO, NO_SPACE */
+  async #mayTake(rank: number, needsSegment: boolean): Promise<boolean> {
     try {
-      await this.#supply.ready(spare, needsSegment);
+      await this.#supply.ready(rank, needsSegment);
       return true;
     } catch (error) {
-      if (!hasCode(error, 'NO_SPACE') || spare === 0) throw error;
-      this.#queue.withoutRoom(spare, this.#supply.isRoomComing(), error as StoreError);
+      if (!hasCode(error, 'NO_SPACE') || rank === RANK_OF_CATALOGS) throw error;
+      this.#queue.withoutRoom(rank, this.#supply.isRoomComing(), error as StoreError);
       return false;
     }
   }
@@ -220,11 +220,11 @@ export class ChunkLog {
   #issueAtOnce(): IssuedRecord | undefined {
     const segment = this.#segment;
     const { first } = this.#queue;
-    if (first === undefined || spareFor(first) > this.#spare) return undefined;
+    if (first === undefined || rankOf(first) > this.#rank) return undefined;
     if (segment === undefined || this.#syncGate || this.#poison || this.#closed) return undefined;
     if (this.#unsyncedBytes + this.#syncingBytes > UNSYNCED_BYTES_LIMIT) return undefined;
     const { entries, head } = this.#queue;
-    const appends = this.#packer.choose(entries, head, segment.roomBytes, this.#spare);
+    const appends = this.#packer.choose(entries, head, segment.roomBytes, this.#rank);
     if (!segment.fits(this.#packer.tableBytes, this.#packer.payloadBytes)) return undefined;
     this.#queue.issue(appends.length);
     return { appends, written: this.#issueRecord(segment, 0) };
@@ -386,10 +386,7 @@ export class ChunkLog {
     this.#waiters.take().settle(this.#poison);
   }
 
-  /**
-   * After a while of quiet: the last flush has no later record to witness it, so one is written for that alone; and
-   * the rest of the segment is filled, a piece at a time, for as long as nothing comes.
-   */
+  /** After a while of quiet a record is written to witness the last flush, as a later one would have; then zeros are filled in. */
   #awaitQuiet(): void {
     this.#cancelQuiet?.();
     this.#cancelQuiet = this.#clock.after(QUIET_MS, () => {
@@ -425,12 +422,13 @@ export class ChunkLog {
     if (this.#poison) return;
     const segment = this.#segment ?? (await this.#begin());
     if (!segment.fitsClosing) {
-      await this.#supply.ready(0);
+      await this.#supply.ready(RANK_OF_CATALOGS);
       await this.#roll(segment);
     }
     while (this.#syncGate !== undefined) await this.#syncGate;
-    this.#packer.choose([], 0, 0, 0);
-    if ((flags & RECORD_TAIL_REWRITTEN) !== 0) this.#rewriteDurable = undefined;
+    this.#packer.choose([], 0, 0, RANK_OF_CATALOGS);
+    if ((flags & RECORD_TAIL_REWRITTEN) !== 0)
+      [this.#rewriteDurable, this.#rank] = [undefined, RANK_OF_CATALOGS];
     await this.#issueRecord(this.#segment!, flags);
     await this.flush();
   }
@@ -449,7 +447,7 @@ export class ChunkLog {
     return this.#rewriteDurable ?? this.#durableAppend;
   }
 
-  /** All entries that were appended since `beginRewrite` are on the disk, and said to be complete. */
+  /** What was appended since `beginRewrite` is on the disk, and said to be complete. Nobody has asked for room yet. */
   async markTailRewritten(): Promise<void> {
     await this.idle();
     await this.flush();
@@ -471,7 +469,7 @@ export class ChunkLog {
 
   async #rollNow(): Promise<void> {
     if (this.#segment === undefined || this.#segment.isEmpty) return;
-    await this.#supply.ready(0);
+    await this.#supply.ready(RANK_OF_CATALOGS);
     while (this.#syncGate !== undefined) await this.#syncGate;
     if (this.#poison) throw this.#poison;
     await this.#roll(this.#segment);

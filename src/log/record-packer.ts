@@ -11,7 +11,7 @@
 import { ByteWriter } from '../base/bytes.ts';
 import { assert } from '../base/errors.ts';
 import { CHUNK_BYTES, roundUp } from '../base/units.ts';
-import { type Append, spareFor } from './append.ts';
+import { type Append, rankOf } from './append.ts';
 import { DATA_ENTRY_BYTES_MAX, EntryCoder } from './entry-coder.ts';
 import { ENTRY_CHANGE, ENTRY_CHUNKS, ENTRY_ZEROS, TEXT_ENTRY_BYTES, writeTextEntry } from './entries.ts';
 import {
@@ -69,16 +69,16 @@ export class RecordPacker {
 
   /**
    * Chooses from the front of `queue` what the next record holds, without taking it off; answers the chosen.
-   * `bytesMax` is the room left (`roomFor`); at least one entry is chosen, whether it fits or not. None that needs more
-   * spare segments than `spare`.
+   * `bytesMax` is the room left (`roomFor`); at least one entry is chosen, whether it fits or not. None of a
+   * higher rank than `rank`.
    */
-  choose(queue: readonly Append[], from: number, bytesMax: number, spare: number): readonly Append[] {
+  choose(queue: readonly Append[], from: number, bytesMax: number, rank: number): readonly Append[] {
     this.#appends = [];
     this.tableBytes = 0;
     this.payloadBytes = 0;
     for (let i = from; i < queue.length; i++) {
       const append = queue[i]!;
-      if (spareFor(append) > spare) break;
+      if (rankOf(append) > rank) break;
       const table = this.tableBytes + tableBytesMaxOf(append);
       const payload = this.payloadBytes + append.count * (append.kind === ENTRY_CHUNKS ? CHUNK_BYTES : 0);
       if (this.#appends.length > 0) {

@@ -3,19 +3,26 @@
  * will be synced often, and as long as nobody waits for it, it is filled with zeros: over blocks written before, syncs
  * are twice as fast.
  *
- * Invariants: at most one file is made ahead; its number is taken when it is made; capacity is counted in whole
- * segments and never exceeded, but by recovery: a full store can be opened too.
+ * Invariants:
+ * - At most one file is made ahead; its number is taken when it is made.
+ * - Capacity is counted in whole segments. What guests write never exceeds it. Recovery may, so that a full store can be opened;
+ *   and where recoveries have used up what writes leave, so may what makes room: catalogs, changes and compaction, by two
+ *   segments. Or such a store were full for ever.
  */
 
 import { StoreError } from '../base/errors.ts';
 import type { Storage } from '../base/storage.ts';
-import { SPARE_OF_DATA } from './append.ts';
+import { RANK_OF_CATALOGS, RANK_OF_DATA, RANK_OF_ZEROS, SEGMENTS_LEFT } from './append.ts';
 import { segmentPath } from './format.ts';
 import type { Numbers } from './numbers.ts';
 import { SegmentWriter } from './segment-writer.ts';
 
 /** Room of the file system that the index gets for a checkpoint in a full store. */
 const INDEX_ROOM_BYTES = 32 << 20;
+/** What makes room may go beyond the capacity by so many segments. */
+const OVERDRAFT_SEGMENTS = 2;
+/** Compaction has so much to work with, if need be beyond the capacity. */
+const COMPACTION_SEGMENTS_MIN = 1;
 
 export class SegmentSupply {
   readonly #storage: Storage;
@@ -45,11 +52,14 @@ export class SegmentSupply {
     this.usedBytes = segmentCount * numbers.superblock.segmentBytes;
   }
 
-  /** Bytes that segments may still take: of the capacity and of the file system, whichever is less. */
+  /** Bytes that segments of compaction may still take: of the capacity and of the file system, whichever is less. */
   async roomBytes(): Promise<number> {
-    const { capacityBytes } = this.#numbers.superblock;
+    const { capacityBytes, segmentBytes } = this.#numbers.superblock;
     const free = await this.#storage.freeBytes();
-    return capacityBytes > 0 ? Math.min(free, Math.max(0, capacityBytes - this.usedBytes)) : free;
+    if (capacityBytes === 0) return free;
+    const left = capacityBytes - this.usedBytes;
+    const least = Math.min(COMPACTION_SEGMENTS_MIN * segmentBytes, left + OVERDRAFT_SEGMENTS * segmentBytes);
+    return Math.min(free, Math.max(0, left, least));
   }
 
   /** Compaction has made a segment. */
@@ -69,6 +79,11 @@ export class SegmentSupply {
     return this.segmentCount - (this.#isAheadMade ? 1 : 0);
   }
 
+  /** Bytes of those. */
+  get logBytes(): number {
+    return this.usedBytes - (this.#isAheadMade ? this.#numbers.superblock.segmentBytes : 0);
+  }
+
   /** Of segments that are there, and of which nothing is used yet. */
   get aheadBytes(): number {
     const count = (this.#isAheadMade ? 1 : 0) + (this.#taken?.isBegun === false ? 1 : 0);
@@ -79,10 +94,10 @@ export class SegmentSupply {
    * Starts making the next segment in the background, if none is there yet; `fill`ed as far as time allows. Without
    * anything else said, it leaves what data have to leave.
    */
-  prepare(fill: boolean, spare = SPARE_OF_DATA): void {
+  prepare(fill: boolean, rank = RANK_OF_DATA): void {
     if (this.#ahead !== undefined) return;
     this.#isWanted = false;
-    const ahead = this.#make(spare);
+    const ahead = this.#make(rank);
     this.#ahead = ahead;
     this.#filling = fill ? ahead.then((segment) => this.#fill(segment)) : ahead.then(() => undefined);
     // Whoever waits for it gets the error; who comes later tries anew.
@@ -102,27 +117,30 @@ export class SegmentSupply {
   }
 
   /**
-   * Resolves when the next segment is there to be taken, and `spare` segments have room beside it; if none is needed
+   * Resolves when the next segment is there to be taken, and there is room for what entries of `rank` leave; if none is needed
    * (`isNeeded`), when they have. @throws NO_SPACE, IO
    */
-  async ready(spare: number, isNeeded = true): Promise<void> {
+  async ready(rank: number, isNeeded = true): Promise<void> {
     if (isNeeded) {
-      this.prepare(false, spare);
+      this.prepare(false, rank);
       await this.#ahead;
     }
-    const bytes = spare * this.#numbers.superblock.segmentBytes;
-    // What goes into a segment that is there takes nothing of the capacity: deletes are not to fail for want of room.
-    await this.#requireRoom(bytes, spare, isNeeded || spare >= SPARE_OF_DATA ? bytes : 0);
+    // Deletes are not to fail for want of room: what goes into a segment that is there takes nothing.
+    if (isNeeded || rank >= RANK_OF_ZEROS) await this.#requireRoom(0, rank);
   }
 
-  /** @throws NO_SPACE */
-  async #requireRoom(bytes: number, spare: number, ofCapacityBytes = bytes): Promise<void> {
+  /** For entries of a rank that take so much beside what they leave. @throws NO_SPACE */
+  async #requireRoom(takenBytes: number, rank: number): Promise<void> {
     if (this.isRecovering) return;
-    const { capacityBytes } = this.#numbers.superblock;
-    if (capacityBytes > 0 && ofCapacityBytes > 0 && this.usedBytes + ofCapacityBytes > capacityBytes)
+    const { capacityBytes, segmentBytes } = this.#numbers.superblock;
+    const isWrite = rank >= RANK_OF_ZEROS;
+    const bytes = takenBytes + SEGMENTS_LEFT[rank]! * segmentBytes;
+    const limitBytes = capacityBytes + (isWrite ? 0 : OVERDRAFT_SEGMENTS * segmentBytes);
+    if (capacityBytes > 0 && bytes > 0 && this.usedBytes + bytes > limitBytes)
       throw this.#refusal(`the store has reached its capacity of ${capacityBytes} bytes`);
     // What catalogs and the index need is for the file system itself to refuse.
-    if (spare > 0 && (await this.#storage.freeBytes()) < bytes + INDEX_ROOM_BYTES)
+    if (rank === RANK_OF_CATALOGS) return;
+    if ((await this.#storage.freeBytes()) < (isWrite ? bytes : takenBytes) + INDEX_ROOM_BYTES)
       throw this.#refusal('the file system is full but for what compaction and deletes need');
   }
 
@@ -133,7 +151,7 @@ export class SegmentSupply {
 
   /** The next segment, empty. After an error the next call tries again. @throws NO_SPACE, IO */
   async take(): Promise<SegmentWriter> {
-    this.prepare(false, 0);
+    this.prepare(false, RANK_OF_CATALOGS);
     this.#isWanted = true;
     try {
       await this.#filling;
@@ -146,9 +164,9 @@ export class SegmentSupply {
     }
   }
 
-  async #make(spare: number): Promise<SegmentWriter> {
+  async #make(rank: number): Promise<SegmentWriter> {
     const { uuid, segmentBytes } = this.#numbers.superblock;
-    await this.#requireRoom((1 + spare) * segmentBytes, spare);
+    await this.#requireRoom(segmentBytes, rank);
     await this.#numbers.reserve('segments', 1);
     const segment = this.#numbers.take('segments');
     const path = segmentPath(segment);

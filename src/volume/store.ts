@@ -412,7 +412,7 @@ export class Store {
       segments: supply.usedCount,
       segmentBytes: superblock.segmentBytes,
       capacityBytes: superblock.capacityBytes || null,
-      logBytes: Math.max(0, supply.usedCount - 1) * superblock.segmentBytes + log.position.offset,
+      logBytes: Math.max(0, supply.logBytes - superblock.segmentBytes) + log.position.offset,
       liveBytes: index.usage.liveChunks * CHUNK_BYTES,
       lastCheckpoint: {
         generation: index.checkpoint.generation,

@@ -168,7 +168,9 @@ describe('a store whose index has been made anew and could not be written', () =
     try {
       let store = await open();
       const device = store.device('v');
+      storage.free = 2 ** 40;
       await write(device, 0, content.subarray(0, CHUNK));
+      storage.free = 20 * MIB;
       device.release();
       for (let i = 0; i < 20; i++) {
         clock.advance(5000);

@@ -73,7 +73,9 @@ describe('a store whose index has been made anew in a full file system', () => {
     try {
       let store = await open(storage);
       const device = store.device('v');
+      storage.free = 2 ** 40;
       await write(device, 0, content.subarray(0, CHUNK));
+      storage.free = 20 * MIB;
       device.release();
       for (let i = 0; i < 20; i++) {
         clock.advance(5000);

@@ -3,7 +3,7 @@
 import { describe, expect, it } from 'vitest';
 import { ByteReader, ByteWriter } from '../../src/base/bytes.ts';
 import { crc32c } from '../../src/base/crc.ts';
-import { Append, AppendPromise, SPARE_OF_DATA } from '../../src/log/append.ts';
+import { Append, AppendPromise, RANK_OF_DATA } from '../../src/log/append.ts';
 import {
   CATALOG_LAST,
   ENTRY_CATALOG,
@@ -97,7 +97,7 @@ function packRecord(): { header: RecordHeader; head: Buffer; buffers: Uint8Array
     Append.catalog(owner, '{}', CATALOG_LAST),
     Append.change(owner, '{"op":"é"}'),
   ];
-  expect(packer.choose(entries, 0, 1 << 20, SPARE_OF_DATA)).toEqual(entries);
+  expect(packer.choose(entries, 0, 1 << 20, RANK_OF_DATA)).toEqual(entries);
   const header: RecordHeader = {
     flags: 0,
     segment: 7,

@@ -50,15 +50,16 @@ describe('a full store', () => {
     await rig.log.close();
   });
 
-  it('takes small things into the segment that a catalog has begun, though compaction has all the rest', async () => {
+  it('takes changes into the segment that a catalog has begun, though compaction has all the rest, and no writes', async () => {
     const rig = await LogRig.begin({ capacityBytes: 6 * MIB });
     await fill(rig);
     const before = (await segmentFiles(rig.storage)).length;
     while ((await segmentFiles(rig.storage)).length === before) await rig.catalog('x'.repeat(60_000));
-    rig.supply.usedBytes = 6 * MIB;
-    await rig.zeros(0, 1);
+    rig.supply.usedBytes = 8 * MIB;
+    await rig.change('x');
     await expect(rig.write(0, Buffer.alloc(CHUNK))).rejects.toEqual(isCode('NO_SPACE'));
-    await rig.zeros(1, 1);
+    await expect(rig.zeros(0, 1)).rejects.toEqual(isCode('NO_SPACE'));
+    await rig.change('y');
     rig.supply.usedBytes = 5 * MIB;
     await rig.log.close();
   });
@@ -79,6 +80,21 @@ describe('a full store', () => {
     expect((await readLog(rig.storage)).tail.closedCleanly).toBe(true);
   });
 
+  it('lets what makes room go two segments beyond the capacity, and no write', async () => {
+    const rig = await LogRig.begin({ capacityBytes: 6 * MIB });
+    await fill(rig);
+    const text = 'x'.repeat(60_000);
+    while ((await segmentFiles(rig.storage)).length < 7) await rig.change(text);
+    while (!((await rig.change(text).catch((error: unknown) => error)) instanceof Error));
+    expect(await rig.supply.roomBytes()).toBe(MIB);
+    while ((await segmentFiles(rig.storage)).length < 8) await rig.catalog(text);
+    expect(await rig.supply.roomBytes()).toBe(0);
+    while (!((await rig.catalog(text).catch((error: unknown) => error)) instanceof Error));
+    await expect(rig.zeros(0, 1)).rejects.toEqual(isCode('NO_SPACE'));
+    expect(await segmentFiles(rig.storage)).toHaveLength(8);
+    await rig.log.close();
+  });
+
   it('lets writes wait while room is coming, and refuses a change at once: who makes room may need its turn', async () => {
     const rig = await LogRig.begin({ capacityBytes: 4 * MIB });
     await fill(rig);
@@ -95,7 +111,7 @@ describe('a full store', () => {
     expect(await change()).toEqual(isCode('NO_SPACE'));
     await rig.rest();
     expect(isTold).toBe(false);
-    rig.supply.removed(3 * MIB);
+    rig.supply.removed(4 * MIB);
     rig.log.roomChanged();
     await Promise.all([write, trim]);
     expect(await change()).not.toBeInstanceOf(Error);

@@ -10,7 +10,7 @@ describe('locks on chunks', () => {
     const random = new Random(seed);
     const locks = new ChunkLocks();
     const chunks = random.pick([1, 3, 20]);
-    const held = new Array<number>(chunks).fill(0);
+    const held = Array.from({ length: chunks }, () => 0);
     let turns = 0;
     const isFree = (first: number, count: number): boolean =>
       held.slice(first, first + count).every((holders) => holders === 0);

@@ -473,8 +473,8 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
   {
     name: 'recovery follows what has left the index since it was found',
     file: 'src/volume/moves-replay.ts',
-    text: 'overlay.putMoves(await index.stillThere(await movesOf(scanner, catalog)));',
-    replacement: 'overlay.putMoves(await movesOf(scanner, catalog));',
+    text: 'overlay.putMoves(await index.stillThere(await movesOf(segment, records, catalog)));',
+    replacement: 'overlay.putMoves(await movesOf(segment, records, catalog));',
     tests: [MOVES_REPLAY],
   },
   {

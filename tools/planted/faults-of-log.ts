@@ -231,15 +231,15 @@ export const LOG_FAULTS: readonly Fault[] = [
   {
     name: 'what is small needs room for a segment, though it fits into the one that is there',
     file: 'src/log/segment-supply.ts',
-    text: 'isNeeded || spare >= SPARE_OF_DATA ? bytes : 0',
-    replacement: 'bytes',
+    text: 'if (isNeeded || rank >= RANK_OF_ZEROS) await',
+    replacement: 'await',
     tests: [inLog('full-log')],
   },
   {
     name: 'the capacity is exceeded by a segment',
     file: 'src/log/segment-supply.ts',
-    text: 'this.usedBytes + ofCapacityBytes > capacityBytes)',
-    replacement: 'this.usedBytes + ofCapacityBytes > capacityBytes + this.#numbers.superblock.segmentBytes)',
+    text: 'this.usedBytes + bytes > limitBytes)',
+    replacement: 'this.usedBytes + bytes > limitBytes + segmentBytes)',
     tests: [inLog('full-log')],
   },
   {

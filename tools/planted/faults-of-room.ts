@@ -33,9 +33,30 @@ export const ROOM_FAULTS: readonly Fault[] = [
   {
     name: 'data use the reserve of a full store',
     file: 'src/log/append.ts',
-    text: 'return kind === ENTRY_CHUNKS ? SPARE_OF_DATA :',
-    replacement: 'return kind === ENTRY_CHUNKS ? 0 :',
+    text: 'return RANK_OF_DATA;',
+    replacement: 'return RANK_OF_CATALOGS;',
     tests: [inLog('full-log'), FULL_STORE],
+  },
+  {
+    name: 'trims fill the segments that catalogs have begun, as changes do',
+    file: 'src/log/append.ts',
+    text: 'return RANK_OF_ZEROS;',
+    replacement: 'return RANK_OF_CHANGES;',
+    tests: [inLog('full-log')],
+  },
+  {
+    name: 'what makes room is refused where recoveries have taken what was left for it',
+    file: 'src/log/segment-supply.ts',
+    text: 'const OVERDRAFT_SEGMENTS = 2;',
+    replacement: 'const OVERDRAFT_SEGMENTS = 0;',
+    tests: [inLog('full-log')],
+  },
+  {
+    name: 'data fill the segment that a recovery has begun in a full store',
+    file: 'src/log/chunk-log.ts',
+    text: '[this.#rewriteDurable, this.#rank] = [undefined, RANK_OF_CATALOGS];',
+    replacement: 'this.#rewriteDurable = undefined;',
+    tests: ['test/volume/killed-full-store.test.ts'],
   },
   {
     name: 'writers do not wait for compaction',

@@ -158,9 +158,16 @@ export const VERSION_FAULTS: readonly Fault[] = [
   {
     name: 'a rollback forgets what the volume was before',
     file: 'src/volume/saved-head.ts',
-    text: 'return above?.sizeBytes === volume.sizeBytes && !keeper.hasPointers(volume.label);',
-    replacement: 'return above !== undefined || keeper.hasPointers(-1);',
+    text: 'return above.sizeBytes === volume.sizeBytes && !keeper.hasPointers(volume.label);',
+    replacement: 'return above.sizeBytes > 0 || volume.sizeBytes > 0 || keeper.hasPointers(-1);',
     tests: [VERSIONS, MODEL, inVolume('roles')],
+  },
+  {
+    name: 'a snapshot that goes by itself counts as what a rollback has saved',
+    file: 'src/volume/saved-head.ts',
+    text: ' || above.madeBy !== null || above.priority < 0)',
+    replacement: ')',
+    tests: [inVolume('saved-head')],
   },
   {
     name: 'a rollback takes the size that the volume had last',
