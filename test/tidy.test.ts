@@ -37,7 +37,7 @@ const PACKAGES: Record<string, string[]> = {
   volume: ['level'],
   nbd: [],
   replication: [],
-  server: ['fastify'],
+  server: ['fastify', 'prom-client'],
   repair: [],
   cli: ['commander', 'pino'],
   tools: ['commander'],

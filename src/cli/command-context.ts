@@ -5,6 +5,7 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import type { Command } from 'commander';
+import { addressOf, type ListenerAddress } from '../base/address.ts';
 import { StoreError } from '../base/errors.ts';
 import type { Door } from '../server/door.ts';
 import { Output } from './output.ts';
@@ -81,4 +82,14 @@ export async function withChange(
 
 export function sizeOption(text: string | undefined, option: string): number | undefined {
   return text === undefined ? undefined : parseSize(text, option);
+}
+
+/** Where to listen; a path that begins with a dot is one from here. @throws INVALID_ARGUMENT */
+export function addressOption(text: string, option: string): ListenerAddress {
+  const address = addressOf(text.startsWith('.') ? path.resolve(text) : text);
+  if (address !== undefined) return address;
+  throw new StoreError(
+    'INVALID_ARGUMENT',
+    `${option} '${text}' is neither HOST:PORT nor the path of a socket`,
+  );
 }

@@ -9,7 +9,14 @@ import path from 'node:path';
 import { Command, CommanderError } from 'commander';
 import { addCheckCommand } from './check-program.ts';
 import { addCompactionCommands } from './compaction-program.ts';
-import { directoryOf, outputOf, sizeOption, STORE_DEFAULT, withDoor } from './command-context.ts';
+import {
+  addressOption,
+  directoryOf,
+  outputOf,
+  sizeOption,
+  STORE_DEFAULT,
+  withDoor,
+} from './command-context.ts';
 import { addDeltaCommands } from './delta-program.ts';
 import { addDumpCommands, addRebuildCommand } from './dump-program.ts';
 import { EXIT, type ExitCode, endOf } from './exit-codes.ts';
@@ -126,6 +133,11 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
       '--replication-insecure',
       'replicate over TCP without TLS: anyone on the way can read and change it',
     )
+    .option(
+      '--metrics-listen <address>',
+      'answer GET /metrics over HTTP, to whoever reaches it: HOST:PORT or the path of a socket (repeatable)',
+      collect,
+    )
     .option('--tls-verify-peer', 'clients must show a certificate that ca-cert.pem has signed')
     .option(
       '--read-only',
@@ -158,9 +170,11 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
         replicationTlsName?: string;
         replicationTlsCertificates?: string;
         replicationInsecure?: boolean;
+        metricsListen?: string[];
       }) => {
         const directory = directoryOf(program);
         const addresses = (options.listen ?? []).map(parseListenAddress);
+        const metrics = (options.metricsListen ?? []).map((text) => addressOption(text, '--metrics-listen'));
         const cacheBytes = sizeOption(options.cacheSize, '--cache-size');
         const { parseLimits } = await import('./nbd-limits.ts');
         const limits = parseLimits(options.limit ?? []);
@@ -194,6 +208,7 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
               limits,
               tls,
               replication,
+              metrics,
               logger,
             },
             (serving) => printUris(output, serving.volumes(), logger),
@@ -222,6 +237,14 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
     .action(async () => {
       const { showStatus } = await import('./version-commands.ts');
       await withDoor(program, showStatus);
+    });
+
+  program
+    .command('metrics')
+    .description('what status says, in the text format of Prometheus')
+    .action(async () => {
+      const { printMetrics } = await import('./metrics-command.ts');
+      await withDoor(program, printMetrics);
     });
 }
 

@@ -6,7 +6,7 @@
 
 import path from 'node:path';
 import type { Logger } from 'pino';
-import { addressOf, type ListenerAddress } from '../base/address.ts';
+import type { ListenerAddress } from '../base/address.ts';
 import { type Clock, systemClock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
 import { dial } from '../replication/dial.ts';
@@ -15,6 +15,7 @@ import { Replicator } from '../replication/replicator.ts';
 import { type ClientCredentials, loadClientCertificates, loadClientKey } from '../tls/client.ts';
 import { loadCertificates, loadSharedKeys, type TlsCredentials } from '../tls/credentials.ts';
 import type { Store } from '../volume/store.ts';
+import { addressOption } from './command-context.ts';
 
 /** As the command line gave them. */
 export interface ReplicationOptions {
@@ -46,11 +47,7 @@ export async function loadReplication(
   const { replicationListen = [], replicationInsecure: isInsecure = false } = options;
   if (options.readOnly === true && replicationListen.length > 0)
     throw refusal('--read-only and --replication-listen exclude each other: what is received is written');
-  const addresses = replicationListen.map((text) => {
-    const address = addressOf(text.startsWith('.') ? path.resolve(text) : text);
-    if (address !== undefined) return address;
-    throw refusal(`--replication-listen '${text}' is neither HOST:PORT nor the path of a socket`);
-  });
+  const addresses = replicationListen.map((text) => addressOption(text, '--replication-listen'));
   const own = addresses.length === 0 ? undefined : await loadOwn(options, logger);
   return { addresses, own, client: await loadClient(options, logger), isInsecure };
 }

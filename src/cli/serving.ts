@@ -10,9 +10,11 @@ import type { Logger } from 'pino';
 import { hasCode, StoreError } from '../base/errors.ts';
 import type { AccessRules } from '../nbd/access-rules.ts';
 import type { NbdLimits } from '../nbd/limits.ts';
-import type { TcpAddress } from '../base/address.ts';
+import type { ListenerAddress, TcpAddress } from '../base/address.ts';
+import { systemClock } from '../base/clock.ts';
 import { NbdServer } from '../nbd/server.ts';
 import { ControlServer } from '../server/control-server.ts';
+import { MetricsListener } from '../server/metrics-listener.ts';
 import { Scheduler } from '../server/scheduler.ts';
 import { type OpenStore, StoreDoor } from '../server/store-door.ts';
 import { ReadOnlyStore } from '../volume/read-only-store.ts';
@@ -49,6 +51,8 @@ export interface ServingOptions {
   readonly tls: ServedTls | undefined;
   /** Undefined where nothing is replicated. */
   readonly replication: ReplicationTerms | undefined;
+  /** Where metrics are answered; nowhere but on the control socket, if empty. */
+  readonly metrics: readonly ListenerAddress[];
   readonly logger: Logger;
 }
 
@@ -61,6 +65,7 @@ export interface ServedVolume {
 export class Serving {
   readonly store: OpenStore;
   readonly #control: ControlServer;
+  readonly #metrics: MetricsListener;
   /** None makes snapshots of what is only read. */
   readonly #scheduler: Scheduler | undefined;
   readonly #nbd: NbdServer;
@@ -75,7 +80,9 @@ export class Serving {
     this.#access = access;
     this.#security = options.tls?.security;
     this.#scheduler = store instanceof Store ? new Scheduler({ store, logger }) : undefined;
-    this.#control = new ControlServer({ door: new StoreDoor(store, this.#scheduler), logger });
+    const door = new StoreDoor(store, this.#scheduler);
+    this.#control = new ControlServer({ door, logger });
+    this.#metrics = new MetricsListener({ door, clock: systemClock, logger });
     this.#replication =
       store instanceof Store ? new ServedReplication(store, options.replication, logger) : undefined;
     this.#nbd = new NbdServer({
@@ -106,6 +113,10 @@ export class Serving {
       for (const socket of options.sockets) await serving.#nbd.listenUnix(path.resolve(socket));
       for (const address of options.addresses) await listen(serving.#nbd, address, options.otherPort);
       for (const { fd, name } of options.inherited) await serving.#nbd.listenInherited(fd, name);
+      for (const wanted of options.metrics) {
+        const address = await serving.#metrics.listen(wanted);
+        logger.info({ address }, 'metrics are answered');
+      }
       serving.#scheduler?.wake();
       await serving.#replication?.start();
       return serving;
@@ -134,6 +145,7 @@ export class Serving {
     await Promise.all([
       this.#nbd.close(CLIENTS_MS_MAX),
       this.#control.close(CLIENTS_MS_MAX),
+      this.#metrics.close(CLIENTS_MS_MAX),
       this.#scheduler?.close(),
       this.#replication?.stop(CLIENTS_MS_MAX),
     ]);

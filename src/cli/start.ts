@@ -40,6 +40,7 @@ async function start(): Promise<ExitCode> {
       limits: {},
       tls: undefined,
       replication: undefined,
+      metrics: [],
       logger: createLogger(),
     },
     async (serving) => {

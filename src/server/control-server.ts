@@ -16,6 +16,7 @@ import { DiskLeases } from './disk-leases.ts';
 import { addDiskRoutes } from './disk-routes.ts';
 import type { Door } from './door.ts';
 import { addFeedRoutes } from './feed-routes.ts';
+import { addMetricsRoutes } from './metrics-routes.ts';
 import { addReceiveRoutes } from './receive-routes.ts';
 import { addScheduleRoutes } from './schedule-routes.ts';
 import { addVersionRoutes } from './version-routes.ts';
@@ -69,6 +70,7 @@ export class ControlServer {
     addReceiveRoutes(this.#app, options.door, this.#leases);
     addScheduleRoutes(this.#app, options.door, this.#leases);
     addFeedRoutes(this.#app, options.door);
+    addMetricsRoutes(this.#app, options.door);
   }
 
   /** Requires: this process holds the lock of the store, so that a socket file left there is nobody's. @throws IN_USE, IO */

@@ -9,6 +9,7 @@
  *     GET  /v1/versions/space?ghosts          → [VersionWithSpace]
  *     GET  /v1/version?name                   → VersionSummary
  *     GET  /v1/status                         → StoreStatus
+ *     GET  /v1/metrics                        → the same in the text format of Prometheus, as in metrics.ts
  *     GET  /v1/check?quick=                   → lines {"item": Finding}, then {"end": true} or {"error": …}
  *     POST /v1/scrub {bytesPerSecond?}        → lines {"item": ScrubStep}, and an end like that; hanging up ends it
  *     POST /v1/compaction/estimate {target, purge, bytesPerSecond?} → CompactionEstimate
