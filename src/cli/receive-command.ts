@@ -8,7 +8,7 @@
 
 import fs from 'node:fs';
 import type { Readable } from 'node:stream';
-import { StoreError } from '../base/errors.ts';
+import { hasCode, StoreError } from '../base/errors.ts';
 import { StreamReader } from '../delta/stream-reader.ts';
 import type { Door } from '../server/door.ts';
 import { Reception } from '../volume/reception.ts';
@@ -60,7 +60,9 @@ export function inputStream(): Readable {
 async function keptOf(reception: Reception, error: unknown): Promise<unknown> {
   if (!reception.isUnderWay || !(error instanceof StoreError || error instanceof Interrupted)) return error;
   await reception.keepPosition().catch(() => undefined);
-  const advice = `nothing was changed; what has come is kept, go on with: coppice send --resume ${reception.token}`;
+  const advice =
+    `nothing was changed; what has come is kept, go on with: coppice send --resume ${reception.token}` +
+    (hasCode(error, 'NO_SPACE') ? '; or have its room back: coppice receive --status, --abort' : '');
   if (error instanceof Interrupted) return new Interrupted(error.signalName, `${error.message}; ${advice}`);
   return new StoreError(error.code, `${error.message.replace(/; send it again$/, '')}; ${advice}`, error);
 }

@@ -11,8 +11,9 @@ import type { Frame } from '../delta/stream-reader.ts';
 import type { ReceiveBegun } from './receives.ts';
 
 const FRAMES_IN_FLIGHT_MAX = 8;
-/** Bytes of data behind which the position is kept: that waits for the disk. */
+/** Bytes of data, and time, behind which the position is kept: that waits for the disk. */
 const KEPT_BYTES = 64 * 2 ** 20;
+const KEPT_MS = 1000;
 
 /** How a store takes a version in: the store's own `Receives`, or a door's. */
 export interface ReceiveSteps {
@@ -38,9 +39,12 @@ export class Reception {
   #session: string | undefined;
   /** The store has the version already, under this name. */
   #there: string | undefined;
-  /** Up to where frames have been handed over, and up to where the store keeps that. */
+  /** Frames that have been handed over, in order, behind the last one of which all before it have succeeded too. */
+  readonly #underWay: { readonly end: number; isDone: boolean }[] = [];
+  /** Up to where frames have succeeded, and up to where the store keeps that. */
   #position = 0;
   #keptPosition = 0;
+  #keptAt = performance.now();
   #dataBytes = 0;
   #unkeptBytes = 0;
 
@@ -77,11 +81,18 @@ export class Reception {
     if (frame.kind !== 'changes' || this.#session === undefined) return 0;
     const { changes } = frame;
     const session = this.#session;
-    await this.#changes.add(() => this.#steps.apply(session, changes.body));
-    this.#position = Math.max(this.#position, changes.end);
+    await this.#changes.add(async () => {
+      const place = { end: changes.end, isDone: false };
+      this.#underWay.push(place);
+      await this.#steps.apply(session, changes.body);
+      place.isDone = true;
+      while (this.#underWay[0]?.isDone === true)
+        this.#position = Math.max(this.#position, this.#underWay.shift()!.end);
+    });
     this.#dataBytes += changes.dataBytes;
     this.#unkeptBytes += changes.dataBytes;
-    if (this.#unkeptBytes >= KEPT_BYTES) await this.keepPosition();
+    const isDue = this.#unkeptBytes >= KEPT_BYTES || performance.now() - this.#keptAt >= KEPT_MS;
+    if (isDue) await this.keepPosition();
     return changes.dataBytes;
   }
 
@@ -106,11 +117,18 @@ export class Reception {
     return { name, isNew: true, dataBytes: this.#dataBytes };
   }
 
-  /** The store keeps all that has come, so that the stream can go on there. Requires: it is under way. */
+  /**
+   * The store keeps all that has come before anything failed, so that the stream can go on there. Requires: it is under way.
+   * @throws what has failed
+   */
   async keepPosition(): Promise<void> {
-    await this.#changes.settle();
-    await this.#steps.advance(this.#session!, this.#position);
-    this.#keptPosition = this.#position;
+    const settled = this.#changes.settle();
+    await settled.catch(() => undefined);
+    const position = this.#position;
+    await this.#steps.advance(this.#session!, position);
+    this.#keptPosition = position;
+    this.#keptAt = performance.now();
     this.#unkeptBytes = 0;
+    await settled;
   }
 }
