@@ -79,6 +79,19 @@ export type Outcome =
 
 type Phase = 'client flags' | 'option header' | 'option body' | 'skip';
 
+/** Those that are answered with more than that they are unknown. */
+const KNOWN_OPTIONS: ReadonlySet<number> = new Set([
+  nbd.NBD_OPT_ABORT,
+  nbd.NBD_OPT_STARTTLS,
+  nbd.NBD_OPT_LIST,
+  nbd.NBD_OPT_STRUCTURED_REPLY,
+  nbd.NBD_OPT_EXTENDED_HEADERS,
+  nbd.NBD_OPT_INFO,
+  nbd.NBD_OPT_GO,
+  nbd.NBD_OPT_LIST_META_CONTEXT,
+  nbd.NBD_OPT_SET_META_CONTEXT,
+]);
+
 export class Handshake {
   /** Once it is set, no more bytes are taken. */
   outcome: Outcome | undefined;
@@ -160,7 +173,9 @@ export class Handshake {
       case 'skip':
         this.#expect('option header', nbd.OPTION_HEADER_BYTES);
         if (this.#needsTls) this.#refusePlain();
-        else this.#replies.refuse(nbd.NBD_REP_ERR_TOO_BIG, 'the option is too long');
+        else if (KNOWN_OPTIONS.has(this.#option))
+          this.#replies.refuse(nbd.NBD_REP_ERR_TOO_BIG, 'the option is too long');
+        else this.#replies.refuse(nbd.NBD_REP_ERR_UNSUP, 'unknown option');
         return true;
     }
   }
