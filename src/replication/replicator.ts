@@ -43,6 +43,8 @@ interface Work {
   cancelTimer: () => void;
   running: { readonly ending: AbortController; readonly ended: Promise<void> } | undefined;
   isWantedAgain: boolean;
+  /** UUID of the snapshot that a run has made last. */
+  made: string | undefined;
 }
 
 export class Replicator implements FeedRunner {
@@ -103,13 +105,21 @@ export class Replicator implements FeedRunner {
     const dueAt = feed.last === null ? this.#needs.clock.now() : feed.last.at + feed.everyMs;
     return {
       feed,
-      progress: { state: 'idle', doneBytes: 0, totalBytes: null, error: null, nextAt: null },
+      progress: {
+        state: 'idle',
+        doneBytes: 0,
+        totalBytes: null,
+        error: null,
+        currentAt: null,
+        nextAt: null,
+      },
       failures: 0,
       dueAt,
       waitMs: feed.everyMs,
       cancelTimer: () => undefined,
       running: undefined,
       isWantedAgain: false,
+      made: undefined,
     };
   }
 
@@ -164,7 +174,7 @@ export class Replicator implements FeedRunner {
     try {
       await this.#session(work, signal);
       work.failures = 0;
-      work.progress = { ...work.progress, state: 'idle', error: null };
+      work.progress = { ...work.progress, state: 'idle', error: null, currentAt: startedAt };
       work.waitMs = work.feed.everyMs;
       work.dueAt = startedAt + work.waitMs;
     } catch (error) {
@@ -223,8 +233,14 @@ export class Replicator implements FeedRunner {
         rate,
         snapshots,
         reason: `the newest that ${feed.address} has too`,
+        refused: work.made,
       };
-      await new Sender(store, channel, what, { sending, arrived }, now).run();
+      const sender = new Sender(store, channel, what, { sending, arrived }, now);
+      try {
+        await sender.run();
+      } finally {
+        work.made = sender.made ?? work.made;
+      }
       return;
     }
     const peer = await greet(channel, own, { role: 'pull', volume: as, as: volume, id, rate, snapshots });

@@ -35,6 +35,8 @@ export interface Sending {
   readonly reason: string;
   readonly rate: number | null;
   readonly snapshots: 'made' | 'all';
+  /** UUID of the snapshot that the run before has made; if nobody has taken it, it goes as soon as there is a newer one. */
+  readonly refused?: string | undefined;
 }
 
 export interface SendingProgress {
@@ -57,6 +59,8 @@ export class Sender {
   readonly #progress: SendingProgress;
   readonly #now: () => number;
   readonly #pace: Rate | undefined;
+  /** UUID of the snapshot that was made to be sent. */
+  made: string | undefined;
   /** UUID in this store of the last one that has arrived in this session. */
   #arrived: string | undefined;
 
@@ -90,10 +94,18 @@ export class Sender {
     const base = `${volume.name}@repl-${time}`;
     let name = base;
     for (let n = 2; taken.has(name); n++) name = `${base}-${n}`;
-    await this.#store.snapshot([name], 'target').catch((error: unknown) => {
+    const made = await this.#store.snapshot([name], 'target').catch((error: unknown) => {
       // Another target has been faster by a moment: what it has made will do.
       if (!hasCode(error, 'ALREADY_EXISTS')) throw error;
+      return [];
     });
+    this.made = made[0]?.uuid;
+    const { refused } = this.#sending;
+    // The new one has all that it has.
+    await deleteMade(
+      this.#store,
+      snapshots.filter(({ uuid }) => uuid === refused),
+    );
   }
 
   #contents(): Contents {

@@ -81,7 +81,7 @@ function addCompaction(sheet: Sheet, compaction: StoreStatus['compaction']): voi
 function addFeeds(sheet: Sheet, feeds: readonly FeedSummary[]): void {
   const add = (name: string, help: string, valueOf: (feed: FeedSummary) => number | null): void =>
     sheet.gaugeOfFeeds(`coppice_feed_${name}`, help, feeds, valueOf);
-  add('lag_seconds', 'Age of the newest snapshot that has arrived.', ({ lagMs }) =>
+  add('lag_seconds', 'Time since the replica was known to have all that there was.', ({ lagMs }) =>
     lagMs === null ? null : lagMs / 1000,
   );
   add(

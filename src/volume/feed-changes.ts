@@ -36,7 +36,14 @@ export interface FeedNeeds {
   readonly storeUuid: string;
 }
 
-const IDLE: FeedProgress = { state: 'idle', doneBytes: 0, totalBytes: null, error: null, nextAt: null };
+const IDLE: FeedProgress = {
+  state: 'idle',
+  doneBytes: 0,
+  totalBytes: null,
+  error: null,
+  currentAt: null,
+  nextAt: null,
+};
 
 export class FeedChanges {
   readonly #needs: FeedNeeds;
@@ -230,7 +237,7 @@ export function listFeeds(catalog: Catalog, now: number, runner?: FeedRunner): F
 function summarizeFeed(catalog: Catalog, feed: Feed, now: number, runner?: FeedRunner): FeedSummary {
   const { id, direction, address, peerVolume, everyMs, rate, snapshots, isPaused, last } = feed;
   const volume = direction === 'push' ? catalog.withUuid(feed.volume)?.name : feed.volume;
-  const { state, doneBytes, totalBytes, error, nextAt } = runner?.progressOf(id) ?? IDLE;
+  const { state, doneBytes, totalBytes, error, currentAt, nextAt } = runner?.progressOf(id) ?? IDLE;
   return {
     id,
     direction,
@@ -243,7 +250,7 @@ function summarizeFeed(catalog: Catalog, feed: Feed, now: number, runner?: FeedR
     // A run that is being cut off is told of as long as it lasts.
     state: isPaused && (state === 'idle' || state === 'failing') ? 'paused' : state,
     last: last === null ? null : { ...last, at: isoTime(last.at), created: isoTime(last.created) },
-    lagMs: last === null ? null : Math.max(0, now - last.created),
+    lagMs: last === null ? null : Math.max(0, now - Math.max(last.created, currentAt ?? 0)),
     doneBytes,
     totalBytes,
     error,

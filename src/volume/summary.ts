@@ -98,6 +98,8 @@ export interface FeedProgress {
   totalBytes: number | null;
   /** Of the last run; null if it went well. */
   error: string | null;
+  /** When a run began last behind which the other end had all that there was then; null if there was none since the start. */
+  currentAt: number | null;
   /** Milliseconds since 1970. */
   nextAt: number | null;
 }
@@ -117,7 +119,7 @@ export interface FeedSummary {
   state: FeedProgress['state'] | 'paused';
   /** The newest snapshot that has arrived: UUID, name, when it was made; and when that was known. ISO 8601. */
   last: { at: string; snapshot: string; name: string; created: string; bytes: number } | null;
-  /** Age of that snapshot. */
+  /** How long ago the replica was known to have all: since that snapshot, or the last run that found nothing new. */
   lagMs: number | null;
   doneBytes: number;
   totalBytes: number | null;

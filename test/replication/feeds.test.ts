@@ -297,6 +297,27 @@ describe(`feeds (seed ${seed})`, () => {
     await from.start();
   });
 
+  it('leave one snapshot that they have made, however often it is refused', async () => {
+    const [from, to] = [await source(), await source()];
+    await from.store.snapshot(['disk@mine']);
+    const id = await from.push('disk', to);
+    for (let run = 0; run < 4; run++) {
+      await scribble(from);
+      expect((await from.run(id)).error).toMatch(/no replica|no snapshot/);
+      expect(from.snapshots('disk').filter((name) => name !== 'mine')).toHaveLength(1);
+    }
+  });
+
+  it('are as far behind as the last run that found nothing new', async () => {
+    const [from, to] = [await source(), await site()];
+    const id = await from.push('disk', to);
+    await ran(from, id);
+    await pause(1500);
+    expect(from.store.feeds.show(id).lagMs).toBeGreaterThanOrEqual(1500);
+    await ran(from, id);
+    expect(from.store.feeds.show(id).lagMs).toBeLessThan(1500);
+  });
+
   it('are refused if they cannot be', async () => {
     const [from, to] = [await source(), await site()];
     for (const [more, why] of [
