@@ -40,12 +40,14 @@ export async function inspectStream(output: Output, file: string): Promise<void>
   const { store, volume, target, base, position } = head!;
   const named = ({ name, uuid, size }: StreamHead['target']): string =>
     `${name} (${uuid}), ${formatSize(size)}`;
-  output.print({ ...head, ...totals, packedFrames }, () =>
+  const created = new Date(target.created).toISOString();
+  // Times are written alike in all JSON that is printed; in the stream itself it is a number.
+  output.print({ ...head, target: { ...target, created }, ...totals, packedFrames }, () =>
     drawFields([
       ['volume', `${volume.name} (${volume.uuid})`],
       ['target', named(target)],
       ['base', base === null ? 'none: all of it' : named({ ...base, created: 0 })],
-      ['made', new Date(target.created).toISOString()],
+      ['made', created],
       ['sent by', store],
       ...(position > 0 ? [['goes on at', formatSize(position)] as const] : []),
       ['frames', `${totals.frames}, ${packedFrames} of them packed`],

@@ -185,7 +185,10 @@ describe('stream', () => {
     fs.writeFileSync(at('delta'), delta);
     expect(await ok(source, ['stream', 'inspect', at('delta')])).toContain('base:');
     const told = JSON.parse(await ok(source, ['--json', 'stream', 'inspect', at('full')])) as object;
-    expect(told).toMatchObject({ base: null, target: { name: 'one', size: IMAGE_BYTES }, packedFrames: 0 });
+    const { created } = JSON.parse(await ok(source, ['--json', 'show', 'disk@one'])) as { created: string };
+    expect(created).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+    expect(told).toMatchObject({ base: null, target: { name: 'one', size: IMAGE_BYTES, created } });
+    expect(told).toMatchObject({ packedFrames: 0 });
     expect(await ok(source, ['stream', 'verify', at('full')])).toContain('is whole');
     const both = await run(['stream', 'compose', at('full'), at('delta')]);
     const target = await emptyStore('composed');
