@@ -23,6 +23,8 @@ export interface MadeCertificates {
   readonly withList: string;
   /** A client certificate that the true authority signed and that has expired. */
   readonly expired: string;
+  /** The server's files again, with a certificate that names another host, and no alternative one. */
+  readonly elsewhere: string;
 }
 
 function openssl(cwd: string, ...args: string[]): void {
@@ -49,7 +51,8 @@ class Authority {
     fs.mkdirSync(directory, { recursive: true });
     makeKey(directory, `${as}-key.pem`);
     openssl(directory, ...`req -new -key ${as}-key.pem -out request.pem -subj ${subject}`.split(' '));
-    const names = as === 'server' ? 'subjectAltName=DNS:localhost,IP:127.0.0.1\n' : '';
+    const isHere = as === 'server' && subject.endsWith('CN=localhost');
+    const names = isHere ? 'subjectAltName=DNS:localhost,IP:127.0.0.1\n' : '';
     const use = 'keyUsage=critical,digitalSignature\nbasicConstraints=critical,CA:false\n';
     fs.writeFileSync(path.join(directory, 'extensions'), `${names}${use}extendedKeyUsage=${as}Auth\n`);
     const [certificate, key] = ['ca-cert.pem', 'ca-key.pem'].map((name) => path.join(this.directory, name));
@@ -96,7 +99,9 @@ export function makeCertificates(directory: string): MadeCertificates {
   authority.issue(at('revoked'), 'client', '/CN=mallory');
   authority.issue(at('expired'), 'client', '/CN=alice', 0);
   other.issue(at('stranger'), 'client', '/CN=alice');
-  for (const to of ['all', 'authorityOnly', 'stranger', 'revoked', 'expired']) copy(to, 'ca-cert.pem');
+  authority.issue(at('elsewhere'), 'server', '/CN=elsewhere');
+  for (const to of ['all', 'authorityOnly', 'stranger', 'revoked', 'expired', 'elsewhere'])
+    copy(to, 'ca-cert.pem');
   copy('withList', 'ca-cert.pem', 'server-cert.pem', 'server-key.pem');
   authority.revoke(at('withList'), path.join(at('revoked'), 'client-cert.pem'));
   return {
@@ -106,6 +111,7 @@ export function makeCertificates(directory: string): MadeCertificates {
     revoked: at('revoked'),
     withList: at('withList'),
     expired: at('expired'),
+    elsewhere: at('elsewhere'),
   };
 }
 
