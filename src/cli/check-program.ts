@@ -4,6 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { directoryOf, outputOf, STORE_DEFAULT } from './command-context.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
 import { catchInterruption } from './interruption.ts';
+import { answered, printText } from './standard-output.ts';
 
 const HELP = `
 A repair puts everything in order that is still there. What is lost reads as errors until it is written over or trimmed, never as zeros
@@ -65,9 +66,12 @@ function describe(
         const locate = (): string => directoryOf(globals);
         const output = outputOf(globals);
         const wishes = { quick, readOnly, signal };
-        if (repair === true)
-          finish(await repairStore(locate, output, complain, { acceptsOldData: acceptOldData, signal }));
-        else finish(await checkStore(locate, output, complain, wishes));
+        const code =
+          repair === true
+            ? await repairStore(locate, output, complain, { acceptsOldData: acceptOldData, signal })
+            : await checkStore(locate, output, complain, wishes);
+        // Whoever did not read it all does not know that the store is clean.
+        finish(await answered(code, complain, EXIT.cannotCheck));
       } finally {
         interruption.release();
       }
@@ -97,6 +101,7 @@ export async function runCheckProgram(args: readonly string[], version: string):
     .option('--store <dir>', `directory of the store (default: $COPPICE_STORE, else ${STORE_DEFAULT})`)
     .option('--json', 'print JSON')
     .configureOutput({
+      writeOut: printText,
       outputError: (text, write) => write(`fsck: ${text.replace(/^error: /, '').trim()}; try --help\n`),
     })
     .exitOverride();
@@ -109,6 +114,6 @@ export async function runCheckProgram(args: readonly string[], version: string):
     return code;
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
-    return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    return await answered(error.exitCode === 0 ? EXIT.ok : EXIT.usage, complain, EXIT.cannotCheck);
   }
 }

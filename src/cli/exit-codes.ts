@@ -42,7 +42,7 @@ export class Interrupted extends Error {
   }
 }
 
-/** What to do, for errors of the store that do not say it themselves. */
+/** What to do, for errors of the store that do not say it themselves; those of streams and of other stores do. */
 const ADVICE: Partial<Record<ErrorCode, string>> = {
   NOT_FOUND: '`coppice list` shows what there is',
   ALREADY_EXISTS: 'choose another name or directory',

@@ -39,18 +39,29 @@ export async function listFeeds(
   });
 }
 
-export async function removeFeed(door: Door, output: Output, id: string): Promise<void> {
-  await door.feeds.remove(id);
+/** One of them: targets and sources have ids of one list, and a command is for its own direction. */
+export interface NamedFeed {
+  readonly id: string;
+  readonly direction: FeedSummary['direction'];
+}
+
+export async function removeFeed(door: Door, output: Output, { id, direction }: NamedFeed): Promise<void> {
+  await door.feeds.remove(id, direction);
   output.print({ id, removed: true }, () => `${id} is removed; what was replicated stays\n`);
 }
 
-export async function pauseFeed(door: Door, output: Output, id: string, isPaused: boolean): Promise<void> {
-  const feed = await door.feeds.pause(id, isPaused);
+export async function pauseFeed(
+  door: Door,
+  output: Output,
+  { id, direction }: NamedFeed,
+  isPaused: boolean,
+): Promise<void> {
+  const feed = await door.feeds.pause(id, isPaused, direction);
   output.print(feed, () => (isPaused ? `${id} is paused\n` : `${id} goes on\n`));
 }
 
-export async function runFeed(door: Door, output: Output, id: string): Promise<void> {
-  const feed = await door.feeds.run(id);
+export async function runFeed(door: Door, output: Output, { id, direction }: NamedFeed): Promise<void> {
+  const feed = await door.feeds.run(id, direction);
   output.print(feed, () => `${id}: ${stateOf(feed)}\n`);
 }
 

@@ -77,7 +77,7 @@ function addCommon(program: Command, of: Command, direction: 'push' | 'pull'): v
     .description('end it; what was replicated stays, and is no longer held here')
     .action(async (id: string) => {
       const { removeFeed } = await commands();
-      await withChange(program, SYNCED, (door, output) => removeFeed(door, output, id));
+      await withChange(program, SYNCED, (door, output) => removeFeed(door, output, { id, direction }));
     });
 
   for (const [word, isPaused] of [
@@ -88,14 +88,16 @@ function addCommon(program: Command, of: Command, direction: 'push' | 'pull'): v
       .description(isPaused ? 'do nothing for it until it is resumed' : 'go on with it')
       .action(async (id: string) => {
         const { pauseFeed } = await commands();
-        await withChange(program, SYNCED, (door, output) => pauseFeed(door, output, id, isPaused));
+        await withChange(program, SYNCED, (door, output) =>
+          pauseFeed(door, output, { id, direction }, isPaused),
+        );
       });
 
   of.command('run <id>')
     .description('begin now, whatever the time')
     .action(async (id: string) => {
       const { runFeed } = await commands();
-      await withDoor(program, (door, output) => runFeed(door, output, id));
+      await withDoor(program, (door, output) => runFeed(door, output, { id, direction }));
     });
 }
 

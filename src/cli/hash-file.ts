@@ -1,10 +1,9 @@
 /** A file that `coppice hashes` has made, read as far as it is wanted, and verified as far as it is read. */
 
-import fs from 'node:fs';
-import type { Readable } from 'node:stream';
 import { hasCode, StoreError } from '../base/errors.ts';
 import type { StreamHead } from '../delta/head.ts';
 import { type HashedBlock, type HashListPart, HashListReader } from '../delta/hash-list.ts';
+import { fileBytes } from './input-file.ts';
 
 export interface HashFile {
   /** Its target is what was hashed. */
@@ -13,13 +12,13 @@ export interface HashFile {
   readonly blocks: AsyncGenerator<HashedBlock>;
 }
 
-/** `-` is standard input. @throws NOT_FOUND, CORRUPTION, UNSUPPORTED_FORMAT, IO */
+/** `-` is standard input. @throws NOT_FOUND, INVALID_ARGUMENT, CORRUPTION, UNSUPPORTED_FORMAT, IO */
 export async function openHashFile(file: string): Promise<HashFile> {
   const parts = partsOf(file);
   const first = await parts.next();
   if (first.done !== true && first.value.kind === 'head')
     return { head: first.value.head, blocks: blocksOf(parts) };
-  throw new StoreError('CORRUPTION', `'${file}' has no head`);
+  throw new StoreError('CORRUPTION', `'${file}' has no head; make it again with \`coppice hashes\``);
 }
 
 async function* blocksOf(parts: AsyncGenerator<HashListPart>): AsyncGenerator<HashedBlock> {
@@ -27,16 +26,13 @@ async function* blocksOf(parts: AsyncGenerator<HashListPart>): AsyncGenerator<Ha
 }
 
 async function* partsOf(file: string): AsyncGenerator<HashListPart> {
-  const input: Readable = file === '-' ? process.stdin : fs.createReadStream(file);
   const reader = new HashListReader();
   try {
-    for await (const piece of input as AsyncIterable<Buffer>) yield* reader.push(piece);
+    for await (const piece of fileBytes(file)) yield* reader.push(piece);
     reader.close();
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT')
-      throw new StoreError('NOT_FOUND', `there is no file '${file}'; check its path`, error);
     if (!hasCode(error, 'CORRUPTION')) throw error;
-    const what = (error as Error).message.replace(/; send it again$/, '');
+    const what = (error as Error).message.replace(/; [^;]*$/, '');
     throw new StoreError(
       'CORRUPTION',
       `hashes of '${file}': ${what}; make them again with \`coppice hashes\``,

@@ -3,12 +3,13 @@
  */
 
 import { once } from 'node:events';
+import { isOutputTaken, printText } from './standard-output.ts';
 
 export class Output {
   readonly json: boolean;
   readonly #write: (text: string) => void;
 
-  constructor(json: boolean, write: (text: string) => void = (text) => void process.stdout.write(text)) {
+  constructor(json: boolean, write: (text: string) => void = printText) {
     this.json = json;
     this.#write = write;
   }
@@ -18,9 +19,9 @@ export class Output {
     this.#write(this.json ? `${JSON.stringify(value, undefined, 2)}\n` : draw());
   }
 
-  /** Waits for a slow reader of a long list; false if it went away, and nobody wants the rest. */
+  /** Waits for a slow reader of a long list; false if it went away, or nothing more fits: the rest is for nobody. */
   async drained(): Promise<boolean> {
-    if (!process.stdout.writableNeedDrain) return true;
+    if (!process.stdout.writableNeedDrain) return isOutputTaken();
     return await once(process.stdout, 'drain').then(
       () => true,
       () => false,

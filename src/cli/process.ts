@@ -5,21 +5,27 @@
 import fs from 'node:fs';
 import v8 from 'node:v8';
 import { EXIT } from './exit-codes.ts';
+import { isOfSystem, watchOutput } from './standard-output.ts';
 
-/** Ends the process, with a stack, on whatever nobody caught. Output that nobody reads any more is let go. */
+/**
+ * Ends the process, with a stack, on whatever nobody caught. Output that cannot be written is none of that: what becomes of it
+ * is for standard-output.ts to say, and of complaints nobody can be told.
+ */
 export function endOnMistake(): void {
   const end = (error: unknown): void => {
     const stack = error instanceof Error ? error.stack : String(error);
-    fs.writeSync(2, `coppice: this is a mistake in Coppice, please report it\n${stack}\n`);
-    process.exit(EXIT.mistake);
+    try {
+      fs.writeSync(2, `coppice: this is a mistake in Coppice, please report it\n${stack}\n`);
+    } finally {
+      process.exit(EXIT.mistake);
+    }
   };
   process.on('uncaughtException', end);
   process.on('unhandledRejection', end);
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EPIPE') end(error);
-    });
-  }
+  watchOutput(end);
+  process.stderr.on('error', (error) => {
+    if (!isOfSystem(error)) end(error);
+  });
 }
 
 /**

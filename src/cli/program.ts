@@ -23,7 +23,7 @@ import { EXIT, type ExitCode, endOf } from './exit-codes.ts';
 import { addFeedCommands } from './feed-program.ts';
 import { interruptible } from './interruption.ts';
 import { NBD_SOCKET_NAME, parseListenAddress } from './nbd-address.ts';
-import { refuseTerminal } from './standard-output.ts';
+import { answered, outputStream, printText, refuseTerminal } from './standard-output.ts';
 import { addScheduleCommands } from './schedule-program.ts';
 import { addRemovalCommands, addVersionCommands } from './version-program.ts';
 
@@ -43,10 +43,11 @@ export async function runCommandLine(args: readonly string[], version: string): 
   });
   try {
     await program.parseAsync(args, { from: 'user' });
-    return code;
+    return await answered(code, complain);
   } catch (error) {
     // Commander has printed what it has to say.
-    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : misuse;
+    if (error instanceof CommanderError)
+      return await answered(error.exitCode === 0 ? EXIT.ok : misuse, complain);
     const end = endOf(error);
     if (end === undefined) throw error;
     complain(end.sentence);
@@ -66,6 +67,7 @@ function buildProgram(version: string, finish: (code: ExitCode) => void, misused
     .option('--json', 'print JSON')
     .configureHelp({ showGlobalOptions: true })
     .configureOutput({
+      writeOut: printText,
       outputError: (text, write) => write(`coppice: ${text.replace(/^error: /, '').trim()}; try --help\n`),
     })
     .addHelpText('after', EXIT_CODES_HELP)
@@ -281,7 +283,7 @@ function addImageCommands(program: Command, finish: (code: ExitCode) => void): v
         // Signals keep their usual effect: there is nothing to clean up, and a write to a pipe may block for long.
         await withDoor(
           program,
-          async (door) => finish(await exportToStream(door, name, process.stdout, damaged)),
+          async (door) => finish(await exportToStream(door, name, outputStream(), damaged)),
           how,
         );
         return;

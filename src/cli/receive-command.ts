@@ -13,6 +13,7 @@ import { StreamReader } from '../delta/stream-reader.ts';
 import type { Door } from '../server/door.ts';
 import { Reception } from '../volume/reception.ts';
 import { Interrupted } from './exit-codes.ts';
+import { bytesOf } from './input-file.ts';
 import type { Output } from './output.ts';
 import { Progress } from './progress.ts';
 import { formatSize } from './size.ts';
@@ -33,7 +34,7 @@ export async function receiveStream(
   signal.addEventListener('abort', stop, { once: true });
   try {
     const reader = new StreamReader();
-    for await (const piece of input as AsyncIterable<Buffer>)
+    for await (const piece of bytesOf(input, 'standard input'))
       for (const frame of reader.push(piece)) progress.add(await reception.take(frame));
     reader.close();
     const { name: received, isNew, dataBytes } = await reception.finish();

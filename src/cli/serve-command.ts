@@ -10,6 +10,7 @@ import { EXIT, type ExitCode } from './exit-codes.ts';
 import { catchInterruption } from './interruption.ts';
 import type { Output } from './output.ts';
 import { type ServedVolume, Serving, type ServingOptions } from './serving.ts';
+import { takeOutputFailure } from './standard-output.ts';
 
 const STOP_MS_MAX = 4_800;
 
@@ -33,6 +34,9 @@ export async function serveUntilSignal(
     try {
       logger.info({ store: options.directory, readOnly: options.readOnly }, 'serving');
       await announce(serving);
+      // Disks that machines work on do not go away because of a file that URIs were to go to.
+      const unprinted = await takeOutputFailure();
+      if (unprinted !== undefined) logger.warn({ code: unprinted.code }, unprinted.message);
       await stopped;
       logger.info({ reason: (interruption.signal.reason as Error).message }, 'stopping');
     } finally {

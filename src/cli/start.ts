@@ -14,6 +14,7 @@ import { createLogger, serveUntilSignal } from './serve-command.ts';
 import { NBD_SOCKET_NAME } from './nbd-address.ts';
 import type { Serving } from './serving.ts';
 import { formatSize, parseSize } from './size.ts';
+import { printText } from './standard-output.ts';
 
 const HOST = '127.0.0.1';
 /** The port that IANA gave to NBD. */
@@ -47,7 +48,7 @@ async function start(): Promise<ExitCode> {
       const hasVolume = serving.store.list().some(({ kind }) => kind === 'volume');
       if (!hasVolume) await serving.store.createVolume(VOLUME, parseSize(VOLUME_SIZE, 'the size'));
       await serving.store.flush();
-      process.stdout.write(describe(serving, directory));
+      printText(describe(serving, directory));
     },
   );
 }

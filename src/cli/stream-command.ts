@@ -1,30 +1,30 @@
 /** `coppice stream`: what is in a file of `coppice send`, whether it is whole, and one of two that follow each other. */
 
-import fs from 'node:fs';
-import type { Readable, Writable } from 'node:stream';
-import { StoreError } from '../base/errors.ts';
+import type { Writable } from 'node:stream';
+import { hasCode, StoreError } from '../base/errors.ts';
 import { composedBodies, composedHead } from '../delta/compose.ts';
-import { CODEC_RAW } from '../delta/format.ts';
+import { CODEC_RAW, damaged } from '../delta/format.ts';
 import type { StreamHead } from '../delta/head.ts';
 import { type Frame, StreamReader } from '../delta/stream-reader.ts';
 import { packedBody, rawBody, StreamWriter } from '../delta/stream-writer.ts';
+import { fileBytes } from './input-file.ts';
 import type { Output } from './output.ts';
 import { formatSize } from './size.ts';
 import { writeAll } from './standard-output.ts';
 import { drawFields } from './table.ts';
 
-/** The frames of a file, to its end. @throws NOT_FOUND, CORRUPTION, UNSUPPORTED_FORMAT, IO */
+/** The frames of a file, to its end. @throws NOT_FOUND, INVALID_ARGUMENT, CORRUPTION, UNSUPPORTED_FORMAT, IO */
 async function* framesOf(file: string): AsyncGenerator<Frame> {
-  const input: Readable = file === '-' ? process.stdin : fs.createReadStream(file);
   const reader = new StreamReader();
   try {
-    for await (const piece of input as AsyncIterable<Buffer>) yield* reader.push(piece);
+    for await (const piece of fileBytes(file)) yield* reader.push(piece);
+    reader.close();
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT')
-      throw new StoreError('NOT_FOUND', `there is no file '${file}'; check its path`, error);
-    throw error;
+    const isOfStream = hasCode(error, 'CORRUPTION') || hasCode(error, 'UNSUPPORTED_FORMAT');
+    if (!isOfStream || file === '-') throw error;
+    const { code, message } = error as StoreError;
+    throw new StoreError(code, `'${file}': ${message}`, error);
   }
-  reader.close();
 }
 
 /** Tells what a stream has, read to its end: so it is whole, too. */
@@ -40,12 +40,14 @@ export async function inspectStream(output: Output, file: string): Promise<void>
   const { store, volume, target, base, position } = head!;
   const named = ({ name, uuid, size }: StreamHead['target']): string =>
     `${name} (${uuid}), ${formatSize(size)}`;
-  output.print({ ...head, ...totals, packedFrames }, () =>
+  const created = new Date(target.created).toISOString();
+  // Times are written alike in all JSON that is printed; in the stream itself it is a number.
+  output.print({ ...head, target: { ...target, created }, ...totals, packedFrames }, () =>
     drawFields([
       ['volume', `${volume.name} (${volume.uuid})`],
       ['target', named(target)],
       ['base', base === null ? 'none: all of it' : named({ ...base, created: 0 })],
-      ['made', new Date(target.created).toISOString()],
+      ['made', created],
       ['sent by', store],
       ...(position > 0 ? [['goes on at', formatSize(position)] as const] : []),
       ['frames', `${totals.frames}, ${packedFrames} of them packed`],
@@ -79,5 +81,5 @@ export async function composeStreams(
 async function headFrom(frames: AsyncGenerator<Frame>): Promise<StreamHead> {
   const next = await frames.next();
   if (next.done !== true && next.value.kind === 'head') return next.value.head;
-  throw new StoreError('CORRUPTION', 'a stream has no head');
+  throw damaged('it has no head');
 }

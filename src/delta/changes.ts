@@ -35,8 +35,9 @@ export class Changes {
   constructor(body: Buffer) {
     this.body = body;
     const input = new ByteReader(body);
-    this.count = input.u32();
+    this.count = body.length < COUNT_BYTES ? 0 : input.u32();
     if (this.count < 1 || this.count > EXTENTS_MAX) throw damaged(`a frame has ${this.count} extents`);
+    if (this.count * EXTENT_BYTES > input.remaining) throw damaged('a frame is shorter than its extents');
     input.skip(this.count * EXTENT_BYTES);
     const payloadBytes = input.remaining;
     let [end, dataBytes, zeroBytes] = [0, 0, 0];

@@ -131,10 +131,9 @@ export function encodeTotals({ frames, dataBytes, zeroBytes }: StreamTotals): Bu
 
 /** @throws CORRUPTION */
 export function decodeTotals(body: Buffer): StreamTotals {
+  if (body.length !== END_BYTES) throw damaged('its end is too short, or too long');
   const input = new ByteReader(body);
-  const totals = { frames: input.u64(), dataBytes: input.u64(), zeroBytes: input.u64() };
-  if (input.remaining > 0) throw damaged('its end is too long');
-  return totals;
+  return { frames: input.u64(), dataBytes: input.u64(), zeroBytes: input.u64() };
 }
 
 export function isSectors(bytes: number): boolean {

@@ -81,7 +81,12 @@ export class FrameReader {
     if (this.#part === 'nothing') return;
     if (this.#part === 'signature' && this.#filled === 0)
       throw new StoreError('CORRUPTION', 'there is no stream: nothing came; look at what sends it');
-    throw new StoreError('CORRUPTION', `the stream was cut off in its frame ${this.#number}`);
+    if (
+      this.#part === 'signature' &&
+      !this.#framed.signature.subarray(0, this.#filled).equals(this.#target.subarray(0, this.#filled))
+    )
+      throw this.#foreign();
+    throw new StoreError('CORRUPTION', `the stream was cut off in its frame ${this.#number}; send it again`);
   }
 
   #filledPart(): VerifiedFrame | undefined {
@@ -114,14 +119,20 @@ export class FrameReader {
   }
 
   #checkSignature(): void {
-    const { signature, maker } = this.#framed;
+    const { signature } = this.#framed;
     if (this.#target.equals(signature)) return;
     if (this.#target.subarray(0, -1).equals(signature.subarray(0, -1)))
       throw new StoreError(
         'UNSUPPORTED_FORMAT',
         'the stream is of another release; receive it with that one',
       );
-    throw new StoreError('CORRUPTION', `that is no stream of \`${maker}\``);
+    throw this.#foreign();
+  }
+
+  /** What came is something else. */
+  #foreign(): StoreError {
+    const { maker } = this.#framed;
+    return new StoreError('CORRUPTION', `that is no stream of \`${maker}\`; give what that command writes`);
   }
 
   #checkedHeader(): FrameHeader {

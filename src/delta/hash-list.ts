@@ -149,8 +149,9 @@ export class HashListReader {
 
   #blocks(body: Buffer): HashedBlock[] {
     const table = new ByteReader(body);
-    const runCount = table.u32();
+    const runCount = body.length < COUNT_BYTES ? 0 : table.u32();
     if (runCount < 1 || runCount > HASHES_MAX) throw damaged(`a frame has ${runCount} runs of hashes`);
+    if (runCount * HASH_RUN_BYTES > table.remaining) throw damaged('a frame is shorter than its runs');
     const hashes = new ByteReader(body).skip(COUNT_BYTES + runCount * HASH_RUN_BYTES);
     const blocks: HashedBlock[] = [];
     for (let i = 0; i < runCount; i++) {

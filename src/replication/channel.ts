@@ -35,13 +35,17 @@ export class Channel {
   #waiting: Iterator<Message> = [][Symbol.iterator]();
   #failure: StoreError | undefined;
   readonly #ending = new AbortController();
+  readonly #whyGone: WhyGone;
+  #hasHeard = false;
   #cancelAlive: () => void = () => undefined;
 
-  constructor(socket: Duplex, clock: Clock) {
+  /** `whyGone` says more of its end, for who knows what the connection was. */
+  constructor(socket: Duplex, clock: Clock, whyGone: WhyGone = inItsWords) {
     this.#socket = socket;
     this.#clock = clock;
-    socket.on('error', (error) => this.#fail(gone(error)));
-    socket.on('close', () => this.#fail(gone()));
+    this.#whyGone = whyGone;
+    socket.on('error', (error) => this.#fail(this.#gone(error)));
+    socket.on('close', () => this.#fail(this.#gone()));
     this.#input = socket[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
     this.#sayAlive();
   }
@@ -130,13 +134,16 @@ export class Channel {
     });
     try {
       const next = await this.#input.next();
-      if (next.done !== true) return next.value;
+      if (next.done !== true) {
+        this.#hasHeard = true;
+        return next.value;
+      }
     } catch (error) {
-      throw this.#failure ?? gone(error);
+      throw this.#failure ?? this.#gone(error);
     } finally {
       cancel();
     }
-    throw this.#failure ?? gone();
+    throw this.#failure ?? this.#gone();
   }
 
   async #write(slices: readonly Buffer[]): Promise<void> {
@@ -167,6 +174,13 @@ export class Channel {
     });
   }
 
+  #gone(error?: unknown): StoreError {
+    if (error instanceof AssertionError) throw error;
+    if (error instanceof StoreError) return error;
+    const why = this.#whyGone(error as Error | undefined, this.#hasHeard);
+    return new StoreError('IO', `the connection to the other end is gone${why}`, error);
+  }
+
   #fail(reason: StoreError): void {
     this.#failure ??= reason;
     this.#cancelAlive();
@@ -174,11 +188,11 @@ export class Channel {
   }
 }
 
-function gone(error?: unknown): StoreError {
-  if (error instanceof AssertionError) throw error;
-  if (error instanceof StoreError) return error;
-  const why = error === undefined ? '' : `: ${(error as Error).message}`;
-  return new StoreError('IO', `the connection to the other end is gone${why}`, error);
+/** The end of the sentence that the connection is gone; `hasHeard`: the other end has said something. */
+export type WhyGone = (error: Error | undefined, hasHeard: boolean) => string;
+
+function inItsWords(error: Error | undefined): string {
+  return error === undefined ? '' : `: ${error.message}`;
 }
 
 /** Codes that the other end may give, as they are. */

@@ -7,6 +7,7 @@ import type { Clock } from '../base/clock.ts';
 import { openSocketPath } from '../base/socket-path.ts';
 import { StoreError } from '../base/errors.ts';
 import { type ClientCredentials, connectTls } from '../tls/client.ts';
+import { handshakeProblem } from './tls-problems.ts';
 
 const CONNECT_MS_MAX = 15_000;
 const KEEP_ALIVE_MS = 30_000;
@@ -32,8 +33,11 @@ export async function dial(
     const socket = net.connect(path.path);
     return await connected(socket, 'connect', address, clock, signal).finally(() => path.close());
   }
-  if (credentials !== undefined)
-    return await connected(connectTls(where, credentials), 'secureConnect', address, clock, signal);
+  if (credentials !== undefined) {
+    const socket = connectTls(where, credentials);
+    const problem = (error: Error): string | undefined => handshakeProblem(socket, error, credentials.kind);
+    return await connected(socket, 'secureConnect', address, clock, signal, problem);
+  }
   if (!isInsecure && !isOfThisMachine(where))
     throw new StoreError(
       'INVALID_ARGUMENT',
@@ -48,6 +52,8 @@ async function connected(
   address: string,
   clock: Clock,
   signal: AbortSignal,
+  /** What an error means where it is not about the way there. */
+  problem: (error: Error) => string | undefined = () => undefined,
 ): Promise<Duplex> {
   let giveUp = (): void => undefined;
   let cancelTimer = giveUp;
@@ -58,14 +64,20 @@ async function connected(
       signal.addEventListener('abort', giveUp);
       socket.once(event, resolve);
       socket.once('error', reject);
-      socket.once('close', () => reject(new Error('it hung up')));
+      socket.once('close', () => reject(Object.assign(new Error('it hung up'), { code: 'ECONNRESET' })));
       cancelTimer = clock.after(CONNECT_MS_MAX, () => reject(new Error('it does not answer')));
     });
   } catch (error) {
+    const why = error instanceof StoreError ? undefined : problem(error as Error);
     socket.on('error', () => undefined);
     socket.destroy();
     if (error instanceof StoreError) throw error;
-    throw new StoreError('IO', `${address} cannot be reached: ${(error as Error).message}`, error);
+    const failure = error as Error;
+    throw new StoreError(
+      'IO',
+      `${address}${why === undefined ? ` cannot be reached: ${failure.message}` : `: ${why}`}`,
+      error,
+    );
   } finally {
     signal.removeEventListener('abort', giveUp);
     cancelTimer();

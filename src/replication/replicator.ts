@@ -18,6 +18,7 @@ import { Channel } from './channel.ts';
 import { Receiver } from './receiver.ts';
 import { Sender } from './sender.ts';
 import { greet } from './session.ts';
+import { whyGone } from './tls-problems.ts';
 
 /** A timer that is set for longer is set again: clocks are put forward and back. */
 const TIMER_MS_MAX = 60_000;
@@ -197,7 +198,8 @@ export class Replicator implements FeedRunner {
   async #session(work: Work, signal: AbortSignal): Promise<void> {
     const { clock, dial } = this.#needs;
     const { feed } = work;
-    const channel = new Channel(await dial(feed.address, signal), clock);
+    const socket = await dial(feed.address, signal);
+    const channel = new Channel(socket, clock, whyGone(socket));
     const cut = (): void => channel.destroy();
     signal.addEventListener('abort', cut);
     if (signal.aborted) cut();

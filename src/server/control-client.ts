@@ -258,11 +258,11 @@ export class ControlClient implements Door {
   readonly feeds: FeedDoor = {
     list: () => this.#get('/v1/feeds', {}),
     add: (request) => this.#post('/v1/feed', request),
-    remove: async (id) => {
-      await this.#post('/v1/feed/remove', { id });
+    remove: async (id, direction) => {
+      await this.#post('/v1/feed/remove', { id, direction });
     },
-    pause: (id, isPaused) => this.#post('/v1/feed/pause', { id, isPaused }),
-    run: (id) => this.#post('/v1/feed/run', { id }),
+    pause: (id, isPaused, direction) => this.#post('/v1/feed/pause', { id, isPaused, direction }),
+    run: (id, direction) => this.#post('/v1/feed/run', { id, direction }),
   };
 
   async close(): Promise<void> {

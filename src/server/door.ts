@@ -125,12 +125,12 @@ export interface FeedDoor {
   list(): Promise<FeedSummary[]>;
   /** @throws INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS */
   add(request: FeedRequest): Promise<FeedSummary>;
+  /** @throws NOT_FOUND, also where it is one of the other direction: so below */
+  remove(id: string, direction: FeedSummary['direction']): Promise<void>;
   /** @throws NOT_FOUND */
-  remove(id: string): Promise<void>;
-  /** @throws NOT_FOUND */
-  pause(id: string, isPaused: boolean): Promise<FeedSummary>;
+  pause(id: string, isPaused: boolean, direction: FeedSummary['direction']): Promise<FeedSummary>;
   /** Begins a run now. @throws NOT_FOUND, INVALID_ARGUMENT where nobody serves the store */
-  run(id: string): Promise<FeedSummary>;
+  run(id: string, direction: FeedSummary['direction']): Promise<FeedSummary>;
 }
 
 /** The bytes of a volume (writable) or a snapshot. Offsets and lengths are bytes, any alignment. */

@@ -5,11 +5,16 @@ import type { FeedRequest } from '../volume/feed-changes.ts';
 import type { Door } from './door.ts';
 
 const TEXT = { type: 'string' } as const;
-const ID = { type: 'object', properties: { id: TEXT }, required: ['id'] } as const;
+const DIRECTION = { type: 'string', enum: ['push', 'pull'] } as const;
+const ONE = {
+  type: 'object',
+  properties: { id: TEXT, direction: DIRECTION },
+  required: ['id', 'direction'],
+} as const;
 const PAUSE = {
   type: 'object',
-  properties: { id: TEXT, isPaused: { type: 'boolean' } },
-  required: ['id', 'isPaused'],
+  properties: { id: TEXT, isPaused: { type: 'boolean' }, direction: DIRECTION },
+  required: ['id', 'isPaused', 'direction'],
 } as const;
 const FEED = {
   type: 'object',
@@ -28,6 +33,12 @@ const FEED = {
   additionalProperties: false,
 } as const;
 
+/** Ids are one list: whoever names a target by the id of a source is told so. */
+interface One {
+  readonly id: string;
+  readonly direction: FeedRequest['direction'];
+}
+
 export function addFeedRoutes(app: FastifyInstance, { feeds }: Door): void {
   app.get('/v1/feeds', async () => await feeds.list());
 
@@ -37,20 +48,20 @@ export function addFeedRoutes(app: FastifyInstance, { feeds }: Door): void {
     async (request) => await feeds.add(request.body),
   );
 
-  app.post<{ Body: { id: string } }>('/v1/feed/remove', { schema: { body: ID } }, async (request) => {
-    await feeds.remove(request.body.id);
+  app.post<{ Body: One }>('/v1/feed/remove', { schema: { body: ONE } }, async (request) => {
+    await feeds.remove(request.body.id, request.body.direction);
     return {};
   });
 
-  app.post<{ Body: { id: string; isPaused: boolean } }>(
+  app.post<{ Body: One & { isPaused: boolean } }>(
     '/v1/feed/pause',
     { schema: { body: PAUSE } },
-    async (request) => await feeds.pause(request.body.id, request.body.isPaused),
+    async ({ body }) => await feeds.pause(body.id, body.isPaused, body.direction),
   );
 
-  app.post<{ Body: { id: string } }>(
+  app.post<{ Body: One }>(
     '/v1/feed/run',
-    { schema: { body: ID } },
-    async (request) => await feeds.run(request.body.id),
+    { schema: { body: ONE } },
+    async ({ body }) => await feeds.run(body.id, body.direction),
   );
 }

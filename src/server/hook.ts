@@ -1,8 +1,9 @@
 /**
  * A command that runs before or after a snapshot, to freeze and thaw a guest.
  *
- * Invariants: it ends, or is killed, within its time, with all that it has started in its process group; what it says on
- * standard error is kept for the complaint, as far as a line is long. One that thaws is never killed by a stop: it is left to end.
+ * Invariants: while the server runs, it ends, or is killed, within its time, with all that it has started in its process group;
+ * what it says on standard error is kept for the complaint, as far as a line is long. One that thaws is never killed by a stop: it is
+ * left to end, and then nothing limits its time.
  */
 
 import { type ChildProcess, spawn } from 'node:child_process';

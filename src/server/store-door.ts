@@ -81,9 +81,9 @@ export interface OpenStore {
   readonly feeds: {
     list(): FeedSummary[];
     add(request: FeedRequest): Promise<FeedSummary>;
-    remove(id: string): Promise<void>;
-    pause(id: string, isPaused: boolean): Promise<FeedSummary>;
-    run(id: string): FeedSummary | Promise<FeedSummary>;
+    remove(id: string, direction: FeedSummary['direction']): Promise<void>;
+    pause(id: string, isPaused: boolean, direction: FeedSummary['direction']): Promise<FeedSummary>;
+    run(id: string, direction: FeedSummary['direction']): FeedSummary | Promise<FeedSummary>;
   };
   flush(): Promise<void>;
   check(options?: { quick?: boolean | undefined }): AsyncGenerator<Finding>;
@@ -235,9 +235,9 @@ export class StoreDoor implements Door {
     return {
       list: async () => feeds.list(),
       add: (request) => feeds.add(request),
-      remove: (id) => feeds.remove(id),
-      pause: (id, isPaused) => feeds.pause(id, isPaused),
-      run: async (id) => await feeds.run(id),
+      remove: (id, direction) => feeds.remove(id, direction),
+      pause: (id, isPaused, direction) => feeds.pause(id, isPaused, direction),
+      run: async (id, direction) => await feeds.run(id, direction),
     };
   }
 

@@ -5,7 +5,7 @@
  *     DIRECTORY/server-cert.pem    the server's certificate, those that it is signed with behind it
  *     DIRECTORY/server-key.pem     its key
  *     DIRECTORY/ca-cert.pem        who signs the clients' certificates; needed only where they are verified
- *     DIRECTORY/ca-crl.pem         those that are revoked; may be missing
+ *     DIRECTORY/ca-crl.pem         those that are revoked, a list for each authority in clients' chains; may be missing
  *
  *     FILE of shared keys          NAME:HEXKEY, one a line, as `psktool` of GnuTLS writes it
  *
@@ -25,7 +25,8 @@ export interface Certificates {
   readonly certificate: Buffer;
   /** Who signs clients' certificates: then each client has to show one. */
   readonly clientAuthority: Buffer | undefined;
-  readonly revoked: Buffer | undefined;
+  /** Lists of them, one for each authority. */
+  readonly revoked: readonly Buffer[] | undefined;
 }
 
 export interface SharedKeys {
@@ -52,10 +53,12 @@ export async function loadCertificates(
   const fileOf = (name: string): string => path.join(directory, name);
   const { certificate, key } = await loadPair(directory, 'server', logger);
   const clientAuthority = verifyPeer ? await readAuthority(fileOf('ca-cert.pem')) : undefined;
-  const revoked = verifyPeer ? await readIfThere(fileOf('ca-crl.pem')) : undefined;
+  const lists = verifyPeer ? await readIfThere(fileOf('ca-crl.pem')) : undefined;
+  const revoked = lists === undefined ? undefined : listsIn(lists);
   const loaded: Certificates = { kind: 'certificates', key, certificate, clientAuthority, revoked };
   try {
-    tls.createSecureContext({ key, cert: certificate, ca: clientAuthority, crl: revoked });
+    const crl = revoked === undefined ? undefined : [...revoked];
+    tls.createSecureContext({ key, cert: certificate, ca: clientAuthority, crl });
   } catch (error) {
     const list = revoked === undefined ? '' : ', or ca-crl.pem is no list of revoked certificates in PEM';
     throw refusal(`the files in ${directory} are too weak or damaged${list}: make them anew`, error);
@@ -121,6 +124,14 @@ async function read(file: string): Promise<Buffer> {
     const failure = fromSystemError(error, `${file} cannot be read`);
     throw new StoreError(failure.code, `${failure.message}; let the user that serves read it`, error);
   }
+}
+
+/** Node reads one list from each buffer, and forgets what stands behind it. */
+function listsIn(file: Buffer): Buffer[] {
+  const [before, ...lists] = file.toString('latin1').split(/(?=-----BEGIN X509 CRL-----)/);
+  const isText = lists.length > 0 && !before!.startsWith('-----BEGIN X509 CRL-----');
+  // What is no list is kept where there is nothing else: it is for OpenSSL to refuse.
+  return (isText ? lists : [before!, ...lists]).map((list) => Buffer.from(list, 'latin1'));
 }
 
 async function readIfThere(file: string): Promise<Buffer | undefined> {

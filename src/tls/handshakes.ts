@@ -124,7 +124,7 @@ class OneAtATime {
     const { key, certificate, clientAuthority, revoked } = credentials;
     const own: tls.TlsOptions = { ...options, ciphers: CIPHERS, key, cert: certificate };
     if (clientAuthority === undefined) return own;
-    const crl = revoked === undefined ? {} : { crl: revoked };
+    const crl = revoked === undefined ? {} : { crl: [...revoked] };
     return { ...own, ...crl, ca: clientAuthority, requestCert: true, rejectUnauthorized: true };
   }
 }

@@ -85,20 +85,22 @@ export class FeedChanges {
     return this.show(id);
   }
 
+  // Who says which direction is meant gets no other: ids are one list, and a target is not ended by who meant a source.
+
   /** What it holds is released. @throws NOT_FOUND */
-  async remove(id: string): Promise<void> {
-    await this.#change(id, (at) => ({ op: 'feed-end', at, id }));
+  async remove(id: string, direction?: Feed['direction']): Promise<void> {
+    await this.#change(id, direction, (at) => ({ op: 'feed-end', at, id }));
   }
 
   /** @throws NOT_FOUND */
-  async pause(id: string, isPaused: boolean): Promise<FeedSummary> {
-    await this.#change(id, (at) => ({ op: 'feed-pause', at, id, isPaused }));
+  async pause(id: string, isPaused: boolean, direction?: Feed['direction']): Promise<FeedSummary> {
+    await this.#change(id, direction, (at) => ({ op: 'feed-pause', at, id, isPaused }));
     return this.show(id);
   }
 
   /** @throws NOT_FOUND, INVALID_ARGUMENT where nobody serves the store */
-  run(id: string): FeedSummary {
-    this.#feed(id);
+  run(id: string, direction?: Feed['direction']): FeedSummary {
+    this.#feed(id, direction);
     if (this.runner === undefined)
       throw new StoreError(
         'INVALID_ARGUMENT',
@@ -198,18 +200,29 @@ export class FeedChanges {
     });
   }
 
-  async #change(id: string, make: (at: number) => Parameters<ChangeWriter['append']>[0]): Promise<void> {
+  async #change(
+    id: string,
+    direction: Feed['direction'] | undefined,
+    make: (at: number) => Parameters<ChangeWriter['append']>[0],
+  ): Promise<void> {
     const { writer, clock } = this.#needs;
     await writer.run(0, async () => {
-      this.#feed(id);
+      this.#feed(id, direction);
       await writer.append(make(clock.now()));
     });
     this.runner?.feedsChanged();
   }
 
-  #feed(id: string): Feed {
+  #feed(id: string, direction?: Feed['direction']): Feed {
     const feed = this.#needs.catalog.feeds.get(id);
-    if (feed !== undefined) return feed;
+    if (feed !== undefined && (direction ?? feed.direction) === feed.direction) return feed;
+    if (feed !== undefined) {
+      const [is, isNot] = feed.direction === 'push' ? ['target', 'source'] : ['source', 'target'];
+      throw new StoreError(
+        'NOT_FOUND',
+        `there is no ${isNot} ${JSON.stringify(id)}: that is a ${is}; \`coppice ${is}\` is for it`,
+      );
+    }
     throw new StoreError(
       'NOT_FOUND',
       `there is no target or source ${JSON.stringify(id.slice(0, 100))}; \`coppice target list\` and \`coppice source list\` show them`,

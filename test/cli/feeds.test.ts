@@ -69,6 +69,32 @@ describe.each(['not served', 'served'])('in a store that is %s', (how) => {
     expect(JSON.parse(await ok(store, ['--json', 'target', 'list']))).toEqual([]);
   });
 
+  it('a target is not ended, paused or run as a source, nor a source as a target', async () => {
+    await ok(store, ['target', 'add', 'disk', '127.0.0.1:1', '--every', '1h', '--name', 'out']);
+    await ok(store, ['source', 'add', 'copy', '127.0.0.1:1', 'disk', '--every', '1h', '--name', 'in']);
+    const stateOf = async (word: string): Promise<string[]> =>
+      (JSON.parse(await ok(store, ['--json', word, 'list'])) as { id: string; state: string }[]).map(
+        ({ id, state }) => `${id} ${state === 'paused'}`,
+      );
+    for (const [word, id, is] of [
+      ['source', 'out', 'target'],
+      ['target', 'in', 'source'],
+    ] as const)
+      for (const does of ['remove', 'pause', 'resume', 'run']) {
+        const { code, out, err } = await run(['--store', store, word, does, id]);
+        expect([does, code, out, err]).toEqual([
+          does,
+          1,
+          '',
+          `coppice: there is no ${word} "${id}": that is a ${is}; \`coppice ${is}\` is for it\n`,
+        ]);
+      }
+    expect([await stateOf('target'), await stateOf('source')]).toEqual([['out false'], ['in false']]);
+    await ok(store, ['source', 'pause', 'in']);
+    await ok(store, ['target', 'remove', 'out']);
+    expect([await stateOf('target'), await stateOf('source')]).toEqual([[], ['in true']]);
+  });
+
   it('what cannot be is refused with a sentence', async () => {
     const add = ['target', 'add', 'disk'];
     for (const [args, code, why] of [

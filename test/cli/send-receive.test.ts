@@ -3,6 +3,8 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Changes } from '../../src/delta/changes.ts';
+import { decodeTotals } from '../../src/delta/format.ts';
 import type { ReceiveSummary } from '../../src/volume/summary.ts';
 import { Random } from '../support/random.ts';
 import { scratchDirectory } from '../support/stores.ts';
@@ -183,7 +185,10 @@ describe('stream', () => {
     fs.writeFileSync(at('delta'), delta);
     expect(await ok(source, ['stream', 'inspect', at('delta')])).toContain('base:');
     const told = JSON.parse(await ok(source, ['--json', 'stream', 'inspect', at('full')])) as object;
-    expect(told).toMatchObject({ base: null, target: { name: 'one', size: IMAGE_BYTES }, packedFrames: 0 });
+    const { created } = JSON.parse(await ok(source, ['--json', 'show', 'disk@one'])) as { created: string };
+    expect(created).toMatch(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
+    expect(told).toMatchObject({ base: null, target: { name: 'one', size: IMAGE_BYTES, created } });
+    expect(told).toMatchObject({ packedFrames: 0 });
     expect(await ok(source, ['stream', 'verify', at('full')])).toContain('is whole');
     const both = await run(['stream', 'compose', at('full'), at('delta')]);
     const target = await emptyStore('composed');
@@ -198,5 +203,88 @@ describe('stream', () => {
     expect([found.code, found.err]).toEqual([1, expect.stringContaining('does not match its checksum')]);
     const missing = await run(['stream', 'verify', at('nothing')]);
     expect([missing.code, missing.err]).toEqual([1, expect.stringContaining('there is no file')]);
+  });
+
+  it('that are cut off, damaged or none are told as that, and nothing is said of the store', async () => {
+    const other = Buffer.from(full);
+    other[5_000_000]! ^= 1;
+    const names = { cut: full.subarray(0, 40), half: delta.subarray(0, 400), other, none: images.one };
+    for (const [name, bytes] of Object.entries(names)) fs.writeFileSync(at(name), bytes);
+    fs.writeFileSync(at('full'), full);
+    const target = await emptyStore('told');
+    await ok(target, ['receive', 'disk'], { input: full });
+    const receive = ['--store', target, 'receive'];
+    const cases: [args: string[], input: Buffer | string, sentence: RegExp][] = [
+      [[...receive, 'new'], names.cut, /^coppice: the stream was cut off in its frame 0; send it again\n$/],
+      [
+        [...receive, 'new'],
+        'hello',
+        /^coppice: that is no stream of `coppice send`; give what that command writes\n$/,
+      ],
+      [[...receive, 'new'], '', /^coppice: there is no stream: nothing came; look at what sends it\n$/],
+      // What it brings is there, and it was cut off all the same.
+      [
+        [...receive, 'disk'],
+        full.subarray(0, 3 << 20),
+        /^coppice: the stream was cut off in its frame \d; send it again\n$/,
+      ],
+      [
+        ['stream', 'verify', at('cut')],
+        '',
+        /^coppice: '.*cut': the stream was cut off in its frame 0; send it again\n$/,
+      ],
+      [
+        ['stream', 'inspect', at('cut')],
+        '',
+        /^coppice: '.*cut': the stream was cut off in its frame 0; send it again\n$/,
+      ],
+      [
+        ['stream', 'compose', at('full'), at('half')],
+        '',
+        /^coppice: '.*half': the stream was cut off in .*; send it again\n$/,
+      ],
+      [
+        ['stream', 'inspect', at('other')],
+        '',
+        /^coppice: '.*other': the stream is damaged: .*; send it again\n$/,
+      ],
+      [
+        ['stream', 'inspect', at('none')],
+        '',
+        /^coppice: '.*none': that is no stream of `coppice send`; give what that/,
+      ],
+      [
+        ['stream', 'verify', '-'],
+        names.cut,
+        /^coppice: the stream was cut off in its frame 0; send it again\n$/,
+      ],
+      [
+        ['--store', target, 'send', 'disk@one', '--resync', at('none')],
+        '',
+        /`coppice hashes`; make them again with `coppice hashes`\n$/,
+      ],
+    ];
+    for (const [args, input, sentence] of cases) {
+      const { code, err } = await run(args, { input });
+      expect([args, code, err]).toEqual([args, 1, expect.stringMatching(sentence)]);
+      expect(err).not.toMatch(/fsck|--read-only/);
+    }
+    for (const args of [
+      ['stream', 'inspect', directory],
+      ['stream', 'verify', directory],
+      ['--store', target, 'send', 'disk@one', '--resync', directory],
+    ])
+      expect(await run(args)).toMatchObject({
+        code: 2,
+        err: `coppice: '${directory}' is a directory; give a file\n`,
+      });
+  });
+
+  it('that are whole, with a body that is too short, are told as streams too', () => {
+    expect(() => new Changes(Buffer.alloc(3))).toThrow(/the stream is damaged: .*; send it again$/);
+    expect(() => new Changes(Buffer.from([0, 0, 0, 2, 0, 0]))).toThrow(
+      /the stream is damaged: .*; send it again$/,
+    );
+    expect(() => decodeTotals(Buffer.alloc(23))).toThrow(/the stream is damaged: .*; send it again$/);
   });
 });

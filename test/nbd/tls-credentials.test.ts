@@ -94,11 +94,28 @@ describe.skipIf(!requireTools(TLS_TOOLS))('a directory of certificates', () => {
 
   it('has what a server needs', async () => {
     const whole = await loadCertificates(directory, true, logger);
-    expect(whole.revoked?.toString()).toContain('X509 CRL');
+    expect(whole.revoked?.map(String)).toEqual([expect.stringContaining('X509 CRL')]);
     const credentials = whole;
     const options = { exports: new MemoryExports(), logger, tls: { mode: 'on', credentials } } as const;
     await new NbdServer(options).close(0);
     expect(warnings).toEqual([]);
+  });
+
+  it('may have several lists of revoked certificates, with text between them, and none of them damaged', async () => {
+    const lists = fs.readFileSync(path.join(made.withLists, 'ca-crl.pem'), 'latin1');
+    fs.writeFileSync(file('ca-crl.pem'), `of both:\n${lists.replace(/(?<=END X509 CRL-----\n)/, 'and\n')}`);
+    expect((await loadCertificates(directory, true, logger)).revoked).toHaveLength(2);
+    for (const damaged of [
+      '',
+      'nothing',
+      lists.slice(0, -40),
+      lists.slice(0, lists.lastIndexOf('BEGIN') + 60),
+    ]) {
+      fs.writeFileSync(file('ca-crl.pem'), damaged);
+      await expect(loadCertificates(directory, true, logger)).rejects.toThrow(
+        /ca-crl\.pem is no list of revoked/,
+      );
+    }
   });
 
   it('needs no authority where clients are not verified, and never a list', async () => {

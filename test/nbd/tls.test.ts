@@ -130,6 +130,22 @@ describe.skipIf(!requireTools(TLS_TOOLS))('certificates', () => {
   });
 
   it.each(VERSIONS)(
+    'each authority above a client has to have a list of its own, and what is on it counts, %s',
+    async (version) => {
+      const all = await serveCertificates(made.withLists, true);
+      for (const directory of [made.revoked, made.revokedBelow])
+        expect(await getsIn(all, clientOf(directory, only(version)))).toBe(false);
+      for (const directory of [made.all, made.below])
+        expect(await getsIn(all, clientOf(directory, only(version)))).toBe(true);
+      expect(clientsOf(all)).toEqual(['alice', 'bob']);
+      const one = await serveCertificates(made.withList, true);
+      expect(await getsIn(one, clientOf(made.below, only(version)))).toBe(false);
+      const none = await serveCertificates(made.all, true);
+      expect(await getsIn(none, clientOf(made.below, only(version)))).toBe(true);
+    },
+  );
+
+  it.each(VERSIONS)(
     'a client whose certificate is on the list of revoked ones is kept out, %s',
     async (version) => {
       const fixture = await serveCertificates(made.withList, true);

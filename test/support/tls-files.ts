@@ -23,6 +23,13 @@ export interface MadeCertificates {
   readonly withList: string;
   /** A client certificate that the true authority signed and that has expired. */
   readonly expired: string;
+  /** The server's files again, with a certificate that names another host, and no alternative one. */
+  readonly elsewhere: string;
+  /** Client certificates of an intermediate authority, with its own behind them: of `bob`, and of `carol`, which is revoked. */
+  readonly below: string;
+  readonly revokedBelow: string;
+  /** The server's files again, with a ca-crl.pem that has the lists of both authorities. */
+  readonly withLists: string;
 }
 
 function openssl(cwd: string, ...args: string[]): void {
@@ -31,11 +38,21 @@ function openssl(cwd: string, ...args: string[]): void {
 
 class Authority {
   readonly directory: string;
+  readonly #above: Authority | undefined;
 
-  constructor(directory: string, name: string) {
+  /** `above` signs what would otherwise sign itself. */
+  constructor(directory: string, name: string, above?: Authority) {
     this.directory = directory;
+    this.#above = above;
     fs.mkdirSync(directory, { recursive: true });
     makeKey(directory, 'ca-key.pem');
+    if (above !== undefined) {
+      openssl(directory, ...`req -new -key ca-key.pem -out request.pem -subj /CN=${name}`.split(' '));
+      const use = 'basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign,cRLSign\n';
+      fs.writeFileSync(path.join(directory, 'extensions'), use);
+      above.#sign(directory, 'ca-cert.pem', 2);
+      return;
+    }
     const use = ['-addext', 'keyUsage=critical,keyCertSign,cRLSign'];
     openssl(
       directory,
@@ -49,12 +66,20 @@ class Authority {
     fs.mkdirSync(directory, { recursive: true });
     makeKey(directory, `${as}-key.pem`);
     openssl(directory, ...`req -new -key ${as}-key.pem -out request.pem -subj ${subject}`.split(' '));
-    const names = as === 'server' ? 'subjectAltName=DNS:localhost,IP:127.0.0.1\n' : '';
+    const isHere = as === 'server' && subject.endsWith('CN=localhost');
+    const names = isHere ? 'subjectAltName=DNS:localhost,IP:127.0.0.1\n' : '';
     const use = 'keyUsage=critical,digitalSignature\nbasicConstraints=critical,CA:false\n';
     fs.writeFileSync(path.join(directory, 'extensions'), `${names}${use}extendedKeyUsage=${as}Auth\n`);
+    this.#sign(directory, `${as}-cert.pem`, days);
+    if (this.#above === undefined) return;
+    const own = fs.readFileSync(path.join(this.directory, 'ca-cert.pem'));
+    fs.appendFileSync(path.join(directory, `${as}-cert.pem`), own);
+  }
+
+  #sign(directory: string, out: string, days: number): void {
     const [certificate, key] = ['ca-cert.pem', 'ca-key.pem'].map((name) => path.join(this.directory, name));
     const signed = `x509 -req -in request.pem -CA ${certificate!} -CAkey ${key!} -CAcreateserial -extfile extensions`;
-    openssl(directory, ...`${signed} -out ${as}-cert.pem -days ${days}`.split(' '));
+    openssl(directory, ...`${signed} -out ${out} -days ${days}`.split(' '));
   }
 
   /** ca-crl.pem in `directory`, with the certificate in `file`. */
@@ -83,6 +108,7 @@ export function makeCertificates(directory: string): MadeCertificates {
   const at = (name: string): string => path.join(directory, name);
   const authority = new Authority(at('authority'), 'authority');
   const other = new Authority(at('other'), 'other');
+  const between = new Authority(at('between'), 'between', authority);
   const copy = (to: string, ...names: string[]): void => {
     fs.mkdirSync(at(to), { recursive: true });
     for (const name of names)
@@ -96,9 +122,26 @@ export function makeCertificates(directory: string): MadeCertificates {
   authority.issue(at('revoked'), 'client', '/CN=mallory');
   authority.issue(at('expired'), 'client', '/CN=alice', 0);
   other.issue(at('stranger'), 'client', '/CN=alice');
-  for (const to of ['all', 'authorityOnly', 'stranger', 'revoked', 'expired']) copy(to, 'ca-cert.pem');
+  authority.issue(at('elsewhere'), 'server', '/CN=elsewhere');
+  between.issue(at('below'), 'client', '/CN=bob');
+  between.issue(at('revokedBelow'), 'client', '/CN=carol');
+  for (const to of [
+    'all',
+    'authorityOnly',
+    'stranger',
+    'revoked',
+    'expired',
+    'elsewhere',
+    'below',
+    'revokedBelow',
+  ])
+    copy(to, 'ca-cert.pem');
   copy('withList', 'ca-cert.pem', 'server-cert.pem', 'server-key.pem');
   authority.revoke(at('withList'), path.join(at('revoked'), 'client-cert.pem'));
+  copy('withLists', 'ca-cert.pem', 'server-cert.pem', 'server-key.pem');
+  between.revoke(at('between'), path.join(at('revokedBelow'), 'client-cert.pem'));
+  const lists = [at('withList'), at('between')].map((each) => fs.readFileSync(path.join(each, 'ca-crl.pem')));
+  fs.writeFileSync(path.join(at('withLists'), 'ca-crl.pem'), Buffer.concat(lists));
   return {
     all: at('all'),
     authorityOnly: at('authorityOnly'),
@@ -106,6 +149,10 @@ export function makeCertificates(directory: string): MadeCertificates {
     revoked: at('revoked'),
     withList: at('withList'),
     expired: at('expired'),
+    elsewhere: at('elsewhere'),
+    below: at('below'),
+    revokedBelow: at('revokedBelow'),
+    withLists: at('withLists'),
   };
 }
 

@@ -34,8 +34,15 @@ export const TLS_FAULTS: readonly Fault[] = [
   {
     name: 'a certificate that was revoked is accepted',
     file: 'src/tls/handshakes.ts',
-    text: 'const crl = revoked === undefined ? {} : { crl: revoked };',
+    text: 'const crl = revoked === undefined ? {} : { crl: [...revoked] };',
     replacement: 'const crl = revoked === undefined ? {} : {};',
+    tests: [inNbd('tls')],
+  },
+  {
+    name: 'of several lists of revoked certificates only the first counts',
+    file: 'src/tls/handshakes.ts',
+    text: 'const crl = revoked === undefined ? {} : { crl: [...revoked] };',
+    replacement: 'const crl = revoked === undefined ? {} : { crl: revoked[0]! };',
     tests: [inNbd('tls')],
   },
   {

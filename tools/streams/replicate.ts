@@ -198,12 +198,12 @@ async function lookUntil(isOver: () => boolean, seen: Seen): Promise<void> {
 
 /** Waits until the last that was written has arrived. */
 async function arrive(from: End, seen: Seen): Promise<void> {
-  const { id } = (await from.insist((client) => client.feeds.list()))[0]!;
+  const { id, direction } = (await from.insist((client) => client.feeds.list()))[0]!;
   const deadline = performance.now() + SETTLE_MS_MAX;
   for (let quiet = 0; quiet < 2; ) {
     if (performance.now() > deadline) throw new Error('the replica has not caught up');
     const before = (await from.insist((client) => client.feeds.list()))[0]!.last?.snapshot;
-    await from.insist((client) => client.feeds.run(id));
+    await from.insist((client) => client.feeds.run(id, direction));
     let feed;
     do {
       await pause(100);
