@@ -138,6 +138,7 @@ export class ThoroughCompaction {
   /** Does it; tells how far it is behind each round. @throws IO, NO_SPACE, CORRUPTION, POISONED, CLOSED */
   async *run(): AsyncGenerator<CompactionProgress> {
     const { purge, bytesPerSecond } = this.#options;
+    await this.#compactor.refresh(); // until it knows the files, each counts as one that is full
     if (purge) await this.#around.roll();
     const began = this.#around.now();
     let [movedBytes, freedBytes] = [0, 0];
