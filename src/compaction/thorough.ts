@@ -6,6 +6,7 @@
  * gain room. What is scattered (scatter.ts) is moved once in a pass; a second pass merges what several rounds have made.
  */
 
+import { StoreError } from '../base/errors.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import type { Compactor } from './compactor.ts';
 import { liveBytesFor } from './layout.ts';
@@ -121,12 +122,21 @@ export class ThoroughCompaction {
     const room = Math.max(free / 2, free - segmentBytes);
     const liveBytesMax = Math.min(roundMax, liveBytesFor(room, segmentBytes));
     const { dead, scattered } = await this.#candidates();
-    let chosen = chooseVictims(dead, {
-      now: 1,
-      liveBytesMax,
-      victimsMax: VICTIMS_MAX,
-      deadShareMin: Number.NEGATIVE_INFINITY,
-    });
+    const choose = (liveMax: number, victimsMax: number): SegmentUse[] =>
+      chooseVictims(dead, {
+        now: 1,
+        liveBytesMax: liveMax,
+        victimsMax,
+        deadShareMin: Number.NEGATIVE_INFINITY,
+      });
+    let chosen = choose(liveBytesMax, VICTIMS_MAX);
+    // Nearly full: one at a time, with all the room that there is.
+    if (purge && chosen.length === 0) chosen = choose(liveBytesFor(free, segmentBytes), 1);
+    if (purge && chosen.length === 0 && dead.length > 0)
+      throw new StoreError(
+        'NO_SPACE',
+        `what was deleted is still in ${dead.length} segments: there is no room to copy what lives in them`,
+      );
     if (!purge && gainOf(chosen) <= 0) chosen = [];
     const takenBytes = chosen.reduce((sum, { liveChunks }) => sum + liveChunks * CHUNK_BYTES, 0);
     const besides = this.#scatter?.firstOf(scattered, liveBytesMax - takenBytes) ?? [];
