@@ -5,8 +5,9 @@
 
 import type { Storage } from '../base/storage.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
+import { ENTRY_CATALOG, ENTRY_CHANGE } from '../log/entries.ts';
 import { SEGMENT_MOVES, segmentPath } from '../log/format.ts';
-import { recordEnd, SegmentScanner } from '../log/scan.ts';
+import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
 import type { SegmentLedger } from '../log/segment-ledger.ts';
 
 export interface SegmentFacts {
@@ -100,7 +101,7 @@ export class SegmentTable {
     }
   }
 
-  /** Chunks that its records hold, alive or dead; -1 if its own footer does not say all of it. @throws IO */
+  /** Chunks that its records hold, alive or dead; -1 if its own footer does not say all of it, or says of changes and catalogs. @throws IO */
   async chunkCount(segment: number): Promise<number> {
     const scanner = await SegmentScanner.open(this.#storage, this.#uuid, segment);
     if (scanner === undefined) return -1;
@@ -111,6 +112,7 @@ export class SegmentTable {
       const last = records.at(-1);
       if (end !== Number.POSITIVE_INFINITY && (last === undefined || recordEnd(last.header) !== end))
         return -1;
+      if (records.some(hasText)) return -1;
       return records.reduce((sum, { header }) => sum + header.payloadBytes / CHUNK_BYTES, 0);
     } finally {
       await scanner.close();
@@ -122,4 +124,9 @@ export class SegmentTable {
     this.#ends.delete(segment);
     this.#closed.delete(segment);
   }
+}
+
+/** True if a record names anything: a volume that was deleted, perhaps. */
+function hasText(record: ScannedRecord): boolean {
+  return entriesOf(record).some(({ kind }) => kind === ENTRY_CHANGE || kind === ENTRY_CATALOG);
 }

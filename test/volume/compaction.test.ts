@@ -118,6 +118,28 @@ describe('a store that is compacted as far as it goes', () => {
     await fixture.end();
   });
 
+  it('names nothing any more that was deleted, though a catalog that did stands among chunks that live', async () => {
+    const fixture = await StoreFixture.make(23);
+    const { store } = fixture;
+    await store.pauseCompaction(true);
+    await store.createVolume('full', 5 * MIB);
+    const device = store.device('full');
+    // A segment that is full of what lives, on both sides of a catalog.
+    await write(device, 0, Buffer.alloc(2 * MIB, 9));
+    await store.createVolume('nobody-names-this', CHUNK);
+    await store.checkpoint();
+    await write(device, 2 * MIB, Buffer.alloc(3 * MIB, 9));
+    device.release();
+    expect(filesWith(fixture, Buffer.from('nobody-names-this'))).not.toEqual([]);
+    await store.delete(['nobody-names-this']);
+    for await (const step of store.compact({ ...all, purge: true })) void step;
+    await fixture.readAll();
+    await store.close();
+    expect(filesWith(fixture, Buffer.from('nobody-names-this'))).toEqual([]);
+    await fixture.open();
+    await fixture.end();
+  });
+
   it.each([
     ['at once', undefined],
     ['in parts that are merged, where there is little room', 90 * MIB],
