@@ -14,6 +14,7 @@ import {
   CanonicalForm,
   countLive,
   firstDifference,
+  inherited,
   type IndexView,
   nextRegionOf,
   treesOf,
@@ -115,7 +116,12 @@ export class IndexComparison {
       const [is, should] = [actual.get(label) ?? none, expected.get(label) ?? none];
       for (let at = firstDifference(is, should); at >= 0; at = firstDifference(is, should, at + 1)) {
         const chunk = region * REGION_CHUNKS + at;
-        if (this.#isExplained(is, should, at) || (await this.#isCopy(label, chunk, is, should, at))) continue;
+        if (
+          this.#isExplained(is, should, at) ||
+          this.#hidesLost(label, actual, should, at) ||
+          (await this.#isCopy(label, chunk, is, should, at))
+        )
+          continue;
         const blocks = should.segment(at) === 0 ? actual : expected;
         this.#note(label, chunk, readersOf(this.#names.tree, blocks, label, at));
       }
@@ -139,6 +145,19 @@ export class IndexComparison {
     if (segment === 0) return this.#lost.mayHaveTrimmed(should.sequence(at));
     if (segment === HOLE) return this.#lost.hasSequence(is.sequence(at));
     return this.#lost.hasPlace(segment, is.offset(at));
+  }
+
+  /** A hole in front of something that is lost: where the log does not have that, the hole hides nothing, and is none. */
+  #hidesLost(
+    label: number,
+    actual: ReadonlyMap<number, PointerBlock>,
+    should: PointerBlock,
+    at: number,
+  ): boolean {
+    if (should.segment(at) !== 0 || actual.get(label)?.segment(at) !== HOLE) return false;
+    const above = inherited(actual, this.#names.tree, label);
+    const segment = above.segment(at);
+    return segment !== 0 && segment !== HOLE && this.#lost.hasPlace(segment, above.offset(at));
   }
 
   /**

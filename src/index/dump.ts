@@ -126,7 +126,7 @@ export function countLive(blocks: ReadonlyMap<number, PointerBlock>, live: Map<n
 }
 
 /** What a version would read without pointers of its own; nothing, if the tree does not know it. */
-function inherited(
+export function inherited(
   blocks: ReadonlyMap<number, PointerBlock>,
   versions: VersionTree,
   label: number,

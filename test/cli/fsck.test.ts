@@ -3,7 +3,9 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
+import { Store } from '../../src/volume/store.ts';
 import type { Finding } from '../../src/volume/summary.ts';
+import { onStore, scratchDirectory, write } from '../support/stores.ts';
 import { MAIN, ok, run, Running, serve, stop } from './command.ts';
 import { WholeStore } from './whole-store.ts';
 
@@ -107,6 +109,31 @@ describe('damage', () => {
     expect(out).toMatch(/^damage: segment 2 is missing: .* are gone \[SEGMENT_MISSING\]$/m);
     expect(out).toMatch(/^damage: segments 3, 4.* cut off from the log.* \[LOG_SEGMENT_LOST\]$/m);
     expect(code).toBe(4);
+  });
+
+  it('of a missing segment that compaction has made is one finding, though something zeroed stands before what is lost', async () => {
+    const directory = scratchDirectory();
+    await Store.init(directory, { segmentBytes: 1 << 20 });
+    const store = await Store.open(directory);
+    await store.createVolume('disk', 4 << 20);
+    const mark = Buffer.from('in the segment that is lost');
+    await onStore(store, 'disk', (device) => write(device, 0, Buffer.alloc(3 << 20, mark)));
+    await store.snapshot(['disk@s']);
+    for await (const _ of store.compact({ target: 0.98, purge: true, bytesPerSecond: undefined }));
+    await onStore(store, 'disk', (device) => device.zero(0, 3 << 20, false));
+    await store.close();
+    const log = path.join(directory, 'log');
+    const holding = fs
+      .readdirSync(log)
+      .filter((name) => fs.readFileSync(path.join(log, name)).includes(mark));
+    expect(holding.length).toBeGreaterThan(2);
+    fs.rmSync(path.join(log, holding[1]!));
+    const { code, out } = await run(['--store', directory, 'fsck', '--json']);
+    expect((JSON.parse(out) as Finding[]).map((each) => each.code)).toEqual(['SEGMENT_MISSING']);
+    expect(code).toBe(4);
+    // The index is good, and knows what is lost.
+    expect((await run(['--store', directory, 'fsck', '--repair'])).code).toBe(4);
+    fs.rmSync(directory, { recursive: true });
   });
 });
 
