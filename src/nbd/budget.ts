@@ -3,7 +3,9 @@
  * their way to the store, reads that run, and replies nobody has taken yet all count. No I/O.
  *
  * Each connection has a share that nobody else can take: however much others hold, requests that fit into it go on. The
- * rest is shared, and who wants some of that may have to wait.
+ * rest is shared, and who wants some of that may have to wait. Who has moved as many bytes before as he wants now goes before
+ * who has not, and who reads before who writes: those who claim much and send nothing are cut off one after the other, and
+ * others do not wait for all of them. But nobody is passed by more often than RANK_PLACES says for each rank.
  *
  * Invariant: every byte taken is given back exactly once; `takenBytes` never falls below zero.
  */
@@ -12,6 +14,8 @@ import { assert } from '../base/errors.ts';
 
 /** A connection's own share, unless the server's limit is a small one. */
 const OWN_BYTES_MAX = 256 << 10;
+/** Who came before is passed by at most so many of a better rank. */
+const RANK_PLACES = 1024;
 
 export class ServerBudget {
   /** Bytes that all connections hold. */
@@ -21,7 +25,9 @@ export class ServerBudget {
   /** A connection's own share. */
   readonly ownBytes: number;
   readonly #sharedBytesMax: number;
-  readonly #waiting = new Set<() => void>();
+  /** With their places; the lowest come first. */
+  readonly #waiting = new Map<() => void, number>();
+  #lastPlace = 0;
   /** Called when the first listener begins to wait. */
   readonly #onContention: () => void;
 
@@ -37,14 +43,19 @@ export class ServerBudget {
   }
 
   /** Calls `listener` when bytes of what is shared were given back; asked twice, it is still called once. */
-  wait(listener: () => void): void {
+  wait(listener: () => void, place: number): void {
     const isFirst = this.#waiting.size === 0;
-    this.#waiting.add(listener);
+    this.#waiting.set(listener, place);
     if (isFirst) this.#onContention();
   }
 
   forget(listener: () => void): void {
     this.#waiting.delete(listener);
+  }
+
+  nextPlace(): number {
+    this.#lastPlace += 1;
+    return this.#lastPlace;
   }
 
   /** True if someone waits for bytes. */
@@ -54,15 +65,19 @@ export class ServerBudget {
 
   wake(): void {
     if (this.#waiting.size === 0) return;
-    const listeners = [...this.#waiting];
+    const listeners = [...this.#waiting].sort(([, a], [, b]) => a - b);
     this.#waiting.clear();
-    for (const listener of listeners) listener();
+    for (const [listener] of listeners) listener();
   }
 }
 
 /** The budget of one connection. */
 export class Budget {
   takenBytes = 0;
+  /** All that it has given back. */
+  #movedBytes = 0;
+  /** When it began to wait; 0: it does not. */
+  #place = 0;
   readonly #bytesMax: number;
   readonly #server: ServerBudget;
   #listener: (() => void) | undefined;
@@ -85,11 +100,13 @@ export class Budget {
   }
 
   take(bytes: number): void {
+    this.#place = 0;
     this.#count(bytes);
   }
 
   give(bytes: number): void {
     const before = this.#server.sharedBytes;
+    this.#movedBytes += bytes;
     this.#count(-bytes);
     assert(this.takenBytes >= 0, 'a budget gets back what was taken');
     if (this.#listener !== undefined) {
@@ -101,9 +118,12 @@ export class Budget {
   }
 
   /** Calls `listener`, once or twice, when `bytes`, which do not fit now, may fit: it has to look again. */
-  wait(bytes: number, listener: () => void): void {
+  wait(bytes: number, listener: () => void, hasPayload: boolean): void {
     this.#listener = listener;
-    if (this.takenBytes + bytes <= this.#bytesMax) this.#server.wait(listener);
+    const rank = this.#movedBytes >= bytes ? 0 : hasPayload ? 2 : 1;
+    if (this.#place === 0) this.#place = this.#server.nextPlace();
+    if (this.takenBytes + bytes <= this.#bytesMax)
+      this.#server.wait(listener, this.#place + rank * RANK_PLACES);
   }
 
   /** Takes back `wait`. */

@@ -196,7 +196,7 @@ export class Transmission implements RequestOwner {
       return false;
     }
     if (!this.#budget.fits(bytes)) {
-      this.#budget.wait(bytes, this.#wake);
+      this.#budget.wait(bytes, this.#wake, this.#parser.payloadBytes > 0);
       return false;
     }
     this.#turnRequests += 1;

@@ -164,4 +164,32 @@ export const REPLICATION_FAULTS: readonly Fault[] = [
     replacement: 'rejectUnauthorized: false',
     tests: [TLS],
   },
+  {
+    name: 'a receive keeps a position behind a frame that failed',
+    file: 'src/volume/reception.ts',
+    text: 'place.isDone = true;',
+    replacement: 'for (const each of this.#underWay) each.isDone = true;',
+    tests: ['test/volume/reception.test.ts'],
+  },
+  {
+    name: 'a receive keeps its position only when much has come',
+    file: 'src/volume/reception.ts',
+    text: ' || performance.now() - this.#keptAt >= KEPT_MS;',
+    replacement: ' || this.#keptAt + KEPT_MS < 0;',
+    tests: ['test/volume/reception.test.ts'],
+  },
+  {
+    name: 'snapshots pile up that a target refuses',
+    file: 'src/replication/sender.ts',
+    text: 'snapshots.filter(({ uuid }) => uuid === refused),',
+    replacement: 'snapshots.filter(({ uuid }) => uuid === refused && uuid === undefined),',
+    tests: ['test/replication/feeds.test.ts'],
+  },
+  {
+    name: 'the lag of a replica that has all grows',
+    file: 'src/volume/feed-changes.ts',
+    text: 'Math.max(last.created, currentAt ?? 0)',
+    replacement: 'Math.max(last.created, currentAt === -1 ? 1 : 0)',
+    tests: ['test/replication/feeds.test.ts'],
+  },
 ];

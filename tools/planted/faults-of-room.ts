@@ -72,4 +72,25 @@ export const ROOM_FAULTS: readonly Fault[] = [
     replacement: '',
     tests: [FULL_STORE],
   },
+  {
+    name: 'a purge leaves what a catalog names among chunks that live',
+    file: 'src/compaction/segment-table.ts',
+    text: 'if (records.some(hasText)) return -1;',
+    replacement: '',
+    tests: ['test/volume/compaction.test.ts'],
+  },
+  {
+    name: 'who claims memory and sends nothing comes before others because he came first',
+    file: 'src/nbd/budget.ts',
+    text: 'const rank = this.#movedBytes >= bytes ? 0 : hasPayload ? 2 : 1;',
+    replacement: 'const rank = this.#movedBytes + bytes < 0 && hasPayload ? 1 : 0;',
+    tests: ['test/nbd/budget-order.test.ts'],
+  },
+  {
+    name: 'who waits for memory loses his place whenever some comes back',
+    file: 'src/nbd/budget.ts',
+    text: 'if (this.#place === 0) this.#place = this.#server.nextPlace();',
+    replacement: 'this.#place = this.#server.nextPlace();',
+    tests: ['test/nbd/budget-order.test.ts'],
+  },
 ];
