@@ -19,6 +19,7 @@ import type { AbstractLevel } from 'abstract-level';
 import { ByteReader, ByteWriter } from '../base/bytes.ts';
 import { assert } from '../base/errors.ts';
 import { othersFirst } from '../base/event-loop.ts';
+import { ListCache, type StatedList } from './list-cache.ts';
 import { encodeRowList, RowList, type RowReference } from './row-list.ts';
 import { directoryKey, listKey, openRow, openStatedRow, sealRow } from './rows.ts';
 
@@ -142,6 +143,12 @@ function rowsIn({ labels, generations, checksums }: LeafNode, slot: number): Row
   return RowList.of({ label, generation: generations[slot]!, checksum: checksums[slot]! });
 }
 
+/** The list that a leaf names. */
+function listIn({ generations, checksums }: LeafNode, tree: number, region: number): StatedList {
+  const slot = region % LEAF_REGIONS;
+  return { tree, region, generation: generations[slot]!, checksum: checksums[slot]! };
+}
+
 interface Root {
   node: UpperNode;
   checksum: number;
@@ -159,6 +166,7 @@ export class Directory {
   readonly #middles = new Map<number, UpperNode>();
   /** In order of last use. */
   readonly #leaves = new Map<number, LeafNode>();
+  readonly #lists = new ListCache();
 
   constructor(database: RowSource, boundBytes: number, roots: ReadonlyMap<number, Root> = new Map()) {
     this.#database = database;
@@ -212,19 +220,20 @@ export class Directory {
   ): Promise<RowList[]> {
     const all: RowList[] = [];
     const keys: Buffer[] = [];
-    const listed: { place: number; checksum: number }[] = [];
+    const listed: { place: number; stated: StatedList }[] = [];
     for (const [place, { tree, region }] of places.entries()) {
       const leaf = await leafAt(tree, leafOf(region));
       const slot = region % LEAF_REGIONS;
-      all.push(leaf === undefined || leaf.labels[slot] === LIST ? new RowList() : rowsIn(leaf, slot));
-      if (leaf?.labels[slot] === LIST) {
-        keys.push(listKey(tree, region));
-        listed.push({ place, checksum: leaf.checksums[slot]! });
-      }
+      const stated = leaf?.labels[slot] === LIST ? listIn(leaf, tree, region) : undefined;
+      const value = stated === undefined ? undefined : this.#lists.get(stated);
+      all.push(leaf === undefined || stated !== undefined ? new RowList(value) : rowsIn(leaf, slot));
+      if (stated === undefined || value !== undefined) continue;
+      keys.push(listKey(tree, region));
+      listed.push({ place, stated });
     }
     const values = keys.length > 0 ? await this.#database.getMany(keys) : [];
-    listed.forEach(({ place, checksum }, i) => {
-      all[place] = new RowList(openStatedRow(keys[i]!, values[i], checksum));
+    listed.forEach(({ place, stated }, i) => {
+      all[place] = this.#opened(stated, keys[i]!, values[i]);
     });
     return all;
   }
@@ -238,8 +247,17 @@ export class Directory {
   async #listOf(leaf: LeafNode, tree: number, region: number): Promise<RowList> {
     const slot = region % LEAF_REGIONS;
     if (leaf.labels[slot] !== LIST) return rowsIn(leaf, slot);
+    const stated = listIn(leaf, tree, region);
+    const value = this.#lists.get(stated);
+    if (value !== undefined) return new RowList(value);
     const key = listKey(tree, region);
-    return new RowList(openStatedRow(key, await this.#database.get(key), leaf.checksums[slot]!));
+    return this.#opened(stated, key, await this.#database.get(key));
+  }
+
+  #opened(stated: StatedList, key: Buffer, value: Buffer | undefined): RowList {
+    const opened = openStatedRow(key, value, stated.checksum);
+    this.#lists.put(stated, opened);
+    return new RowList(opened);
   }
 
   /** The first region at or behind `from` that has rows, below `end`; -1 if there is none. */

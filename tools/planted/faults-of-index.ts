@@ -49,17 +49,24 @@ export const INDEX_FAULTS: readonly Fault[] = [
   {
     name: 'a list row that is missing reads as no rows',
     file: 'src/index/directory.ts',
-    text: `return new RowList(openStatedRow(key, await this.#database.get(key), leaf.checksums[slot]!));`,
+    text: 'return this.#opened(stated, key, await this.#database.get(key));',
     replacement: `const found = await this.#database.get(key);
-    return new RowList(found && openStatedRow(key, found, leaf.checksums[slot]!));`,
+    return found === undefined ? new RowList() : this.#opened(stated, key, found);`,
     tests: [LOST_ROWS, KEEPER],
   },
   {
     name: 'a list row that is missing reads as no rows, to who reads many at once',
     file: 'src/index/directory.ts',
-    text: 'all[place] = new RowList(openStatedRow(keys[i]!, values[i], checksum));',
-    replacement: 'all[place] = new RowList(values[i] && openStatedRow(keys[i]!, values[i], checksum));',
+    text: 'all[place] = this.#opened(stated, keys[i]!, values[i]);',
+    replacement: 'all[place] = values[i] ? this.#opened(stated, keys[i]!, values[i]) : new RowList();',
     tests: [LOST_ROWS, KEEPER, inVolume('compaction')],
+  },
+  {
+    name: 'a list that was written again is taken for the one that was read before',
+    file: 'src/index/list-cache.ts',
+    text: 'a.generation === b.generation &&\n    a.checksum === b.checksum',
+    replacement: 'a.generation <= b.generation &&\n    a.checksum !== -1',
+    tests: [inIndex('list-cache')],
   },
   {
     name: 'a node of the directory that is missing reads as no rows',
