@@ -204,6 +204,8 @@ class FollowedIndex implements CheckedIndex {
   readonly #replay: CheckedReplay;
   /** Whether the log has the record that the checkpoint names; undefined: it has not been reached. */
   #isOfLog: boolean | undefined;
+  /** Why moves could not be followed. */
+  #unread: Error | undefined;
 
   constructor(place: LogPlace, index: PointerIndex, overlays: Overlays, copy: IndexCopy) {
     this.#place = place;
@@ -214,9 +216,10 @@ class FollowedIndex implements CheckedIndex {
     this.#replay = new CheckedReplay(new Replay(overlays, undefined), () => false);
   }
 
-  /** It has its catalog from the log, and so is one of this log. */
+  /** It has its catalog from the log, and so is one of this log; and it can be read where it is behind. */
   get isComparable(): boolean {
-    return this.#isOfLog === true && this.#replay.replay.catalog !== undefined;
+    const { catalog } = this.#replay.replay;
+    return this.#isOfLog === true && catalog !== undefined && this.#unread === undefined;
   }
 
   follow({ header }: ScannedRecord, entries: readonly Entry[]): void {
@@ -226,7 +229,7 @@ class FollowedIndex implements CheckedIndex {
     if (this.#isOfLog) this.#replay.apply({ header, isKept: false }, entries);
   }
 
-  /** Rows that cannot be read are told when they are compared. */
+  /** Where rows cannot be read that moves were of, nothing is compared: it would differ wherever moves were not followed. */
   async followed(): Promise<void> {
     const { replay } = this.#replay;
     const { catalog } = replay;
@@ -234,8 +237,9 @@ class FollowedIndex implements CheckedIndex {
     const { index } = this.view;
     await followMoves(this.#place, statedSince(replay), catalog, index, this.#overlay).catch(
       (error: unknown) => {
-        const isTold = isDamage(error) || isOfDatabase(error) || hasCode(error, 'CORRUPTION');
-        if (!isTold) throw error;
+        if (isDamage(error) || isOfDatabase(error)) this.#unread = error as Error;
+        // What is damaged in the log is told by who reads that.
+        else if (!hasCode(error, 'CORRUPTION')) throw error;
       },
     );
   }
@@ -246,6 +250,10 @@ class FollowedIndex implements CheckedIndex {
       const message = `the index begins at segment ${segment}, offset ${offset}, where the log has no such record; it is made anew when the store is opened`;
       yield finding('INDEX_AHEAD', message, { segment, offset, mend: 'open' });
     }
+    if (this.#unread !== undefined)
+      yield finding('INDEX_DAMAGED', `${this.#unread.message}; it is made anew when the store is opened`, {
+        mend: 'open',
+      });
     yield* noteUnfinished(this.#replay.replay.catalog);
   }
 
