@@ -9,7 +9,7 @@ import type { Duplex } from 'node:stream';
 import type { Clock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
 import type { Logger } from '../base/logger.ts';
-import type { FeedRunner } from '../volume/feed-changes.ts';
+import { type FeedRunner, IDLE } from '../volume/feed-changes.ts';
 import { type Feed, feedOwner, type FeedSuccess } from '../volume/feeds.ts';
 import type { Store } from '../volume/store.ts';
 import type { FeedProgress } from '../volume/summary.ts';
@@ -106,14 +106,7 @@ export class Replicator implements FeedRunner {
     const dueAt = feed.last === null ? this.#needs.clock.now() : feed.last.at + feed.everyMs;
     return {
       feed,
-      progress: {
-        state: 'idle',
-        doneBytes: 0,
-        totalBytes: null,
-        error: null,
-        currentAt: null,
-        nextAt: null,
-      },
+      progress: IDLE,
       failures: 0,
       dueAt,
       waitMs: feed.everyMs,

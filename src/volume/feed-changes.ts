@@ -36,7 +36,8 @@ export interface FeedNeeds {
   readonly storeUuid: string;
 }
 
-const IDLE: FeedProgress = {
+/** Of a feed that has not run. */
+export const IDLE: FeedProgress = {
   state: 'idle',
   doneBytes: 0,
   totalBytes: null,
