@@ -26,23 +26,20 @@ import { CHUNK_BYTES } from '../base/units.ts';
 import { type MovesByRegion, MoveTable } from '../index/move.ts';
 import type { PinnedIndex } from '../index/pinned-index.ts';
 import type { Overlays, PointerIndex } from '../index/pointer-index.ts';
-import { PointerBlock, REGION_CHUNKS } from '../index/pointers.ts';
+import { REGION_CHUNKS } from '../index/pointers.ts';
 import { segmentPath } from '../log/format.ts';
 import type { Numbers } from '../log/numbers.ts';
 import type { SegmentFiles } from '../log/segment-files.ts';
 import type { Replacement, SegmentLedger } from '../log/segment-ledger.ts';
 import type { SegmentSupply } from '../log/segment-supply.ts';
-import { type ChunkArrays, ChunkList } from './chunk-list.ts';
-import { uncovered } from './kept-zeros.ts';
-import { type MoveOrder, roundRoomBytes, segmentCountMax, type Zeros } from './layout.ts';
+import { type MoveOrder, roundRoomBytes, segmentCountMax } from './layout.ts';
+import { type Live, LiveChunks } from './live-chunks.ts';
 import type { Found, Moved, Mover } from './mover.ts';
 import { Scatter } from './scatter.ts';
 import { SegmentTable } from './segment-table.ts';
 
-/** Regions that are looked up at once. */
-const REGIONS_AT_ONCE = 32;
 /** Moves that are put together before requests have their turn. */
-const MOVES_AT_ONCE = 1024;
+const MOVES_AT_ONCE = 256;
 
 /** What compaction needs of the store around it. */
 export interface CompactionHost {
@@ -90,20 +87,10 @@ export interface RoundResult {
 
 const NOTHING_DONE: RoundResult = { victims: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 };
 
-interface Live {
-  readonly chunks: ChunkArrays;
-  readonly zeros: Zeros[];
-  /** The tree of each version. */
-  readonly trees: Map<number, number>;
-  /** When rows were as this says. */
-  readonly moment: symbol;
-  /** Victims whose records explain every pointer that leads into them. */
-  readonly explained: ReadonlySet<number>;
-}
-
 export class Compactor {
   readonly #host: CompactionHost;
   readonly #mover: Mover;
+  readonly #liveChunks: LiveChunks;
   readonly table: SegmentTable;
   /** Segments that cannot be emptied, and are not tried again; those of which one may be such: tried one by one. */
   readonly stuck = new Set<number>();
@@ -113,8 +100,6 @@ export class Compactor {
   readonly #settling = new Map<number, number>();
   /** Retired segments that no pointer leads to but in rows that the overlay stands above. */
   readonly #emptied = new Set<number>();
-  /** Of the regions that a round looks up, used over and over: what is allocated by the thousand is collected for long. */
-  readonly #blocks = Array.from({ length: REGIONS_AT_ONCE }, () => new PointerBlock());
   /** What the round under way copies at most, until its victims are emptied. */
   #copiedBytes = 0;
 
@@ -122,6 +107,7 @@ export class Compactor {
   constructor(host: CompactionHost, mover: Mover, followed: Iterable<number> = []) {
     this.#host = host;
     this.#mover = mover;
+    this.#liveChunks = new LiveChunks(host);
     for (const segment of followed) this.#settling.set(segment, host.freezes);
     this.table = new SegmentTable(host.storage, host.uuid, host.ledger);
   }
@@ -205,7 +191,8 @@ export class Compactor {
       try {
         const found = await this.#mover.find(wanted);
         const appends = await this.#takeAppends(found);
-        const live = await this.#host.reading((index) => this.#findLive(found, all, index));
+        const live = await this.#host.reading((index) => this.#liveChunks.find(found, all, index));
+        for (const { segment, chunks } of live.unexplained) this.#leaveAlone(segment, chunks);
         const moved = await this.#move(live, appends, order);
         await this.#replace(live, moved);
         return this.#resultOf(live, moved);
@@ -244,91 +231,12 @@ export class Compactor {
     return all;
   }
 
-  async #findLive({ chunks, zeros }: Found, victims: ReadonlySet<number>, index: PinnedIndex): Promise<Live> {
-    const live = new ChunkList();
-    const blocks = this.#blocks;
-    const trees = new Map<number, number>();
-    const inRows = new Map<number, number>();
-    const { labels, chunks: numbers, sequences, segments, offsets, checksums } = chunks;
-    const count = labels.length;
-    const regionOf = (at: number): number => Math.floor(numbers[at]! / REGION_CHUNKS);
-    for (let at = 0; at < count; ) {
-      const groups: { from: number; to: number; label: number; tree: number; region: number }[] = [];
-      while (groups.length < REGIONS_AT_ONCE && at < count) {
-        const from = at;
-        const region = regionOf(from);
-        while (at < count && labels[at] === labels[from] && regionOf(at) === region) at += 1;
-        const holder = this.#host.holderOf(labels[from]!);
-        if (holder === undefined) continue;
-        trees.set(holder.label, holder.tree);
-        groups.push({ from, to: at, label: holder.label, tree: holder.tree, region });
-      }
-      await index.ownPointers(groups, blocks);
-      groups.forEach(({ from, to, label, tree, region }, i) => {
-        const block = blocks[i]!;
-        const isHere = (c: number): boolean => {
-          const inRegion = numbers[c]! % REGION_CHUNKS;
-          return block.segment(inRegion) === segments[c] && block.offset(inRegion) === offsets[c];
-        };
-        for (let c = from; c < to; c++)
-          if (isHere(c)) inRows.set(segments[c]!, (inRows.get(segments[c]!) ?? 0) + 1);
-        this.#addOverlays(block, tree, region, label);
-        for (let c = from; c < to; c++) {
-          if (!isHere(c)) continue;
-          live.add(label, numbers[c]!, sequences[c]!, segments[c]!, offsets[c]!, checksums[c]!);
-        }
-      });
-    }
-    const explained = new Set<number>();
-    for (const segment of victims) {
-      const [is, stated] = [inRows.get(segment) ?? 0, index.usage.get(segment) ?? 0];
-      if (is === stated) explained.add(segment);
-      else this.#leaveAlone(segment, stated - is);
-    }
-    const needed = await this.#neededZeros(zeros, index);
-    return { chunks: live.arrays(), zeros: needed, trees, moment: index.moment, explained };
-  }
-
-  /** What has been written over since the rows were is not copied; what is missed here loses by its sequence. */
-  #addOverlays(block: PointerBlock, tree: number, region: number, label: number): void {
-    const { frozen, active } = this.#host.overlays;
-    frozen?.mergeVersionInto(block, tree, region, label);
-    active.mergeVersionInto(block, tree, region, label);
-  }
-
   #leaveAlone(segment: number, unexplained: number): void {
     this.stuck.add(segment);
     this.#host.logger.error(
       { segment, unexplained },
       'a segment holds chunks that its records do not explain; it is left alone',
     );
-  }
-
-  async #neededZeros(zeros: readonly Zeros[], index: PinnedIndex): Promise<Zeros[]> {
-    const held: Zeros[] = [];
-    for (const each of zeros) {
-      const holder = this.#host.holderOf(each.label);
-      if (holder !== undefined) held.push({ ...each, label: holder.label });
-    }
-    const needed: Zeros[] = [];
-    for (const each of uncovered(held)) {
-      if (!(await this.#isWrittenOver(each, index))) needed.push(each);
-    }
-    return needed;
-  }
-
-  /** True if every chunk of an extent in one region has been written since. */
-  async #isWrittenOver({ label, first, count, sequence }: Zeros, index: PinnedIndex): Promise<boolean> {
-    const region = Math.floor(first / REGION_CHUNKS);
-    if (Math.floor((first + count - 1) / REGION_CHUNKS) !== region) return false;
-    const { tree } = this.#host.holderOf(label)!;
-    const block = this.#blocks[0]!;
-    await index.ownPointers([{ tree, region, label }], [block]);
-    for (let chunk = first; chunk < first + count; chunk++) {
-      const at = chunk % REGION_CHUNKS;
-      if (block.segment(at) === 0 || block.sequence(at) <= sequence) return false;
-    }
-    return true;
   }
 
   /**

@@ -34,7 +34,7 @@ const LIMIT: Bound = { share: 1.42, segments: 6 };
  */
 const FREE_SEGMENTS_LOW = 8;
 const FREE_SEGMENTS_LOW_MAX = 16;
-const FREE_SHARE_LOW = 1 / 64;
+const FREE_SHARE_LOW = 1 / 32;
 /** Segments that can still be written below which writers wait: those of the chain included that have room. */
 const WRITABLE_SEGMENTS_MIN = 5.5;
 /** The same where writers are slow: with what comes back, they have left so much. */
@@ -61,15 +61,16 @@ function lowBytes({ usedBytes, freeBytes, segmentBytes }: LogRoom): number {
   return Math.min(Math.max(FREE_SEGMENTS_LOW * segmentBytes, share), FREE_SEGMENTS_LOW_MAX * segmentBytes);
 }
 
-/** Free segments beside those for what is written during a checkpoint. */
-const CHECKPOINT_SEGMENTS = 4;
+/** Free segments with which there is room for what is written during a checkpoint. */
+const CHECKPOINT_SEGMENTS = 12;
 /** Log behind the checkpoint, in segments and in shares of what lives, that is worth one before victims are chosen. */
 const BEHIND_SEGMENTS = 4;
 const BEHIND_SHARE = 1 / 8;
 const BEHIND_SHARE_TIGHT = 1 / 24;
 
-/** Segments that a round leaves: for what writers fill meanwhile, and for the log that says what it did. */
-const ROUND_SEGMENTS_LEFT = 5;
+/** Segments that a round leaves, for what writers fill meanwhile, and for the log that says what it did; a round of one, fewer. */
+const ROUND_SEGMENTS_LEFT = 7;
+const ROUND_SEGMENTS_LEFT_MIN = 5;
 const ROUND_BYTES_MAX = 256 * 2 ** 20;
 /** Of a segment, what a catalog takes of it at most, but where there are very many snapshots. */
 const CATALOG_SHARE = 1 / 8;
@@ -108,7 +109,8 @@ const ROUND_SEGMENTS_MAX: Record<Urgency, number> = { none: 4, idle: 4, busy: 2,
 
 /** Live bytes that a round copies at most: each has its costs, and what is copied needs room before anything goes. */
 export function roundBytesMax({ freeBytes, chainBytes, segmentBytes }: LogRoom, urgency: Urgency): number {
-  const left = freeBytes - ROUND_SEGMENTS_LEFT * segmentBytes;
+  const isOneFree = freeBytes >= (ROUND_SEGMENTS_LEFT_MIN + 1) * segmentBytes;
+  const left = Math.max(freeBytes - ROUND_SEGMENTS_LEFT * segmentBytes, isOneFree ? segmentBytes : 0);
   // Where writers wait already: one victim at least, however much lives in it, if that is at all possible, with its tables. The
   // catalog that states what was moved may begin a segment. Deletes and trims wait until the round is over.
   const hasCatalogRoom = chainBytes >= CATALOG_SHARE * segmentBytes || freeBytes < segmentBytes;
@@ -141,7 +143,7 @@ export function nextStep(room: LogRoom, isIdle: boolean, behindBytes: number, ha
     (isTight ? BEHIND_SHARE_TIGHT : BEHIND_SHARE) * liveBytes,
   );
   const isBehind = behindBytes >= bound;
-  const hasRoom = freeBytes >= low + CHECKPOINT_SEGMENTS * segmentBytes;
+  const hasRoom = freeBytes >= Math.max(low, CHECKPOINT_SEGMENTS * segmentBytes);
   if (isTight && isBehind && !hasRoom && !haveWaited && behindBytes < 2 * bound)
     return { urgency: 'full', checkpoint: false };
   const urgency = urgencyOf(room, isIdle);

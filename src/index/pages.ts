@@ -49,6 +49,11 @@ export class PageTable {
     return page;
   }
 
+  /** The page, if it is there, for who does not want it kept. */
+  peek(region: number): Page | undefined {
+    return this.#pages.get(region);
+  }
+
   pages(): IterableIterator<Page> {
     return this.#pages.values();
   }

@@ -83,12 +83,12 @@ export class StoreCompactionHost implements CompactionHost {
 
   async replace(replacement: Replacement, moves: MovesByRegion, moment: symbol): Promise<void> {
     const { keeper, appender, recovered, onRelocated } = this.#parts;
-    const led = await keeper.relocate(moves, moment, async () => {
+    const announce = async (): Promise<void> => {
       await appender.announce(replacement);
       await recovered.log.flush();
       recovered.ledger.replace(replacement);
-    });
-    onRelocated(led);
+    };
+    await keeper.relocate(moves, moment, announce, onRelocated);
   }
 
   async settleLabels(): Promise<void> {

@@ -343,8 +343,9 @@ export class Disk implements Lineage, ChunkTarget {
 
   /** Chunks were moved: pages lead to where they are now. */
   relocated(regions: ReadonlyMap<number, readonly Move[]>): void {
-    for (const page of this.#pages.table.pages()) {
-      for (const move of regions.get(page.region) ?? []) follow(page.block, move);
+    for (const [region, moves] of regions) {
+      const page = this.#pages.table.peek(region);
+      if (page !== undefined) for (const move of moves) follow(page.block, move);
     }
   }
 

@@ -416,16 +416,18 @@ export class IndexKeeper implements ExtentSource {
   }
 
   /**
-   * Leads pointers to where compaction has moved their chunks, once `announce` is done; answers those that were led. No
-   * checkpoint begins in between: its catalog would state segments of moves that its rows do not lead to. `moment`:
-   * when rows had all of them. @throws IO, CORRUPTION, and what `announce` throws: nothing has changed then
+   * Leads pointers to where compaction has moved their chunks, once `announce` is done; `onLed` is told of some at a time, in
+   * the step in which they are led. No checkpoint begins in between: its catalog would state segments of moves that its
+   * rows do not lead to. `moment`: when rows had all of them. @throws IO, CORRUPTION, and what `announce` throws: nothing
+   * has changed then
    */
   async relocate(
     moves: MovesByRegion,
     moment: symbol,
     announce: () => Promise<void>,
-  ): Promise<MovesByRegion> {
-    const led = await this.#inTurn(async (index) => {
+    onLed: (moves: MovesByRegion) => void,
+  ): Promise<void> {
+    await this.#inTurn(async (index) => {
       let still = moves;
       if (index.moment !== moment) {
         still = await index.stillThere(moves).catch((error: unknown) => {
@@ -440,12 +442,11 @@ export class IndexKeeper implements ExtentSource {
       // Chunks are found where they were, or where they are now: both are there as long as this is not over.
       for (const part of partsOf(still, MOVES_AT_ONCE)) {
         active.putMoves(part);
+        onLed(part);
         await othersFirst();
       }
-      return still;
     });
     this.noteChanges();
-    return led;
   }
 
   /** Runs `work` while no batch of the index is under way. A repair may begin meanwhile: see `repaired`. */

@@ -110,7 +110,7 @@ describe('the pace of compaction', () => {
 
   it('leaves what writers fill during a round, and takes what it needs where they wait', () => {
     const segments = (free: number): number => roundBytesMax(roomWith(free), 'full') / SEGMENT;
-    expect([20, 9, 8, 7, 6].map(segments)).toEqual([4, 4, 3, 2, 1]);
+    expect([20, 11, 10, 9, 8, 7, 6].map(segments)).toEqual([4, 4, 3, 2, 1, 1, 1]);
     expect([5, 4].map(segments)).toEqual([2.5, 2]);
   });
 
@@ -138,9 +138,9 @@ describe('the pace of compaction', () => {
 
     it('come when there is room for what is written meanwhile, where writers need not wait', () => {
       expect(step(10, 40)).toBe('full');
-      expect(step(18, 40)).toBe('full');
-      expect(step(20, 40)).toBe('none, checkpoint');
-      expect(step(20, 30)).toBe('none');
+      expect(step(15, 40)).toBe('full');
+      expect(step(16, 40)).toBe('none, checkpoint');
+      expect(step(16, 30)).toBe('none');
     });
 
     it('do not wait for that for ever', () => {

@@ -62,14 +62,14 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
   },
   {
     name: 'dead chunks are moved with those that live',
-    file: 'src/compaction/compactor.ts',
-    text: '          if (!isHere(c)) continue;',
+    file: 'src/compaction/live-chunks.ts',
+    text: '      if (!isHere(c)) continue;',
     replacement: '',
     tests: [COMPACTION],
   },
   {
     name: 'what has been written over since the checkpoint is copied',
-    file: 'src/compaction/compactor.ts',
+    file: 'src/compaction/live-chunks.ts',
     text: 'this.#addOverlays(block, tree, region, label);',
     replacement: '',
     tests: [ORDER],
@@ -105,9 +105,9 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
   // Labels of versions that are gone.
   {
     name: 'what is moved keeps the label of a version that is gone',
-    file: 'src/compaction/compactor.ts',
-    text: 'live.add(label, numbers[c]!,',
-    replacement: 'live.add(labels[c]!, numbers[c]!,',
+    file: 'src/compaction/live-chunks.ts',
+    text: 'live.add(label, chunks[c]!,',
+    replacement: 'live.add(from, chunks[c]!,',
     tests: [FOLLOWING, WHOLE_LOG],
   },
   {
@@ -155,7 +155,7 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
   // Zeros.
   {
     name: 'a tombstone is dropped early: zeros of victims are not kept',
-    file: 'src/compaction/compactor.ts',
+    file: 'src/compaction/live-chunks.ts',
     text: 'if (!(await this.#isWrittenOver(each, index))) needed.push(each);',
     replacement: 'await this.#isWrittenOver(each, index);',
     tests: [WHOLE_LOG],
@@ -169,7 +169,7 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
   },
   {
     name: 'a tombstone is dropped early: a write over the first chunk of zeros takes all of them',
-    file: 'src/compaction/compactor.ts',
+    file: 'src/compaction/live-chunks.ts',
     text: 'if (block.segment(at) === 0 || block.sequence(at) <= sequence) return false;',
     replacement: 'if (block.segment(at) === 0 || block.sequence(at) <= sequence) return chunk > first;',
     tests: [WHOLE_LOG],
@@ -235,8 +235,8 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
   {
     name: 'pages in memory do not follow',
     file: 'src/volume/compaction-host.ts',
-    text: 'onRelocated(led);',
-    replacement: '',
+    text: 'announce, onRelocated);',
+    replacement: 'announce, () => undefined);',
     tests: [FOLLOWING],
   },
   {
@@ -256,15 +256,15 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
       // Chunks are found where they were, or where they are now: both are there as long as this is not over.
       for (const part of partsOf(still, MOVES_AT_ONCE)) {
         active.putMoves(part);
+        onLed(part);
         await othersFirst();
       }
-      return still;
     });
 `,
-    replacement: `      return still;
-    });
+    replacement: `    });
     await announce();
-    this.overlays.active.putMoves(led);
+    this.overlays.active.putMoves(moves);
+    onLed(moves);
 `,
     tests: [MOVES_REPLAY],
   },
@@ -328,7 +328,7 @@ export const COMPACTION_FAULTS: readonly Fault[] = [
   },
   {
     name: 'a victim is retired though rows lead to more of it than its records explain',
-    file: 'src/compaction/compactor.ts',
+    file: 'src/compaction/live-chunks.ts',
     text: 'if (is === stated) explained.add(segment);',
     replacement: 'if (is <= stated) explained.add(segment);',
     tests: [ORDER],
