@@ -139,7 +139,7 @@ class Run {
     }
     this.#oracle.crashed(how);
     this.#isSound = how === 'close' && !hasPowerCut && this.#machine.faults.injected === 0;
-    if (how === 'kill' && this.#disk.hasLied && this.#random.chance(50)) {
+    if (how === 'kill' && this.#disk.hasLied && this.#random.chance(25)) {
       // What the failed sync was about, and was answered, may be gone from memory by now.
       if (this.#disk.dropClean()) this.#marks.hit('pages dropped after a failed sync');
       this.#oracle.answered = this.#oracle.flushed;
@@ -170,8 +170,11 @@ class Run {
     return this.#machine.hasEnded ? undefined : (done ?? undefined);
   }
 
+  /** Behind a sync that failed mostly a kill: a power cut would take what makes the next one lie. */
   #drawCrash(): End {
-    return this.#random.chance(this.#profile.killPercent) ? 'kill' : 'power cut';
+    const { killPercent } = this.#profile;
+    const percent = this.#disk.hasLied ? Math.max(killPercent, 75) : killPercent;
+    return this.#random.chance(percent) ? 'kill' : 'power cut';
   }
 
   /** Opens the store, through any number of crashes on the way, and holds it against the oracle. */
