@@ -43,6 +43,6 @@ export async function compactStore(door: Door, output: Output, options: Thorough
 
 export async function pauseCompaction(door: Door, output: Output, isPaused: boolean): Promise<void> {
   await door.pauseCompaction(isPaused);
-  const { compaction } = await door.status();
+  const { compaction } = await door.status({ atCheckpoint: true });
   output.print(compaction, () => (isPaused ? 'compaction is paused\n' : 'compaction goes on\n'));
 }

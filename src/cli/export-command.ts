@@ -107,7 +107,9 @@ async function openDisk(door: Door, name: string, damaged = false): Promise<Disk
 async function tellLost(door: Door, disk: Disk): Promise<ExitCode> {
   if (!(disk instanceof DamagedDisk)) return EXIT.ok;
   const { lost } = disk;
-  const mayBeOld = (await door.status()).damage.some(({ code }) => code === 'OLD_DATA_POSSIBLE');
+  const mayBeOld = (await door.status({ atCheckpoint: true })).damage.some(
+    ({ code }) => code === 'OLD_DATA_POSSIBLE',
+  );
   if (lost.length === 0) return mayBeOld ? EXIT.findings : EXIT.ok;
   let bytes = 0;
   for (const { length } of lost) bytes += length;

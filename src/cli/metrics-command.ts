@@ -6,5 +6,5 @@ import type { Output } from './output.ts';
 
 /** The same with `--json`: numbers as JSON are what `status` is for. */
 export async function printMetrics(door: Door, output: Output): Promise<void> {
-  output.raw(await renderMetrics(await door.status()));
+  output.raw(await renderMetrics(await door.status({ atCheckpoint: true })));
 }

@@ -104,7 +104,7 @@ export async function headOf(door: Door, { target, base, position }: Versions): 
   const created = Date.parse(target.created);
   const by = target.madeBy === null ? {} : { by: target.madeBy };
   return {
-    store: (await door.status()).uuid,
+    store: (await door.status({ atCheckpoint: true })).uuid,
     volume: { uuid: originOf(volume), name: volume.name },
     target: { ...streamVersion(target), created, ...by },
     base: base === null ? null : streamVersion(base),

@@ -16,6 +16,7 @@ import type {
   PruneDecision,
   ScheduleSummary,
   ScrubStep,
+  StatusOptions,
   StoreStatus,
   VersionSummary,
   VersionWithSpace,
@@ -127,8 +128,8 @@ export class ControlClient implements Door {
     return this.#get('/v1/version', { name });
   }
 
-  status(): Promise<StoreStatus> {
-    return this.#get('/v1/status', {});
+  status({ atCheckpoint = false }: StatusOptions = {}): Promise<StoreStatus> {
+    return this.#get('/v1/status', { atCheckpoint: String(atCheckpoint) });
   }
 
   async flush(): Promise<void> {

@@ -24,6 +24,7 @@ import type {
   ScheduleSummary,
   ScrubStep,
   SpaceUse,
+  StatusOptions,
   StoreStatus,
   VersionSummary,
   VersionWithSpace,
@@ -78,7 +79,7 @@ export interface Door {
   flush(): Promise<void>;
   /** @throws NOT_FOUND */
   show(name: string): Promise<VersionSummary>;
-  status(): Promise<StoreStatus>;
+  status(options?: StatusOptions): Promise<StoreStatus>;
   /** `quick`: without what chunks hold. */
   check(options?: { quick?: boolean | undefined }): AsyncGenerator<Finding>;
   /** Reads all of the log at a pace, and verifies it; `signal` ends that with its reason. @throws IN_USE, IO */

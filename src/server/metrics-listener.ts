@@ -108,7 +108,7 @@ export class MetricsListener {
       return;
     }
     try {
-      const text = await renderMetrics(await this.#options.door.status());
+      const text = await renderMetrics(await this.#options.door.status({ atCheckpoint: true }));
       response.writeHead(200, { 'content-type': METRICS_CONTENT_TYPE }).end(text);
     } catch (error) {
       if (!(error instanceof StoreError)) throw error;

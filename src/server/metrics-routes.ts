@@ -6,6 +6,6 @@ import { METRICS_CONTENT_TYPE, renderMetrics } from './metrics.ts';
 
 export function addMetricsRoutes(app: FastifyInstance, door: Door): void {
   app.get('/v1/metrics', async (_request, reply) =>
-    reply.type(METRICS_CONTENT_TYPE).send(await renderMetrics(await door.status())),
+    reply.type(METRICS_CONTENT_TYPE).send(await renderMetrics(await door.status({ atCheckpoint: true }))),
   );
 }

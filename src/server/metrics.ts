@@ -55,7 +55,11 @@ function addStore(sheet: Sheet, status: StoreStatus): void {
   );
   sheet.gauge('coppice_free_bytes', 'Bytes that the log may still take.', room.freeBytes);
   sheet.gauge('coppice_used_bytes', 'Bytes of the log.', status.logBytes);
-  sheet.gauge('coppice_live_bytes', 'Bytes of chunks that some version reads.', status.liveBytes);
+  sheet.gauge(
+    'coppice_live_bytes',
+    'Bytes of chunks that some version reads, at the last checkpoint.',
+    status.liveBytes,
+  );
   sheet.gauge(
     'coppice_capacity_bytes',
     'The most that the store may take up; none if that is the file system.',

@@ -14,6 +14,7 @@ import type {
   ReceiveSummary,
   ScheduleSummary,
   ScrubStep,
+  StatusOptions,
   StoreStatus,
   VersionSummary,
   VersionWithSpace,
@@ -59,7 +60,7 @@ export interface OpenStore {
   space(names: readonly string[]): Promise<SpaceReport>;
   diff(from: string, to: string): AsyncGenerator<DiffExtent>;
   show(name: string): VersionSummary;
-  status(): Promise<StoreStatus>;
+  status(options?: StatusOptions): Promise<StoreStatus>;
   device(name: string): BlockDevice;
   readonly roles: {
     promote(name: string): Promise<VersionSummary>;
@@ -176,8 +177,8 @@ export class StoreDoor implements Door {
     return this.#store.show(name);
   }
 
-  async status(): Promise<StoreStatus> {
-    const status = await this.#store.status();
+  async status(options?: StatusOptions): Promise<StoreStatus> {
+    const status = await this.#store.status(options);
     return { ...status, schedules: status.schedules.map((each) => this.#withProgress(each)) };
   }
 

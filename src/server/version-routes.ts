@@ -57,7 +57,11 @@ export function addVersionRoutes(
     async (request) => await door.show(request.query.name),
   );
 
-  app.get('/v1/status', async () => await door.status());
+  app.get<{ Querystring: { atCheckpoint?: 'true' | 'false' } }>(
+    '/v1/status',
+    { schema: { querystring: fields({}, { atCheckpoint: { enum: ['true', 'false'] } }) } },
+    async (request) => await door.status({ atCheckpoint: request.query.atCheckpoint === 'true' }),
+  );
 
   app.get<{ Querystring: { quick?: 'true' | 'false' } }>(
     '/v1/check',

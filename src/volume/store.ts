@@ -52,6 +52,7 @@ import type {
   DiffExtent,
   Finding,
   ScrubStep,
+  StatusOptions,
   StoreStatus,
   VersionSummary,
   VersionWithSpace,
@@ -396,10 +397,10 @@ export class Store {
     return this.#keeper.checkpoint();
   }
 
-  /** Live bytes are those of the checkpoint that this makes, if anything has changed and there is room for it. */
-  async status(): Promise<StoreStatus> {
+  /** Live bytes are those of the last checkpoint: one that this makes, if that is wanted and there is room for it. */
+  async status({ atCheckpoint = false }: StatusOptions = {}): Promise<StoreStatus> {
     const { log, numbers, supply } = this.#recovered;
-    if (log.poison === undefined) await this.#keeper.checkpointIfRoom();
+    if (!atCheckpoint && log.poison === undefined) await this.#keeper.checkpointIfRoom();
     const { superblock } = numbers;
     const { index } = this.#keeper;
     return {
@@ -436,7 +437,6 @@ export class Store {
     yield* checkSuperblock(this.#environment.storage, (read) => numbers.between(read));
     const findings: Finding[] = [];
     await this.#keeper.holding(async (index, isCurrent) => {
-      const { superblock } = numbers;
       const { indexedAppend } = this.#keeper;
       const isComparable = isCurrent && indexedAppend !== undefined;
       const checked = {
@@ -447,7 +447,7 @@ export class Store {
         unfit: isComparable ? undefined : 'it has no checkpoint, or there is no room for the next one',
         follow: () => undefined,
       };
-      const subject = { superblock, base: superblock.base, checked };
+      const subject = { superblock: numbers.superblock, base: numbers.superblock.base, checked };
       for await (const each of checkStore(this.#environment, subject, options)) findings.push(each);
     });
     // What is wrong with nothing but the index is mended from the log at once.

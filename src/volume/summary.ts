@@ -147,6 +147,11 @@ export interface DiffExtent {
   type: 'data' | 'hole';
 }
 
+export interface StatusOptions {
+  /** As of the last checkpoint: counts may lag behind, and nothing is written for them. */
+  readonly atCheckpoint?: boolean | undefined;
+}
+
 export interface StoreStatus {
   uuid: string;
   formatRevision: number;

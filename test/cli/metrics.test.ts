@@ -4,6 +4,7 @@ import fs from 'node:fs';
 import net from 'node:net';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import type { StoreStatus } from '../../src/volume/summary.ts';
 import { samplesOf } from '../server/samples.ts';
 import { scratchDirectory } from '../support/stores.ts';
 import { ok, run, serve, stop } from './command.ts';
@@ -22,11 +23,15 @@ async function newStore(): Promise<string> {
   return store;
 }
 
+async function statusOf(store: string): Promise<StoreStatus> {
+  return JSON.parse(await ok(store, ['status', '--json'])) as StoreStatus;
+}
+
 describe.each(['nobody', 'a server'])('when %s has the store', (owner) => {
   it('metrics are what status says', async () => {
     const store = await newStore();
     const server = owner === 'nobody' ? undefined : await serve(store);
-    const status = JSON.parse(await ok(store, ['status', '--json'])) as { logBytes: number };
+    const status = await statusOf(store);
     const told = samplesOf(await ok(store, ['metrics']));
     expect(Object.fromEntries(told)).toMatchObject({
       coppice_volumes: 1,
@@ -55,6 +60,14 @@ describe('serve --metrics-listen', () => {
     await expect.poll(async () => (await fetched()).get(`coppice_feed_failing${labels}`)).toBe(1);
     expect((await fetched()).has(`coppice_feed_lag_seconds${labels}`)).toBe(false);
     expect(fs.statSync(socketPath).mode & 0o777).toBe(0o600);
+    const { generation } = (await statusOf(store)).lastCheckpoint;
+    await ok(store, ['create', 'another', '--size', '8M']);
+    expect((await fetched()).get('coppice_volumes')).toBe(2);
+    await ok(store, ['create', 'third', '--size', '8M']);
+    expect(samplesOf(await ok(store, ['metrics'])).get('coppice_volumes')).toBe(3);
+    expect((await statusOf(store)).lastCheckpoint.generation, 'one by the status, none by the metrics').toBe(
+      generation + 1,
+    );
     const idle = net.connect(port, '127.0.0.1');
     idle.on('error', () => undefined);
     await new Promise((resolve) => idle.once('connect', resolve));
