@@ -39,6 +39,7 @@ export async function openPlace(directory: string, complain: Complain): Promise<
   const storage = new NodeStorage(directory);
   const slots = await readSlots(storage);
   const segments: number[] = [];
+  if (!(await storage.list('.')).includes('log')) complain(`${directory} has no log/, where all data are`);
   for (const name of await storage.list('log')) {
     const segment = segmentOfName(name);
     if (segment !== undefined) segments.push(segment);

@@ -36,6 +36,7 @@ import { readEndOfLog } from './log-end.ts';
 import type { CheckedIndex } from './log-reading.ts';
 import { followMoves, statedSince } from './moves-replay.ts';
 import { Replay } from './replay.ts';
+import { requireRemains } from './store-parts.ts';
 import type { LogPlace } from './whole-log.ts';
 
 const SCRATCH_CACHE_BYTES = 64 << 20;
@@ -52,7 +53,7 @@ export async function* checkOffline(
   options: OfflineCheckOptions,
 ): AsyncGenerator<Finding> {
   const storage = new NodeStorage(directory);
-  await requireStore(storage, directory);
+  requireRemains(directory);
   const lockFile = path.join(directory, LOCK_PATH);
   const readOnly = options.readOnly === true;
   const lock = readOnly ? undefined : OwnerLock.acquire(lockFile, systemClock.now());
@@ -97,13 +98,6 @@ export async function identifyStore(
 export async function segmentsOf(storage: Storage): Promise<number[]> {
   const names = await storage.list('log');
   return names.map(segmentOfName).filter((segment) => segment !== undefined);
-}
-
-/** @throws NOT_A_STORE */
-export async function requireStore(storage: Storage, directory: string): Promise<void> {
-  const names = await storage.list('.');
-  if (names.includes('superblock') || (await segmentsOf(storage)).length > 0) return;
-  throw new StoreError('NOT_A_STORE', `${directory} holds no store; make one with \`coppice init\``);
 }
 
 /** Where the log can be read from, if the superblock does not tell: its first segment, or the newest catalog. @throws IO */

@@ -6,7 +6,6 @@
  * what is lost, the findings say so, and so does the log; every change is refused.
  */
 
-import fs from 'node:fs';
 import path from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
@@ -18,7 +17,7 @@ import { ChunkLog } from '../log/chunk-log.ts';
 import { Numbers } from '../log/numbers.ts';
 import { SegmentFiles } from '../log/segment-files.ts';
 import { SegmentSupply } from '../log/segment-supply.ts';
-import { readSuperblock, type Superblock, SUPERBLOCK_PATH } from '../log/superblock.ts';
+import { readSuperblock, type Superblock } from '../log/superblock.ts';
 import { CatalogAppender } from './catalog-append.ts';
 import { type CheckOptions, checkStore, checkSuperblock, type Scratch } from './check.ts';
 import type { BlockDevice } from './device.ts';
@@ -33,6 +32,7 @@ import { readRemains, rebuildFromRemains, type Remains } from './read-only-recov
 import { listReceives } from './receives.ts';
 import { listSchedules } from './schedules.ts';
 import { type ScrubOptions, StoreScrub } from './scrub.ts';
+import { requireStore } from './store-parts.ts';
 import { ShelteredStorage } from './sheltered-storage.ts';
 import { type SpaceOfVersions, spaceOf, withSpace } from './space.ts';
 import type {
@@ -124,8 +124,7 @@ export class ReadOnlyStore {
   static async open(directory: string, options: OpenOptions = {}): Promise<ReadOnlyStore> {
     const clock = options.clock ?? systemClock;
     const store = options.storage ?? new NodeStorage(directory);
-    if (options.storage === undefined && !fs.existsSync(path.join(directory, SUPERBLOCK_PATH)))
-      throw new StoreError('NOT_A_STORE', `${directory} holds no store; make one with \`coppice init\``);
+    if (options.storage === undefined) requireStore(directory);
     const acquireLock =
       options.acquireLock ?? ((file: string, since: number) => OwnerLock.acquire(file, since));
     const lock = acquireLock(path.join(directory, LOCK_PATH), clock.now());

@@ -73,10 +73,11 @@ export async function recover(environment: IndexEnvironment, superblock: Superbl
   try {
     let state = index === undefined ? undefined : await replayBehind(environment, index, overlays);
     if (state === undefined) {
+      const synced = index?.checkpoint.append ?? 0;
       await index?.close();
       index = undefined;
       overlays.active = new Overlay();
-      state = await replayAll(environment, overlays, base);
+      state = await replayAll(environment, overlays, base, synced);
       index = state.index;
     }
     return await beginEpoch(environment, superblock, overlays, state);
@@ -119,7 +120,7 @@ async function replayBehind(
     if (header.append > tail.durable) unproven.push(record);
   }
   if (isFirst || replay.catalog === undefined) {
-    environment.logger.warn({ segment, offset }, 'the index is ahead of the log, and is made anew from it');
+    environment.logger.warn({ segment, offset }, 'the log does not have what the index has seen of it');
     return undefined;
   }
   try {
@@ -133,11 +134,12 @@ async function replayBehind(
   }
 }
 
-/** Makes the index anew from the whole log. */
+/** Makes the index anew from the whole log. `synced`: the append number up to which an index says that the log was on the disk. */
 async function replayAll(
   environment: IndexEnvironment,
   overlays: Overlays,
   base: LogBase | undefined,
+  synced: number,
 ): Promise<Replayed> {
   const whole = await WholeLog.open(environment, base, base?.append ?? 0);
   const builder = await IndexBuilder.begin(environment, overlays, whole);
@@ -161,6 +163,7 @@ async function replayAll(
     const damage = [...whole.damage, ...tail.damage];
     // Before it takes its place: the old index may be all that knows what is in the part that is lost.
     refuseLost(damage);
+    refuseShort(tail.end?.append ?? 0, synced);
     const index = await builder.finish();
     const isNew = tail.highestSegment === 0;
     if (!isNew)
@@ -190,6 +193,17 @@ function refuseLost(damage: readonly LogDamage[]): void {
     const help = 'run `coppice fsck`, or get out what is whole with `coppice serve --read-only`';
     throw new StoreError('CORRUPTION', `the log is damaged: ${lost.message}; ${help}`);
   }
+}
+
+/** @throws CORRUPTION if the log ends before what was synced: nobody who opens a store may take an older one for it */
+function refuseShort(end: number, synced: number): void {
+  if (end >= synced) return;
+  throw new StoreError(
+    'CORRUPTION',
+    `the log ends with record ${end}, and record ${synced} had been synced: its end is gone; bring back what is missing in log/, ` +
+      'or get out what is whole with `coppice serve --read-only`; if log/ is as it should be, of an earlier time, ' +
+      '`coppice rebuild-index` goes on with it, without what came later',
+  );
 }
 
 function apply(replay: Replay, record: ScannedRecord, isKept = false): void {

@@ -10,7 +10,6 @@
  * change-writer.ts.
  */
 
-import fs from 'node:fs';
 import path from 'node:path';
 import { systemClock } from '../base/clock.ts';
 import { StoreError } from '../base/errors.ts';
@@ -22,7 +21,7 @@ import type { CompactionEstimate, CompactionProgress, ThoroughOptions } from '..
 import { finding } from '../check/finding.ts';
 import { PageCache } from '../index/pages.ts';
 import type { MovesByRegion } from '../index/move.ts';
-import { readSuperblock, SUPERBLOCK_PATH, SUPERBLOCK_REVISION } from '../log/superblock.ts';
+import { readSuperblock, SUPERBLOCK_REVISION } from '../log/superblock.ts';
 import { type CheckOptions, checkStore, checkSuperblock, noteUnfinished } from './check.ts';
 import { checkOffline, type OfflineCheckOptions } from './check-offline.ts';
 import type { Catalog } from './catalog.ts';
@@ -57,6 +56,7 @@ import type {
   VersionSummary,
   VersionWithSpace,
 } from './summary.ts';
+import { requireStore } from './store-parts.ts';
 import { type HoldOptions, VersionChanges } from './version-changes.ts';
 import { VersionPruner } from './version-pruner.ts';
 import {
@@ -160,9 +160,7 @@ export class Store {
   static async open(directory: string, options: OpenOptions = {}): Promise<Store> {
     const clock = options.clock ?? systemClock;
     const storage = options.storage ?? new NodeStorage(directory);
-    if (options.storage === undefined && !fs.existsSync(path.join(directory, SUPERBLOCK_PATH))) {
-      throw new StoreError('NOT_A_STORE', `${directory} holds no store; make one with \`coppice init\``);
-    }
+    if (options.storage === undefined) requireStore(directory);
     const acquireLock =
       options.acquireLock ?? ((file: string, since: number) => OwnerLock.acquire(file, since));
     const lock = acquireLock(path.join(directory, LOCK_PATH), clock.now());

@@ -104,28 +104,6 @@ describe('an index that is not what it was when the store is opened', () => {
     await fixture.end();
   });
 
-  it('is made anew when it is ahead of the log', async () => {
-    const fixture = await StoreFixture.make();
-    await fixture.store.close();
-    const before = directoryOf('before');
-    fs.cpSync(fixture.directory, before, { recursive: true });
-    const contents = new Map(fixture.contents);
-    for (const [name, content] of contents) contents.set(name, Buffer.from(content));
-    await fixture.open();
-    await fixture.writeSome('a', 40);
-    await fixture.snapshot('a@3');
-    await fixture.writeSome('a', 5);
-    await fixture.store.close();
-    for (const part of ['log', 'superblock']) {
-      fs.rmSync(path.join(fixture.directory, part), { recursive: true });
-      fs.cpSync(path.join(before, part), path.join(fixture.directory, part), { recursive: true });
-    }
-    fixture.contents.clear();
-    for (const [name, content] of contents) fixture.contents.set(name, content);
-    await fixture.open();
-    await fixture.end();
-  });
-
   it('is not made anew because somebody holds it, or descriptors ran out', async () => {
     const fixture = await StoreFixture.make();
     await fixture.store.close();

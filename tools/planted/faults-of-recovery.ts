@@ -275,6 +275,20 @@ export const RECOVERY_FAULTS: readonly Fault[] = [
     tests: [RECOVERY],
   },
   {
+    name: 'a log that ends before what was synced is gone on with',
+    file: 'src/volume/recovery.ts',
+    text: 'if (end >= synced) return;',
+    replacement: 'if (end >= 0) return;',
+    tests: [inVolume('log-gone')],
+  },
+  {
+    name: 'a store whose log is not there is taken for an empty one',
+    file: 'src/volume/store-parts.ts',
+    text: 'if (fs.existsSync(path.join(directory, LOG_PATH))) return;',
+    replacement: 'if (directory.length > 0) return;',
+    tests: [inVolume('log-gone')],
+  },
+  {
     name: 'an index that is ahead of the log is taken',
     file: 'src/volume/recovery.ts',
     text: 'if (isFirst && (header.offset !== offset || header.append !== append)) break;',
