@@ -1,12 +1,16 @@
 /**
  * Rows that are asked for in one turn of the event loop, read from LevelDB in one call: to wake a thread costs more than to
- * read a row. No I/O of its own.
+ * read a row. While as many calls are under way as there are threads, whoever asks waits for the next one with all others that do.
+ * No I/O of its own.
  *
- * Invariant: everybody gets the rows of their own keys, in their order, read after they asked; an error is everybody's. What
- * waits is bounded by the requests that are under way.
+ * Invariants: everybody gets the rows of their own keys, in their order, read after they asked; an error is everybody's. No
+ * more than CALLS_MAX calls are under way; what waits is bounded by the requests that are.
  */
 
 import type { RowSource } from './directory.ts';
+
+/** Node's threads, if nobody says otherwise. */
+const CALLS_MAX = 4;
 
 type Rows = (Buffer | undefined)[];
 
@@ -21,6 +25,9 @@ export class GatheredRows implements Pick<RowSource, 'getMany'> {
   readonly #source: Pick<RowSource, 'getMany'>;
   #keys: Buffer[] = [];
   #waiters: Waiter[] = [];
+  #calls = 0;
+  /** The next call comes behind this turn. */
+  #isDue = false;
 
   constructor(source: Pick<RowSource, 'getMany'>) {
     this.#source = source;
@@ -28,14 +35,22 @@ export class GatheredRows implements Pick<RowSource, 'getMany'> {
 
   getMany(keys: Buffer[]): Promise<Rows> {
     return new Promise((resolve, reject) => {
-      // Behind all promises of this turn, so that whoever still asks in it comes along.
-      if (this.#waiters.length === 0) process.nextTick(() => void this.#read());
       this.#waiters.push({ first: this.#keys.length, count: keys.length, resolve, reject });
       for (const key of keys) this.#keys.push(key);
+      this.#next();
     });
   }
 
+  #next(): void {
+    if (this.#isDue || this.#waiters.length === 0 || this.#calls === CALLS_MAX) return;
+    this.#isDue = true;
+    // Behind all promises of this turn, so that whoever still asks in it comes along.
+    process.nextTick(() => void this.#read());
+  }
+
   async #read(): Promise<void> {
+    this.#isDue = false;
+    this.#calls += 1;
     const [keys, waiters] = [this.#keys, this.#waiters];
     this.#keys = [];
     this.#waiters = [];
@@ -45,5 +60,7 @@ export class GatheredRows implements Pick<RowSource, 'getMany'> {
     } catch (error) {
       for (const { reject } of waiters) reject(error);
     }
+    this.#calls -= 1;
+    this.#next();
   }
 }

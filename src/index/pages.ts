@@ -8,19 +8,32 @@
  * The bound holds over all readers. What goes first is what has not been used for a round of the hand (second chance).
  */
 
-import { BLOCK_BYTES, PointerBlock } from './pointers.ts';
+import type { PointerBlock } from './pointers.ts';
 
-const PAGE_BYTES = BLOCK_BYTES + 200;
+/** What a page takes up beside its block. */
+const PAGE_BYTES = 200;
 
 export class Page {
-  readonly block = new PointerBlock();
+  readonly block: PointerBlock;
   readonly table: PageTable;
   readonly region: number;
   used = true;
+  /** Of memory, as the cache counts it. */
+  bytes: number;
+  /** The cache has it; who still holds one that it has let go may go on with it. */
+  isCounted = false;
 
-  constructor(table: PageTable, region: number) {
+  constructor(table: PageTable, region: number, block: PointerBlock) {
     this.table = table;
     this.region = region;
+    this.block = block;
+    this.bytes = PAGE_BYTES + block.bytes;
+  }
+
+  /** Chunks were put into the block, which may have grown. */
+  changed(): void {
+    const bytes = PAGE_BYTES + this.block.bytes;
+    if (bytes !== this.bytes) this.table.grew(this, bytes);
   }
 }
 
@@ -69,6 +82,13 @@ export class PageTable {
     this.#cache.added(page);
   }
 
+  /** Called by the page. */
+  grew(page: Page, bytes: number): void {
+    const grownBytes = bytes - page.bytes;
+    page.bytes = bytes;
+    this.#cache.grew(page, grownBytes);
+  }
+
   /** Called by the cache. */
   drop(page: Page): void {
     if (this.#pages.get(page.region) === page) this.#pages.delete(page.region);
@@ -87,17 +107,28 @@ export class PageCache {
   readonly boundBytes: number;
   #pages: Page[] = [];
   #hand = 0;
+  #usedBytes = 0;
 
   constructor(boundBytes: number) {
     this.boundBytes = boundBytes;
   }
 
   get usedBytes(): number {
-    return this.#pages.length * PAGE_BYTES;
+    return this.#usedBytes;
   }
 
   added(page: Page): void {
     this.#pages.push(page);
+    page.isCounted = true;
+    this.#takeUp(page.bytes);
+  }
+
+  grew(page: Page, bytes: number): void {
+    if (page.isCounted) this.#takeUp(bytes);
+  }
+
+  #takeUp(bytes: number): void {
+    this.#usedBytes += bytes;
     while (this.usedBytes > this.boundBytes && this.#pages.length > 1) this.#evictOne();
   }
 
@@ -108,6 +139,7 @@ export class PageCache {
       if (!page.used) {
         this.#pages[this.#hand] = this.#pages.pop()!;
         this.#hand += 1;
+        this.#forgetOne(page);
         page.table.drop(page);
         return;
       }
@@ -117,7 +149,13 @@ export class PageCache {
   }
 
   forget(table: PageTable): void {
-    this.#pages = this.#pages.filter((page) => page.table !== table);
+    for (const page of this.#pages) if (page.table === table) this.#forgetOne(page);
+    this.#pages = this.#pages.filter((page) => page.isCounted);
     this.#hand = 0;
+  }
+
+  #forgetOne(page: Page): void {
+    this.#usedBytes -= page.bytes;
+    page.isCounted = false;
   }
 }

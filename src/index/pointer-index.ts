@@ -54,6 +54,8 @@ export type { Lineage } from './region-read.ts';
 const COMMIT_REGIONS = 32;
 /** Regions that a batch changes before requests have their turn: a quarter of a millisecond. */
 const REGIONS_AT_ONCE = 4;
+/** Pages that are put together at once are no more than that for long. */
+const SPARE_BLOCKS_MAX = 32;
 const NO_DESTINIES: Destinies = new Map();
 
 /** Changes since the checkpoint; `frozen` is what a commit is writing. They outlive a rebuild of the index. */
@@ -69,6 +71,8 @@ export class PointerIndex {
   readonly usage = new UsageTable();
   readonly #rows: GatheredRows;
   readonly #overlays: Overlays;
+  /** Pages are put together in these, where they become smaller: memory that is used again costs less than fresh one. */
+  readonly #spareBlocks: PointerBlock[] = [];
   #checkpoint: CheckpointRow;
   /** The batch under way. */
   #writing: Promise<void> | undefined;
@@ -150,8 +154,10 @@ export class PointerIndex {
 
   /** Resolves a region for a version, and adds the page to its table. @throws INDEX_DAMAGED */
   async load(table: PageTable, lineage: Lineage, region: number): Promise<Page> {
-    const page = new Page(table, region);
-    return await this.#resolve(page.block, lineage, region, () => {
+    const block = this.#spareBlocks.pop() ?? new PointerBlock();
+    return await this.#resolve(block, lineage, region, () => {
+      const page = new Page(table, region, block.compacted());
+      if (page.block !== block && this.#spareBlocks.length < SPARE_BLOCKS_MAX) this.#spareBlocks.push(block);
       table.add(page);
       return page;
     });

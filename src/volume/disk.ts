@@ -311,11 +311,13 @@ export class Disk implements Lineage, ChunkTarget {
       const chunk = first + i;
       const at = Math.floor(chunk / REGION_CHUNKS);
       if (at !== region) {
+        page?.changed();
         region = at;
         page = this.#pages.find(region);
       }
       page?.block.put(chunk % REGION_CHUNKS, segment, offset + i * CHUNK_BYTES, checksums[i]!, sequence);
     }
+    page?.changed();
     this.#keeper.noteChanges();
   }
 
@@ -333,11 +335,13 @@ export class Disk implements Lineage, ChunkTarget {
       if (start >= end || start + REGION_CHUNKS <= first) continue;
       if (start >= first && start + REGION_CHUNKS <= end) {
         fillHoles(page.block, sequence);
+        page.changed();
         continue;
       }
       const from = Math.max(first, start);
       const to = Math.min(end, start + REGION_CHUNKS);
       for (let chunk = from; chunk < to; chunk++) page.block.put(chunk - start, HOLE, 0, 0, sequence);
+      page.changed();
     }
   }
 

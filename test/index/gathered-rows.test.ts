@@ -38,6 +38,32 @@ describe('gathered rows', () => {
     expect(source.calls).toEqual([['a'], ['a']]);
   });
 
+  it('wait for a call to end while four are under way, and are then read in one', async () => {
+    const ends: (() => void)[] = [];
+    const calls: string[][] = [];
+    const rows = new GatheredRows({
+      getMany: (asked) => {
+        calls.push(asked.map(String));
+        return new Promise((resolve) => ends.push(() => resolve(asked)));
+      },
+    });
+    const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+    const answers: string[] = [];
+    for (const name of ['a', 'b', 'c', 'd', 'e', 'f', 'g']) {
+      void rows.getMany(keys(name)).then((found) => answers.push(...texts(found).map(String)));
+      await turn();
+    }
+    expect(calls).toEqual([['a'], ['b'], ['c'], ['d']]);
+    ends[2]!();
+    ends[0]!();
+    await turn();
+    expect(calls.slice(4)).toEqual([['e', 'f', 'g']]);
+    for (const end of ends) end();
+    await turn();
+    expect(answers.sort()).toEqual(['a', 'b', 'c', 'd', 'e', 'f', 'g']);
+    expect(calls.length).toBe(5);
+  });
+
   it('fail for all who asked, and for nobody after them', async () => {
     const source = new NotingSource();
     const rows = new GatheredRows(source);

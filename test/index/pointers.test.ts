@@ -45,6 +45,47 @@ describe('pointers of a region', () => {
       }
     });
 
+    it(`a block that is compacted, again and again, holds the same, in the memory that it says (SEED=${seed})`, () => {
+      const random = new Random(seed);
+      for (let round = 0; round < 150; round++) {
+        const map = new Map<number, Pointer>();
+        let block = random.chance(50) ? new PointerBlock() : new PointerBlock(random.below(20));
+        const puts = random.pick([0, 1, 5, 60, 128, 129, 140, 600]);
+        const span = random.pick([3, 120, 128, 129, REGION_CHUNKS]);
+        for (let i = 0; i < puts; i++) {
+          if (random.chance(5)) {
+            block = block.compacted();
+            if (map.size <= 128) expect(block.bytes).toBeLessThanOrEqual(500 + 40 * map.size);
+          }
+          const index = random.below(span);
+          if (random.chance(10)) {
+            block.clear(index);
+            map.delete(index);
+            continue;
+          }
+          const pointer = {
+            segment: random.between(1, 2 ** 32 - 2),
+            offset: CHUNK_BYTES * random.below(2 ** 18),
+            checksum: random.next(),
+            sequence: random.chance(50) ? random.below(8) : random.below(2 ** 20) * 2 ** 32 + random.next(),
+          };
+          if (random.chance(30)) {
+            block.putBeneath(index, pointer.segment, pointer.offset, pointer.checksum, pointer.sequence);
+            if ((map.get(index)?.sequence ?? -1) < pointer.sequence) map.set(index, pointer);
+          } else {
+            block.put(index, pointer.segment, pointer.offset, pointer.checksum, pointer.sequence);
+            putInto(map, index, pointer);
+          }
+        }
+        expect(sorted(contentOf(block))).toEqual(sorted(map));
+        expect(sorted(contentOf(block.compacted()))).toEqual(sorted(map));
+        expect(block.count()).toBe(map.size);
+        expect(block.isFull()).toBe(map.size === REGION_CHUNKS);
+        block.reset();
+        expect(block.count()).toBe(0);
+      }
+    });
+
     it(`blocks merge into what is there already (SEED=${seed})`, () => {
       const random = new Random(seed);
       for (let round = 0; round < 100; round++) {

@@ -143,9 +143,30 @@ export const INDEX_FAULTS: readonly Fault[] = [
   {
     name: 'the later pointer counts, and not the one with the higher sequence',
     file: 'src/index/pointers.ts',
-    text: 'if (this.words[index * WORDS + SEGMENT] !== 0 && this.sequence(index) > sequence) return;',
+    text: 'if (this.segment(index) !== 0 && this.sequence(index) > sequence) return;',
     replacement: '',
     tests: [inIndex('pointers'), inIndex('overlay')],
+  },
+  {
+    name: 'a block that is out of places gives one away twice',
+    file: 'src/index/pointers.ts',
+    text: 'if (this.#taken === COMPACT_MAX) {',
+    replacement: 'if (this.#taken === 255) {',
+    tests: [inIndex('pointers')],
+  },
+  {
+    name: 'pages that grow take up no room',
+    file: 'src/index/pages.ts',
+    text: 'if (bytes !== this.bytes) this.table.grew(this, bytes);',
+    replacement: '',
+    tests: [inIndex('pages')],
+  },
+  {
+    name: 'who waits for rows while all calls are under way is forgotten',
+    file: 'src/index/gathered-rows.ts',
+    text: 'this.#calls -= 1;',
+    replacement: '',
+    tests: [inIndex('gathered-rows')],
   },
   {
     name: 'a version reads what its siblings have written',

@@ -9,6 +9,7 @@ import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { CHUNK_BYTES } from '../../src/base/units.ts';
 import { Overlay } from '../../src/index/overlay.ts';
+import { encodePointers } from '../../src/index/rows.ts';
 import { PointerIndex } from '../../src/index/pointer-index.ts';
 import { readSuperblock } from '../../src/log/superblock.ts';
 import type { BlockDevice } from '../../src/volume/device.ts';
@@ -96,7 +97,7 @@ async function checksumOfIndex(directory: string): Promise<string> {
       if (region < 0) break;
       for (const [label, block] of await index.regionBlocks(tree, region)) {
         hash.update(`${tree} ${region} ${label}\n`);
-        hash.update(block.words);
+        hash.update(encodePointers(block));
       }
     }
   }
