@@ -39,13 +39,13 @@ export async function openPlace(directory: string, complain: Complain): Promise<
   const storage = new NodeStorage(directory);
   const slots = await readSlots(storage);
   const segments: number[] = [];
-  if (!(await storage.list('.')).includes('log')) complain(`${directory} has no log/, where all data are`);
   for (const name of await storage.list('log')) {
     const segment = segmentOfName(name);
     if (segment !== undefined) segments.push(segment);
   }
   if (segments.length === 0 && slots.every(({ state }) => state === 'missing'))
     throw new StoreError('NOT_A_STORE', `${directory} holds no store; name one with --store`);
+  if (!(await storage.list('.')).includes('log')) complain(`${directory} has no log/, where all data are`);
   const owner = OwnerLock.holderOf(path.join(directory, LOCK_PATH));
   if (owner !== undefined)
     complain(`the store is in use by ${owner}; what is printed may be in the middle of a change`);
