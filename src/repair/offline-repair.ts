@@ -6,12 +6,11 @@ import { silentLogger } from '../base/logger.ts';
 import { NodeStorage } from '../base/node-storage.ts';
 import { OwnerLock } from '../base/owner-lock.ts';
 import { temporaryScratch } from '../volume/check.ts';
-import type { ClosedStoreEnvironment } from '../volume/check-offline.ts';
+import { type ClosedStoreEnvironment, requireRemains } from '../volume/check-offline.ts';
 import { openIndexCopy } from '../volume/index-copy.ts';
 import { LOCK_PATH } from '../volume/init-store.ts';
 import { ShelteredStorage } from '../volume/sheltered-storage.ts';
 import { openLevel, Store } from '../volume/store.ts';
-import { requireRemains } from '../volume/store-parts.ts';
 import { type RepairOptions, type RepairResult, type RepairSurroundings, repairStore } from './repair.ts';
 
 const CACHE_BYTES = 64 << 20;
@@ -19,7 +18,7 @@ const CACHE_BYTES = 64 << 20;
 /** @throws NOT_A_STORE, LOCKED, UNSUPPORTED_FORMAT, and what `repairStore` throws */
 export async function repairOffline(directory: string, options: RepairOptions): Promise<RepairResult> {
   const storage = new NodeStorage(directory);
-  requireRemains(directory);
+  await requireRemains(storage, directory);
   const lock = OwnerLock.acquire(path.join(directory, LOCK_PATH), systemClock.now());
   const surroundings: RepairSurroundings = {
     storage,

@@ -19,7 +19,7 @@ import type { Entry } from '../log/entries.ts';
 import { FIRST_RECORD_OFFSET, segmentOfName } from '../log/format.ts';
 import type { ScannedRecord } from '../log/scan.ts';
 import { readSegmentStart, uuidOfSegments } from '../log/segment-summary.ts';
-import type { LogBase, Superblock } from '../log/superblock.ts';
+import { type LogBase, type Superblock, SUPERBLOCK_PATH } from '../log/superblock.ts';
 import {
   type CheckEnvironment,
   type CheckOptions,
@@ -36,7 +36,7 @@ import { readEndOfLog } from './log-end.ts';
 import type { CheckedIndex } from './log-reading.ts';
 import { followMoves, statedSince } from './moves-replay.ts';
 import { Replay } from './replay.ts';
-import { requireRemains } from './store-parts.ts';
+import { noStore, requireLog } from './store-parts.ts';
 import type { LogPlace } from './whole-log.ts';
 
 const SCRATCH_CACHE_BYTES = 64 << 20;
@@ -53,7 +53,7 @@ export async function* checkOffline(
   options: OfflineCheckOptions,
 ): AsyncGenerator<Finding> {
   const storage = new NodeStorage(directory);
-  requireRemains(directory);
+  await requireRemains(storage, directory);
   const lockFile = path.join(directory, LOCK_PATH);
   const readOnly = options.readOnly === true;
   const lock = readOnly ? undefined : OwnerLock.acquire(lockFile, systemClock.now());
@@ -98,6 +98,13 @@ export async function identifyStore(
 export async function segmentsOf(storage: Storage): Promise<number[]> {
   const names = await storage.list('log');
   return names.map(segmentOfName).filter((segment) => segment !== undefined);
+}
+
+/** A superblock may be lost: segments say which store they are of. @throws NOT_A_STORE, IO */
+export async function requireRemains(storage: Storage, directory: string): Promise<void> {
+  const names = await storage.list('.');
+  if (!names.includes(SUPERBLOCK_PATH) && (await segmentsOf(storage)).length === 0) throw noStore(directory);
+  requireLog(directory);
 }
 
 /** Where the log can be read from, if the superblock does not tell: its first segment, or the newest catalog. @throws IO */

@@ -15,7 +15,7 @@ import type { Faults } from './faults.ts';
 import type { Marks } from './marks.ts';
 import type { ClientWrite } from './client-write.ts';
 import type { Oracle } from './oracle.ts';
-import { type Action, mayFailToWrite, maySpoilIndex, mayTearFooters, type Profile } from './profile.ts';
+import { type Action, mayFailToWrite, mayTearFooters, type Profile } from './profile.ts';
 import { receive } from './receiving.ts';
 import { changeRole } from './roles.ts';
 import type { Scheduler } from './scheduler.ts';
@@ -35,6 +35,8 @@ export interface Surroundings {
   hasEnded(): boolean;
   /** Something goes wrong with a row of the index in use. */
   spoilIndex(): void;
+  /** Something had gone wrong with a row, in this life or an earlier one. */
+  wasSpoiled(): boolean;
 }
 
 /** Runs a request; answers whether it went well. */
@@ -453,8 +455,8 @@ export class Clients {
     const compact = random.chance(profile.thoroughPercent) ? compactAll : compactOnce;
     await this.#try(async () => {
       await compact().catch((error: unknown) => {
-        // A delete that failed halfway comes first; in an index that was spoiled in an earlier life too.
-        const isExplained = faults.injected > 0 || maySpoilIndex(profile);
+        // A delete that failed halfway comes first.
+        const isExplained = faults.injected > 0 || this.#of.wasSpoiled();
         if (!hasCode(error, 'IN_USE') || !isExplained) throw error;
       });
     });

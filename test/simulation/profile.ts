@@ -82,11 +82,6 @@ export function mayTearFooters(profile: Profile): boolean {
   return compacts || isAsked || mayFailToWrite(profile);
 }
 
-/** Rows of the index get lost in some life, and are found missing in that or a later one. */
-export function maySpoilIndex({ spoilPercent, weights }: Profile): boolean {
-  return spoilPercent > 0 || weights.some(([action, weight]) => action === 'spoil index' && weight > 0);
-}
-
 const FAULTY: readonly Operation[] = [
   'write',
   'write',

@@ -363,6 +363,7 @@ class Run {
         this.#isSpoiled = true;
         this.#disk.index?.spoil(this.#random, this.#marks);
       },
+      wasSpoiled: () => this.#isSpoiled,
     });
     const lived = await this.#within(() => clients.run());
     if (lived !== undefined && closes && !clients.isPoisoned) {
