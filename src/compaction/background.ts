@@ -23,7 +23,7 @@ import {
   type Urgency,
   urgencyOf,
 } from './pace.ts';
-import { chooseVictims, gainOf, type SegmentUse } from './victims.ts';
+import { chooseVictims, gainOf, SeenSegments, type SegmentUse } from './victims.ts';
 
 /** Quiet after which a store counts as idle. */
 const IDLE_MS = 2000;
@@ -92,6 +92,7 @@ export class Background {
   #usedThen = 0;
   #roomState: RoomState = 'enough';
   #waiters: (() => void)[] = [];
+  readonly #seen = new SeenSegments();
   /** Since the last checkpoint. */
   #haveWaited = false;
   readonly #done = { rounds: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 };
@@ -276,7 +277,7 @@ export class Background {
     // Where that gains nothing every byte counts, whatever its age.
     if (urgency === 'full' && !isWorthwhile(chosen))
       chosen = choose(
-        candidates.map((use) => ({ ...use, age: 0 })),
+        candidates.map(({ segment, bytes, liveChunks }) => ({ segment, bytes, liveChunks, age: 0 })),
         urgency,
       );
     if (!isWorthwhile(chosen)) return undefined;
@@ -309,7 +310,8 @@ export class Background {
       candidates.push({ segment, bytes, age, liveChunks });
     }
     candidates.sort((a, b) => a.age - b.age);
-    return candidates.map((use, rank) => ({ ...use, age: rank }));
+    const ranked = candidates.map((use, rank) => ({ ...use, age: rank }));
+    return this.#seen.decayed(ranked, (segment) => this.#compactor.table.get(segment)!.isMoves);
   }
 
   /** False while writers are to wait for `room`: compaction is at work, and there is little left. */

@@ -68,10 +68,8 @@ export class ChunkList {
   inOrder(): ChunkArrays {
     const from = this.arrays();
     const { labels, chunks, sequences } = from;
-    const order = orderOf(
-      this.count,
-      (a, b) => labels[a]! - labels[b]! || chunks[a]! - chunks[b]! || sequences[a]! - sequences[b]!,
-    );
+    const inDisk = byDisk(from);
+    const order = orderOf(this.count, (a, b) => inDisk(a, b) || sequences[a]! - sequences[b]!);
     return {
       labels: labels.map((_, i) => labels[order[i]!]!),
       chunks: chunks.map((_, i) => chunks[order[i]!]!),
@@ -99,4 +97,9 @@ export function orderOf(count: number, compare: (a: number, b: number) => number
   const order = new Uint32Array(count);
   for (let i = 0; i < count; i++) order[i] = i;
   return order.sort(compare);
+}
+
+/** Compares two by version and chunk. */
+export function byDisk({ labels, chunks }: ChunkArrays): (a: number, b: number) => number {
+  return (a, b) => labels[a]! - labels[b]! || chunks[a]! - chunks[b]!;
 }

@@ -32,8 +32,9 @@ import type { Numbers } from '../log/numbers.ts';
 import type { SegmentFiles } from '../log/segment-files.ts';
 import type { Replacement, SegmentLedger } from '../log/segment-ledger.ts';
 import type { SegmentSupply } from '../log/segment-supply.ts';
-import { type MoveOrder, roundRoomBytes, segmentCountMax } from './layout.ts';
+import type { MoveOrder } from './layout.ts';
 import { type Live, LiveChunks } from './live-chunks.ts';
+import { AGE_CUTS_MAX, BESIDE_BYTES, roundRoomBytes, segmentCountMax } from './moved-size.ts';
 import type { Found, Moved, Mover } from './mover.ts';
 import { Scatter } from './scatter.ts';
 import { SegmentTable } from './segment-table.ts';
@@ -182,9 +183,12 @@ export class Compactor {
       const { index, supply } = this.#host;
       // Counted before it is there, so that nobody else takes the room.
       const liveChunks = [...all].reduce((sum, segment) => sum + index.usage.of(segment), 0);
-      const copiedBytes = roundRoomBytes(liveChunks, this.#host.numbers.superblock.segmentBytes);
-      if (copiedBytes > (await supply.roomBytes()))
+      const leastBytes = roundRoomBytes(liveChunks, this.#host.numbers.superblock.segmentBytes);
+      const roomBytes = await supply.roomBytes();
+      if (leastBytes > roomBytes)
         throw new StoreError('NO_SPACE', 'there is no room for what compaction would copy');
+      const cutsMax = Math.min(AGE_CUTS_MAX, Math.floor((roomBytes - leastBytes) / BESIDE_BYTES));
+      const copiedBytes = leastBytes + cutsMax * BESIDE_BYTES;
       supply.usedBytes += copiedBytes;
       this.#copiedBytes = copiedBytes;
       const wanted = [...all].map((segment) => ({ segment, end: this.table.endOf(segment) }));
@@ -193,7 +197,7 @@ export class Compactor {
         const appends = await this.#takeAppends(found);
         const live = await this.#host.reading((index) => this.#liveChunks.find(found, all, index));
         for (const { segment, chunks } of live.unexplained) this.#leaveAlone(segment, chunks);
-        const moved = await this.#move(live, appends, order);
+        const moved = await this.#move(live, appends, order, cutsMax);
         await this.#replace(live, moved);
         return this.#resultOf(live, moved);
       } catch (error) {
@@ -251,7 +255,12 @@ export class Compactor {
   }
 
   /** Copies what lives. */
-  async #move({ chunks, zeros }: Live, appendsTaken: readonly number[], order: MoveOrder): Promise<Moved> {
+  async #move(
+    { chunks, zeros }: Live,
+    appendsTaken: readonly number[],
+    order: MoveOrder,
+    cutsMax: number,
+  ): Promise<Moved> {
     const { numbers } = this.#host;
     const { segmentBytes, epoch } = numbers.superblock;
     const none = { segments: [], toSegments: new Uint32Array(), toOffsets: new Uint32Array() };
@@ -265,7 +274,7 @@ export class Compactor {
     try {
       return await this.#mover.move({
         chunks,
-        ages,
+        ages: { ages, now: appends[0]!, cutsMax },
         zeros,
         order,
         segmentBytes,

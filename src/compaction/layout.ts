@@ -2,30 +2,24 @@
  * Where moved chunks go: into segments, in records, in order. Pure.
  *
  * Two orders. By *disk*: version and chunk, so that a disk reads from the log as it would from a fresh one. By *age*:
- * first in bands of age, a segment each, and by disk within a band; what has not been written over for long stays apart
- * from what soon will be, or cleaning would gain nothing (LFS, Rosenblum and Ousterhout 1991).
+ * first in bands of age (age-bands.ts), a segment each, and by disk within a band; what has not been written over for long
+ * stays apart from what soon will be, or cleaning would gain nothing (LFS, Rosenblum and Ousterhout 1991).
  */
 
 import { CHUNK_BYTES, roundUp } from '../base/units.ts';
-import { DATA_ENTRY_BYTES_MAX, EntryCoder } from '../log/entry-coder.ts';
+import { EntryCoder } from '../log/entry-coder.ts';
 import {
   FIRST_RECORD_OFFSET,
   FOOTER_ITEM_BYTES,
-  RECORD_ALIGN_BYTES,
   RECORD_FOOTER,
   RECORD_HEADER_BYTES,
   recordBytes,
   SYNC_ALIGN_BYTES,
   TRAILER_ROOM_BYTES,
 } from '../log/format.ts';
-import { type ChunkArrays, orderOf } from './chunk-list.ts';
-
-/** Chunks of a record: a mebibyte is read and written at once. */
-export const RECORD_CHUNKS_MAX = 256;
-/** Zeroed extents of a record. */
-const RECORD_ZEROS_MAX = 2048;
-/** Records that a segment has room for at least. */
-const RECORDS_MIN = 8;
+import { ageBands, type Ages } from './age-bands.ts';
+import { byDisk, type ChunkArrays, orderOf } from './chunk-list.ts';
+import { recordSizes } from './moved-size.ts';
 
 /** A zeroed extent that still hides something older. */
 export interface Zeros {
@@ -55,56 +49,9 @@ export interface SegmentLayout {
   readonly bytes: number;
 }
 
-/** Chunks and zeroed extents of a record in segments of this size. */
-function recordSizes(segmentBytes: number): { chunks: number; zeros: number } {
-  const bytes = segmentBytes / RECORDS_MIN;
-  return {
-    chunks: Math.max(1, Math.min(RECORD_CHUNKS_MAX, Math.floor(bytes / CHUNK_BYTES))),
-    zeros: Math.max(1, Math.min(RECORD_ZEROS_MAX, Math.floor(bytes / (4 * DATA_ENTRY_BYTES_MAX)))),
-  };
-}
-
-/** What a segment of moves has beside its chunks, and each chunk beside its payload; roughly. */
-const BESIDE_BYTES = FIRST_RECORD_OFFSET + 2 * SYNC_ALIGN_BYTES;
-const MOVED_CHUNK_BYTES = CHUNK_BYTES + 64;
-
-/** Bytes that a segment of moves takes for so many chunks, with all that stands beside them; roughly. */
-export function movedBytes(chunkCount: number): number {
-  return chunkCount === 0 ? 0 : BESIDE_BYTES + chunkCount * MOVED_CHUNK_BYTES;
-}
-
-/** Segments that so many chunks fill. */
-function bandCountOf(chunkCount: number, segmentBytes: number): number {
-  return Math.ceil((chunkCount * MOVED_CHUNK_BYTES) / (segmentBytes - BESIDE_BYTES));
-}
-
-/** Live bytes that a round may move for which there is so much room. */
-export function liveBytesFor(roomBytes: number, segmentBytes: number): number {
-  const share = (CHUNK_BYTES / MOVED_CHUNK_BYTES) * (1 - BESIDE_BYTES / segmentBytes);
-  return Math.max(0, (roomBytes - 2 * BESIDE_BYTES) * share);
-}
-
-/** Room for a round that moves so many chunks; none for one that moves nothing, so that a store without room gets some. */
-export function roundRoomBytes(chunkCount: number, segmentBytes: number): number {
-  if (chunkCount === 0) return 0;
-  return chunkCount * MOVED_CHUNK_BYTES + (bandCountOf(chunkCount, segmentBytes) + 1) * BESIDE_BYTES;
-}
-
-/** An upper bound of the segments that a layout needs. */
-export function segmentCountMax(chunkCount: number, zerosCount: number, segmentBytes: number): number {
-  const { chunks, zeros } = recordSizes(segmentBytes);
-  const besides = RECORD_HEADER_BYTES + FOOTER_ITEM_BYTES + 2 * RECORD_ALIGN_BYTES;
-  const bytes =
-    chunkCount * (CHUNK_BYTES + 3 * DATA_ENTRY_BYTES_MAX + besides / chunks) +
-    zerosCount * (3 * DATA_ENTRY_BYTES_MAX + besides / zeros);
-  // A record may not fit at the end of each, and each band begins one of its own.
-  return 2 * Math.ceil(bytes / (segmentBytes / 2)) + 2;
-}
-
-/** `ages[i]`: of the segment that chunk i comes from; higher is younger. */
 export function layOut(
   moved: ChunkArrays,
-  ages: Float64Array,
+  ages: Ages,
   zeros: readonly Zeros[],
   order: MoveOrder,
   segmentBytes: number,
@@ -123,7 +70,9 @@ export function layOut(
     if (!open.fits(tableBytes, 0)) begin();
     open.add(new Uint32Array(), some, some.length, tableBytes);
   }
-  for (const band of bandsOf(moved, ages, order, segmentBytes)) {
+  const bands =
+    order === 'age' ? ageBands(moved, ages, segmentBytes) : [orderOf(moved.labels.length, byDisk(moved))];
+  for (const band of bands) {
     for (let from = 0; from < band.length; from += sizes.chunks) {
       const chunks = band.subarray(from, from + sizes.chunks);
       const { entryCount, tableBytes } = tableOfChunks(moved, chunks);
@@ -134,28 +83,6 @@ export function layOut(
   }
   begin();
   return segments;
-}
-
-/** Positions of the chunks, in bands that share a segment, each in the order of the disk. */
-function bandsOf(
-  moved: ChunkArrays,
-  ages: Float64Array,
-  order: MoveOrder,
-  segmentBytes: number,
-): Uint32Array[] {
-  const { labels, chunks } = moved;
-  const byDisk = (a: number, b: number): number => labels[a]! - labels[b]! || chunks[a]! - chunks[b]!;
-  const count = labels.length;
-  if (order === 'disk') return [orderOf(count, byDisk)];
-  const byAge = orderOf(count, (a, b) => ages[a]! - ages[b]! || byDisk(a, b));
-  const bandCount = bandCountOf(count, segmentBytes);
-  const bands: Uint32Array[] = [];
-  for (let band = 0; band < bandCount; band++) {
-    const from = Math.floor((count * band) / bandCount);
-    const to = Math.floor((count * (band + 1)) / bandCount);
-    bands.push(byAge.subarray(from, to).sort(byDisk));
-  }
-  return bands;
 }
 
 /** True if chunk `b` goes on in the entry of chunk `a`. */

@@ -15,16 +15,17 @@ import { ENTRY_CHANGE, ENTRY_CHUNKS, ENTRY_ZEROS } from '../log/entries.ts';
 import { FIRST_RECORD_OFFSET, RECORD_FOOTER, segmentPath } from '../log/format.ts';
 import { mayBeMoved } from '../log/lost-chunk.ts';
 import { entriesOf, recordEnd, type ScannedRecord, SegmentScanner } from '../log/scan.ts';
+import type { Ages } from './age-bands.ts';
 import { type ChunkArrays, ChunkList } from './chunk-list.ts';
 import {
   layOut,
   type MoveOrder,
   payloadAt,
-  RECORD_CHUNKS_MAX,
   type RecordLayout,
   type SegmentLayout,
   type Zeros,
 } from './layout.ts';
+import { RECORD_CHUNKS_MAX } from './moved-size.ts';
 import { MovesWriter } from './moves-writer.ts';
 
 /** A segment to be emptied. */
@@ -44,8 +45,7 @@ export interface Found {
 export interface MoveRequest {
   /** What is to be moved; labels are those of the versions that have it now. */
   chunks: ChunkArrays;
-  /** Of the segment each comes from: higher is younger. */
-  ages: Float64Array;
+  ages: Ages;
   zeros: readonly Zeros[];
   order: MoveOrder;
   segmentBytes: number;
@@ -124,7 +124,7 @@ export class SegmentMover implements Mover {
     try {
       for (const [i, layout] of layouts.entries()) {
         const segment = request.segments[i]!;
-        const age = ageOf(layout, ages);
+        const age = ageOf(layout, ages.ages);
         const identity = { segment, append: request.appends[i]!, epoch, age };
         const writer = await MovesWriter.create(this.#storage, this.#uuid, identity, layout);
         try {

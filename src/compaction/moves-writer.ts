@@ -25,7 +25,8 @@ import {
 } from '../log/format.ts';
 import { mayBeMoved } from '../log/lost-chunk.ts';
 import type { ChunkArrays } from './chunk-list.ts';
-import { payloadAt, RECORD_CHUNKS_MAX, type RecordLayout, runAt, type SegmentLayout } from './layout.ts';
+import { payloadAt, type RecordLayout, runAt, type SegmentLayout } from './layout.ts';
+import { RECORD_CHUNKS_MAX } from './moved-size.ts';
 
 export interface MovesIdentity {
   readonly segment: number;

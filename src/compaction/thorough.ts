@@ -9,7 +9,7 @@
 import { StoreError } from '../base/errors.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import type { Compactor } from './compactor.ts';
-import { liveBytesFor } from './layout.ts';
+import { liveBytesFor } from './moved-size.ts';
 import type { Scatter } from './scatter.ts';
 import { chooseVictims, gainOf, type SegmentUse } from './victims.ts';
 

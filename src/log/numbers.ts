@@ -37,7 +37,7 @@ export class Numbers {
   static async begin(storage: Storage, superblock: Superblock, seen: Record<Kind, number>): Promise<Numbers> {
     const numbers = new Numbers(storage, superblock);
     for (const kind of KINDS) numbers.#next[kind] = Math.max(numbers.#next[kind], seen[kind] + 1);
-    const next = numbers.#reserved();
+    const next = numbers.#reserved('segments', 0);
     next.epoch += 1;
     await replaceSuperblock(storage, superblock, next);
     Object.assign(superblock, next);
@@ -77,14 +77,16 @@ export class Numbers {
 
   /** Makes sure that `count` of a kind can be taken. */
   async reserve(kind: Kind, count: number): Promise<void> {
-    assert(count <= BLOCK[kind], 'a reservation fits a block');
-    if (this.superblock[kind] - this.#next[kind] < count || this.isLow) await this.#write();
+    // Others may take some before the caller does: half a block is left for them.
+    const left = this.superblock[kind] - this.#next[kind] - count;
+    if (left < BLOCK[kind] / 2 || this.isLow) await this.#write(kind, count);
   }
 
-  /** The superblock with a whole block of each kind ahead. */
-  #reserved(): Superblock {
+  /** The superblock with a whole block of each kind ahead, and `count` more of one kind. */
+  #reserved(kind: Kind, count: number): Superblock {
     const next = { ...this.superblock };
-    for (const kind of KINDS) next[kind] = this.#next[kind] + BLOCK[kind];
+    for (const each of KINDS) next[each] = this.#next[each] + BLOCK[each];
+    next[kind] += count;
     return next;
   }
 
@@ -93,9 +95,9 @@ export class Numbers {
     return this.#writing.run(step);
   }
 
-  async #write(): Promise<void> {
+  async #write(kind: Kind, count: number): Promise<void> {
     await this.#writing.run(async () => {
-      const next = this.#reserved();
+      const next = this.#reserved(kind, count);
       await writeSuperblock(this.#storage, next);
       Object.assign(this.superblock, next);
     });

@@ -8,7 +8,8 @@
 import type { Storage } from '../base/storage.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import { ChunkList } from '../compaction/chunk-list.ts';
-import { layOut, segmentCountMax, type Zeros } from '../compaction/layout.ts';
+import { layOut, type Zeros } from '../compaction/layout.ts';
+import { segmentCountMax } from '../compaction/moved-size.ts';
 import { SegmentMover } from '../compaction/mover.ts';
 import { MovesWriter } from '../compaction/moves-writer.ts';
 import { fillerFor } from '../log/lost-chunk.ts';
@@ -98,7 +99,7 @@ export class Evacuation {
     const { segment, append } = this.#numbers;
     const { segments } = await this.#mover.move({
       chunks,
-      ages: new Float64Array(count),
+      ages: { ages: new Float64Array(count), now: 0, cutsMax: 0 },
       zeros,
       order: 'disk',
       segmentBytes: this.#segmentBytes,
@@ -114,7 +115,7 @@ export class Evacuation {
     const chunks = this.#lost.inOrder();
     if (chunks.labels.length === 0) return;
     this.#lost = new ChunkList();
-    const ages = new Float64Array(chunks.labels.length);
+    const ages = { ages: new Float64Array(chunks.labels.length), now: 0, cutsMax: 0 };
     for (const layout of layOut(chunks, ages, [], 'disk', this.#segmentBytes)) {
       const segment = this.#numbers.segment++;
       const append = this.#numbers.append++;

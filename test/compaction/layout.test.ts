@@ -3,20 +3,25 @@
 import { describe, expect, it } from 'vitest';
 import { ByteWriter } from '../../src/base/bytes.ts';
 import { CHUNK_BYTES } from '../../src/base/units.ts';
+import type { Ages } from '../../src/compaction/age-bands.ts';
 import { type ChunkArrays, ChunkList } from '../../src/compaction/chunk-list.ts';
 import {
   layOut,
-  liveBytesFor,
-  movedBytes,
-  roundRoomBytes,
   type MoveOrder,
   payloadAt,
   type RecordLayout,
   runAt,
   type SegmentLayout,
-  segmentCountMax,
   type Zeros,
 } from '../../src/compaction/layout.ts';
+import {
+  AGE_CUTS_MAX,
+  BESIDE_BYTES,
+  liveBytesFor,
+  movedBytes,
+  roundRoomBytes,
+  segmentCountMax,
+} from '../../src/compaction/moved-size.ts';
 import { DATA_ENTRY_BYTES_MAX, EntryCoder } from '../../src/log/entry-coder.ts';
 import {
   FIRST_RECORD_OFFSET,
@@ -32,7 +37,7 @@ import { Random, seeds } from '../support/random.ts';
 
 interface Moved {
   arrays: ChunkArrays;
-  ages: Float64Array;
+  ages: Ages;
 }
 
 /** Chunks of a few versions in an order of chance; `scattered`: none goes on where another ends. */
@@ -51,7 +56,9 @@ function randomChunks(random: Random, count: number, scattered: boolean): Moved 
   const list = new ChunkList();
   for (const [label, chunk, sequence] of all) list.add(label, chunk, sequence, 1, 4096, random.next());
   const ageCount = random.pick([1, 2, 10, 1000]);
-  return { arrays: list.arrays(), ages: Float64Array.from(all, () => 1 + random.below(ageCount)) };
+  const ages = Float64Array.from(all, () => 1 + random.below(ageCount));
+  const now = 1 + random.pick([ageCount, 2 * ageCount, 2 ** 28]);
+  return { arrays: list.arrays(), ages: { ages, now, cutsMax: random.below(AGE_CUTS_MAX + 1) } };
 }
 
 function randomZeros(random: Random, count: number): Zeros[] {
@@ -148,11 +155,13 @@ function check(moved: Moved, zeros: readonly Zeros[], order: MoveOrder, segmentB
     checkSegment(arrays, segment, segmentBytes);
   }
   if (order === 'disk') expect(outOfOrder(arrays, placed)).toBe(0);
-  else checkBands(arrays, ages, segments);
+  else checkBands(arrays, ages.ages, segments);
   expect(segments.length).toBeLessThanOrEqual(segmentCountMax(count, zeros.length, segmentBytes));
   if (zeros.length > 0) return;
   const bytes = segments.reduce((sum, segment) => sum + segment.bytes, 0);
   expect(bytes).toBeLessThanOrEqual(1.02 * movedBytes(count) + segments.length * 3 * SYNC_ALIGN_BYTES);
+  const cutsBytes = order === 'age' ? ages.cutsMax * BESIDE_BYTES : 0;
+  expect(bytes).toBeLessThanOrEqual(roundRoomBytes(count, segmentBytes) + cutsBytes);
 }
 
 it('a round that moves nothing needs no room: it is how a store gets some that has none at all', () => {
@@ -207,7 +216,7 @@ describe('a layout of moved chunks', () => {
     const arrays = list.arrays();
     const ages = Float64Array.from(arrays.segments, (segment) => 10 * segment);
     const agesIn = (order: MoveOrder): number[][] =>
-      layOut(arrays, ages, [], order, MIB).map((segment) => [
+      layOut(arrays, { ages, now: 1000, cutsMax: 0 }, [], order, MIB).map((segment) => [
         ...new Set(chunksIn([segment]).map((i) => ages[i]!)),
       ]);
     expect(agesIn('disk').every((each) => each.length === 2)).toBe(true);
@@ -215,6 +224,29 @@ describe('a layout of moved chunks', () => {
     expect(byAge.every((each) => each.length === 1)).toBe(true);
     expect(byAge[0]).toEqual([10]);
     expect(byAge.at(-1)).toEqual([20]);
+  });
+
+  it('ends a segment where chunks are four times as old, if there are enough of them, and as often as is allowed', () => {
+    /** Ages of the segments of a layout, from counts of chunks by how long ago they were written. */
+    const agesIn = (counts: Record<number, number>, cutsMax: number): number[][] => {
+      const list = new ChunkList();
+      const sinceWritten: number[] = [];
+      for (const [since, count] of Object.entries(counts))
+        for (let i = 0; i < count; i++) sinceWritten.push(Number(since));
+      for (const [i] of sinceWritten.entries()) list.add(1, i, 1, 1, 4096, 0);
+      const ages = Float64Array.from(sinceWritten, (since) => 1000 - since);
+      const layout = layOut(list.arrays(), { ages, now: 1000, cutsMax }, [], 'age', MIB);
+      return layout.map((segment) =>
+        [...new Set(chunksIn([segment]).map((i) => sinceWritten[i]!))].sort((a, b) => a - b),
+      );
+    };
+    expect(agesIn({ 5: 70, 100: 70 }, 4)).toEqual([[100], [5]]);
+    expect(agesIn({ 5: 70, 100: 70 }, 0)).toEqual([[5, 100]]);
+    expect(agesIn({ 5: 70, 10: 70 }, 4)).toEqual([[5, 10]]); // no step between them
+    // A quarter of a mebibyte is some 62 chunks: fewer go with what is older, and if nothing is, with what is younger.
+    expect(agesIn({ 5: 30, 100: 70, 500: 70 }, 4)).toEqual([[500], [5, 100]]);
+    expect(agesIn({ 5: 70, 100: 30 }, 4)).toEqual([[5, 100]]);
+    expect(agesIn({ 1: 70, 5: 70, 100: 70, 500: 70 }, 1)).toEqual([[5, 100, 500], [1]]);
   });
 
   it('makes one entry of what goes on in its disk under one sequence, and of nothing else', () => {
@@ -228,7 +260,13 @@ describe('a layout of moved chunks', () => {
       [2, 13, 6],
     ] as const)
       list.add(label, chunk, sequence, 1, 4096, 0);
-    const [segment] = layOut(list.arrays(), new Float64Array(6), [], 'disk', MIB);
+    const [segment] = layOut(
+      list.arrays(),
+      { ages: new Float64Array(6), now: 0, cutsMax: 0 },
+      [],
+      'disk',
+      MIB,
+    );
     expect(segment!.records.map(({ entryCount }) => entryCount)).toEqual([4]);
   });
 });

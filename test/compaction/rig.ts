@@ -109,7 +109,7 @@ export class Sources {
     const from = 1000 * this.#moves;
     return {
       chunks: arraysOf(chunks),
-      ages: Float64Array.from(chunks, ({ segment }) => segment),
+      ages: { ages: Float64Array.from(chunks, ({ segment }) => segment), now: from, cutsMax: 0 },
       zeros,
       order,
       segmentBytes: MIB,

@@ -2,8 +2,14 @@
 
 import { describe, expect, it } from 'vitest';
 import { CHUNK_BYTES } from '../../src/base/units.ts';
-import { movedBytes } from '../../src/compaction/layout.ts';
-import { chooseVictims, gainOf, type SegmentUse, type VictimsWanted } from '../../src/compaction/victims.ts';
+import { movedBytes } from '../../src/compaction/moved-size.ts';
+import {
+  chooseVictims,
+  gainOf,
+  SeenSegments,
+  type SegmentUse,
+  type VictimsWanted,
+} from '../../src/compaction/victims.ts';
 import { MIB } from '../log/rig.ts';
 import { Random, seeds } from '../support/random.ts';
 
@@ -33,11 +39,28 @@ describe('victims', () => {
   it('are old and fuller ones before young and emptier ones, if they are so much older', () => {
     expect(chosen([use(1, 80, 999), use(2, 180, 1)], { victimsMax: 1 })).toEqual([2]);
     expect(chosen([use(1, 10, 500), use(2, 200, 480)], { victimsMax: 1 })).toEqual([1]);
-    // A fifth lives in the one, three fifths in the other: what it costs to read and write counts too.
+    // A fifth lives in the one, three fifths in the other: 1/u - 1 + ln u is 2.34 and 0.155, fifteen times as much.
     const ofAges = (a: number, b: number): number[] => chosen([use(1, 47, 1000 - a), use(2, 148, 1000 - b)]);
-    // The root of the age: what is 2.7 times as dear has to be seven times as old.
-    expect(ofAges(100, 650)).toEqual([1, 2]);
-    expect(ofAges(100, 850)).toEqual([2, 1]);
+    expect(ofAges(50, 700)).toEqual([1, 2]);
+    expect(ofAges(50, 800)).toEqual([2, 1]);
+  });
+
+  it('are the emptier first, whatever their ages, where chunks of all have been seen to die at one rate', () => {
+    // In a hundred segments that were written a third of what lived has died, in two hundred as much of the rest.
+    const young = { ...use(1, 100, 900), decay: { liveChunks: 150, segmentsSince: 100 } };
+    const old = { ...use(2, 110, 10), decay: { liveChunks: 248, segmentsSince: 200 } };
+    expect(chosen([young, old])).toEqual([1, 2]);
+    expect(
+      chosen([{ ...young, liveChunks: 130, decay: { liveChunks: 195, segmentsSince: 100 } }, old]),
+    ).toEqual([2, 1]);
+  });
+
+  it('are not those that decay fast: they will soon be emptier', () => {
+    const fast = { ...use(1, 100, 500), decay: { liveChunks: 200, segmentsSince: 20 } };
+    const slow = { ...use(2, 130, 500), decay: { liveChunks: 140, segmentsSince: 20 } };
+    expect(chosen([fast, slow])).toEqual([2, 1]);
+    // Much emptier, it comes first all the same.
+    expect(chosen([{ ...fast, liveChunks: 20 }, slow])).toEqual([1, 2]);
   });
 
   it('are of one order whatever order they are offered in', () => {
@@ -61,7 +84,7 @@ describe('victims', () => {
 
   it('hold no more than may be moved at once; what is too much is passed by for what fits', () => {
     const candidates = [use(1, 100, 10), use(2, 120, 20), use(3, 0, 990), use(4, 30, 999)];
-    expect(chosen(candidates, { liveBytesMax: 140 * CHUNK_BYTES })).toEqual([1, 3, 4]);
+    expect(chosen(candidates, { liveBytesMax: 140 * CHUNK_BYTES })).toEqual([3, 1, 4]);
     expect(chosen([use(1, 0, 10), use(2, 0, 20)], { liveBytesMax: 0 })).toEqual([1, 2]);
   });
 
@@ -103,5 +126,34 @@ describe('victims', () => {
     expect(gainOf([])).toBe(0);
     expect(gainOf([use(1, 0, 1), use(2, 0, 1, 4096)])).toBe(MIB + 4096);
     expect(gainOf([use(1, 100, 1), use(2, 50, 1)])).toBe(2 * MIB - movedBytes(150));
+  });
+});
+
+describe('segments that have been looked at', () => {
+  it('decay from what lived in them then, while users write others', () => {
+    const seen = new SeenSegments();
+    const moves = new Set([3]);
+    const look = (...uses: [segment: number, liveChunks: number][]): SegmentUse['decay'][] =>
+      seen
+        .decayed(
+          uses.map(([segment, liveChunks]) => use(segment, liveChunks, segment)),
+          (segment) => moves.has(segment),
+        )
+        .map(({ decay }) => decay);
+    expect(look([1, 200], [2, 150])).toEqual([
+      { liveChunks: 200, segmentsSince: 0 },
+      { liveChunks: 150, segmentsSince: 0 },
+    ]);
+    // What compaction wrote is no time that passes.
+    expect(look([1, 180], [3, 90])).toEqual([
+      { liveChunks: 200, segmentsSince: 0 },
+      { liveChunks: 90, segmentsSince: 0 },
+    ]);
+    expect(look([1, 170], [3, 80], [4, 10], [5, 10]).slice(0, 2)).toEqual([
+      { liveChunks: 200, segmentsSince: 2 },
+      { liveChunks: 90, segmentsSince: 2 },
+    ]);
+    // What was gone in between is looked at for the first time again.
+    expect(look([2, 77])).toEqual([{ liveChunks: 77, segmentsSince: 0 }]);
   });
 });

@@ -326,7 +326,7 @@ describe('a segment of moves that no catalog states', () => {
     const segment = Math.max(...made.rig.segments()) + 1;
     await new SegmentMover(made.storage, UUID).move({
       chunks: arraysOf(chunks),
-      ages: new Float64Array(chunks.length),
+      ages: { ages: new Float64Array(chunks.length), now: 0, cutsMax: 0 },
       zeros: [],
       order: 'disk',
       segmentBytes: 1 << 20,

@@ -7,6 +7,42 @@ const COMPACTION = inVolume('compaction');
 const BACKGROUND = 'test/compaction/background.test.ts';
 
 export const ROOM_FAULTS: readonly Fault[] = [
+  // Which, and where to.
+  {
+    name: 'what decays fast is emptied as soon as what does not',
+    file: 'src/compaction/victims.ts',
+    text: 'return (lived + AGE_WEIGHT * sinceWritten) / (died + AGE_WEIGHT);',
+    replacement: 'return sinceWritten;',
+    tests: ['test/compaction/victims.test.ts'],
+  },
+  {
+    name: 'decay counts from the last look, not from the first',
+    file: 'src/compaction/victims.ts',
+    text: 'const first = this.#seen.get(use.segment) ?? {',
+    replacement: 'const first = {',
+    tests: ['test/compaction/victims.test.ts'],
+  },
+  {
+    name: 'bands are cut by age however little room there is',
+    file: 'src/compaction/age-bands.ts',
+    text: ' && cuts.length < cutsMax; at--',
+    replacement: '; at--',
+    tests: ['test/compaction/layout.test.ts'],
+  },
+  {
+    name: 'chunks of an age have a band of their own however few they are',
+    file: 'src/compaction/age-bands.ts',
+    text: 'const BAND_SHARE_MIN = 1 / 4;',
+    replacement: 'const BAND_SHARE_MIN = 1 / 400;',
+    tests: ['test/compaction/layout.test.ts'],
+  },
+  {
+    name: 'no more numbers are reserved than a block of them',
+    file: 'src/log/numbers.ts',
+    text: 'next[kind] += count;',
+    replacement: 'next[kind] += 0;',
+    tests: [inLog('superblock')],
+  },
   // In order.
   {
     name: 'what is scattered stays where it is, if nothing in it is dead',
@@ -25,7 +61,7 @@ export const ROOM_FAULTS: readonly Fault[] = [
   // Full stores.
   {
     name: 'a round that moves nothing needs room: a store that has none stays full for ever',
-    file: 'src/compaction/layout.ts',
+    file: 'src/compaction/moved-size.ts',
     text: 'if (chunkCount === 0) return 0;',
     replacement: '',
     tests: ['test/compaction/layout.test.ts'],
