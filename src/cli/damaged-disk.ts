@@ -64,8 +64,8 @@ export class DamagedDisk implements Disk {
     }
   }
 
-  readRuns(runs: readonly Run[]): Promise<Buffer> {
-    return this.#disk.readRuns(runs);
+  readRuns(runs: readonly Run[], into?: Buffer): Promise<Buffer> {
+    return this.#disk.readRuns(runs, into);
   }
 
   write(offset: number, slices: readonly Buffer[]): Promise<void> {

@@ -53,22 +53,26 @@ export async function sendStream(
   const extents = (): AsyncGenerator<Extent> => extentsToSend(door, disk, versions);
   const pace = bytesPerSecond === undefined ? undefined : new Rate(bytesPerSecond);
   const writes = new InFlight(1);
-  const write = async (slices: Buffer[]): Promise<void> => {
+  const write = async (slices: Buffer[], written?: () => void): Promise<void> => {
     signal.throwIfAborted();
     let bytes = 0;
     for (const slice of slices) bytes += slice.length;
     const waitMs = pace?.take(bytes, performance.now()) ?? 0;
     if (waitMs > 0) await sleep(waitMs, undefined, { signal }).catch(() => signal.throwIfAborted());
     // The next frame is made while this one is written.
-    await writes.add(() => writeAll(stream, slices, CONSEQUENCE));
+    await writes.add(async () => {
+      await writeAll(stream, slices, CONSEQUENCE);
+      written?.();
+    });
   };
   const progress = new Progress(`send ${target.name}`, await bytesToSend(base, extents));
   try {
     const writer = new StreamWriter();
     await write(writer.begin(head));
     const bodies = bodiesOf(extents(), disk, base !== null, isCompressed);
-    for await (const { extentBytes, body } of bodies) {
-      if (body !== undefined) await write(writer.changes(body));
+    for await (const { extentBytes, body, sent } of bodies) {
+      if (body === undefined) sent();
+      else await write(writer.changes(body), sent);
       progress.add(extentBytes);
     }
     await write(writer.end());

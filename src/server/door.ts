@@ -141,8 +141,11 @@ export interface Disk {
   readonly readOnly: boolean;
   /** At most `PIECE_BYTES_MAX` at a time. The answer may lie in `into`, which is as long or longer; or elsewhere. */
   read(offset: number, lengthBytes: number, into?: Buffer): Promise<Buffer>;
-  /** The bytes of several ranges, in order, one behind the other: so many, and so many bytes as one answer may have. */
-  readRuns(runs: readonly Run[]): Promise<Buffer>;
+  /**
+   * The bytes of several ranges, in order, one behind the other: so many, and so many bytes as one answer may have. They may lie in
+   * `into`, as `read` says.
+   */
+  readRuns(runs: readonly Run[], into?: Buffer): Promise<Buffer>;
   /** At most `PIECE_BYTES_MAX` at a time; the buffers must not change until it settles. @throws READ_ONLY, NO_SPACE */
   write(offset: number, slices: readonly Buffer[]): Promise<void>;
   /** Makes the range read as zeros, however long. @throws READ_ONLY */

@@ -281,7 +281,7 @@ class DeviceDisk implements Disk {
     return target;
   }
 
-  async readRuns(runs: readonly Run[]): Promise<Buffer> {
+  async readRuns(runs: readonly Run[], into?: Buffer): Promise<Buffer> {
     if (runs.length > RUNS_MAX)
       throw new StoreError(
         'INVALID_ARGUMENT',
@@ -293,7 +293,7 @@ class DeviceDisk implements Disk {
       bytes += lengthBytes;
     }
     checkPiece(bytes);
-    const target = Buffer.allocUnsafe(bytes);
+    const target = into?.subarray(0, bytes) ?? Buffer.allocUnsafe(bytes);
     await this.#device.readRuns(target, runs);
     return target;
   }

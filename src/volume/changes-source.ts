@@ -4,8 +4,10 @@
  * Invariant: a bounded number of frames is read ahead of the one that is taken.
  */
 
+import { BufferPool } from '../base/buffer-pool.ts';
 import { inOrder } from '../base/in-flight.ts';
 import { buildChanges, ChangesPlan, type Extent } from '../delta/changes.ts';
+import { PAYLOAD_BYTES_MAX } from '../delta/format.ts';
 import { packedBody, type PackedBody, rawBody } from '../delta/stream-writer.ts';
 import type { AllocationRun, BlockDevice, Run } from './device.ts';
 import type { DiffExtent } from './summary.ts';
@@ -17,8 +19,8 @@ const ALLOCATION_RUNS_MAX = 4096;
 /** What is sent, as a disk: a door's, or one of this process. */
 export interface SentDisk {
   readonly sizeBytes: number;
-  /** The bytes of several ranges, in order, one behind the other. */
-  readRuns(runs: readonly Run[]): Promise<Buffer>;
+  /** The bytes of several ranges, in order, one behind the other; they may lie in `into`, which is as long or longer. */
+  readRuns(runs: readonly Run[], into?: Buffer): Promise<Buffer>;
   /** Runs from `offset` on; covers at least one byte, and may stop before `lengthBytes`. */
   allocation(offset: number, lengthBytes: number): Promise<AllocationRun[]>;
 }
@@ -26,10 +28,10 @@ export interface SentDisk {
 export function sentDisk(device: BlockDevice): SentDisk {
   return {
     sizeBytes: device.sizeBytes,
-    readRuns: async (runs) => {
+    readRuns: async (runs, into) => {
       let bytes = 0;
       for (const [, lengthBytes] of runs) bytes += lengthBytes;
-      const target = Buffer.allocUnsafe(bytes);
+      const target = into?.subarray(0, bytes) ?? Buffer.allocUnsafe(bytes);
       await device.readRuns(target, runs);
       return target;
     },
@@ -91,6 +93,8 @@ async function* changedExtents(source: DiffSource, base: string, target: string)
 export interface Prepared {
   readonly extentBytes: number;
   readonly body: PackedBody | undefined;
+  /** Nobody uses its bytes any more: the next one is read over them. Need not be called. */
+  readonly sent: () => void;
 }
 
 export function bodiesOf(
@@ -99,6 +103,7 @@ export function bodiesOf(
   hasBase: boolean,
   isCompressed: boolean,
 ): AsyncGenerator<Prepared> {
+  const buffers = new BufferPool(PAYLOAD_BYTES_MAX, FRAMES_AHEAD_MAX);
   const prepare = async (plan: ChangesPlan): Promise<Prepared> => {
     const runs: Run[] = [];
     let extentBytes = 0;
@@ -106,10 +111,11 @@ export function bodiesOf(
       if (!zeros) runs.push([offset, length]);
       extentBytes += length;
     }
-    const payload = await disk.readRuns(runs);
-    const body = buildChanges(plan, payload, hasBase);
-    if (body === undefined) return { extentBytes, body };
-    return { extentBytes, body: isCompressed ? await packedBody(body) : rawBody(body) };
+    const buffer = buffers.take();
+    const sent = (): void => buffers.give(buffer);
+    const body = buildChanges(plan, await disk.readRuns(runs, buffer), hasBase);
+    if (body === undefined) return { extentBytes, body, sent };
+    return { extentBytes, body: isCompressed ? await packedBody(body) : rawBody(body), sent };
   };
   return inOrder(plansOf(extents), prepare, FRAMES_AHEAD_MAX);
 }

@@ -12,6 +12,13 @@ const ROLES = inVolume('roles');
 
 export const DELTA_FAULTS: readonly Fault[] = [
   {
+    name: 'bodies of a stream are read over before they are written',
+    file: 'src/cli/send-command.ts',
+    text: 'else await write(writer.changes(body), sent);',
+    replacement: 'else { sent(); await write(writer.changes(body)); }',
+    tests: ['test/cli/send-receive.test.ts'],
+  },
+  {
     name: 'the checksum of a frame is not compared',
     file: 'src/delta/frame-reader.ts',
     text: 'if (crc32c(this.#body) !== this.#frame!.bodyChecksum)',
