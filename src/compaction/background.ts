@@ -12,6 +12,7 @@ import type { Logger } from '../base/logger.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import type { Compactor, RoundResult } from './compactor.ts';
 import type { MoveOrder } from './layout.ts';
+import { movedBytes } from './moved-size.ts';
 import {
   deadShareMin,
   type LogRoom,
@@ -33,6 +34,13 @@ const RETRY_MS_MAX = 60_000;
 /** How long a rest is before it is asked whether room is needed. */
 const REST_MS = 50;
 const VICTIMS_MAX = 64;
+
+/** Rounds of a run that may fail for what is damaged before it rests. */
+const DAMAGED_ROUNDS_MAX = 64;
+const NOTHING_MOVED: RoundResult = { victims: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 };
+
+/** Share of a segment that must be dead in the one that is written for another one to be begun. */
+const ROLL_DEAD_SHARE = 1 / 4;
 
 /** What a round has to gain at least, in segments. */
 const GAIN_SHARE_MIN: Record<Urgency, number> = { none: 1, idle: 1, busy: 0.5, full: 0.03 };
@@ -57,6 +65,10 @@ export interface Surroundings {
   readonly bytesBehindCheckpoint: number;
   /** @throws IO, NO_SPACE, POISONED */
   checkpoint(): Promise<void>;
+  /** The segment that is written, and how far. */
+  readonly chainSegment: { readonly segment: number; readonly bytes: number };
+  /** Begins another one, and a checkpoint: that one may be emptied then. @throws IO, NO_SPACE, POISONED */
+  roll(): Promise<void>;
   /**
    * Deletes a snapshot that its owner has marked for this, and answers its name once its space may come back; undefined if
    * there is none. @throws IO, NO_SPACE, POISONED
@@ -95,6 +107,8 @@ export class Background {
   readonly #seen = new SeenSegments();
   /** Since the last checkpoint. */
   #haveWaited = false;
+  /** The run under way, or the last one, has given room back. */
+  #hasGained = false;
   readonly #done = { rounds: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 };
 
   constructor(compactor: Compactor, around: Surroundings) {
@@ -137,8 +151,9 @@ export class Background {
       .then(
         () => {
           this.#retryMs = RETRY_MS;
-          // A full store is not searched again for every write that it refuses.
-          if (roomStateOf(this.#room()) === 'full') this.#retryAt = this.#around.clock.now() + RETRY_MS;
+          // A full store in which nothing is to be gained is not searched again for every write that it refuses.
+          const isFull = roomStateOf(this.#room()) === 'full';
+          if (isFull && !this.#hasGained) this.#retryAt = this.#around.clock.now() + RETRY_MS;
         },
         (error: unknown) => this.#failed(error),
       )
@@ -166,6 +181,8 @@ export class Background {
   async #run(isIdle: boolean): Promise<void> {
     const { clock } = this.#around;
     const written = this.#around.writtenAppend;
+    this.#hasGained = false;
+    let damagedRounds = 0;
     await this.#lookAtRoom();
     await this.#compactor.refresh();
     for (;;) {
@@ -177,13 +194,20 @@ export class Background {
       if (step.checkpoint) await this.#checkpoint();
       if (step.urgency === 'none') return;
       const began = clock.now();
-      const result = await this.roundOf(step.urgency, stillIdle ? 'disk' : 'age');
-      if (result !== undefined) {
+      const result = await this.roundOf(step.urgency, stillIdle ? 'disk' : 'age').catch((error: unknown) => {
+        // Those that it was about are tried one by one from here on, and what fails alone is left: others may be worth it.
+        if (!hasCode(error, 'CORRUPTION') || damagedRounds++ === DAMAGED_ROUNDS_MAX) throw error;
+        this.#around.logger.error({ err: error }, 'a segment cannot be emptied');
+        return NOTHING_MOVED;
+      });
+      if (result === NOTHING_MOVED) continue;
+      // One that wrote as much as it freed is not begun again: what it moved would be moved for ever.
+      if (result !== undefined && result.freedBytes > result.writtenBytes) {
         await this.#rest(began + (1000 * result.writtenBytes) / this.#around.bytesPerSecond);
         continue;
       }
       if (step.urgency !== 'busy' && this.#around.writtenAppend !== this.#searched) await this.#checkpoint();
-      else if (!(await this.#makeRoom())) return;
+      else if (!(await this.#rollDead()) && !(await this.#makeRoom())) return;
     }
   }
 
@@ -204,6 +228,23 @@ export class Background {
     await this.#around.checkpoint();
     this.#searched = this.#around.writtenAppend;
     this.#haveWaited = false;
+  }
+
+  /**
+   * In a full store of few segments what is dead is in the one that is written: another one is begun, out of what data leave, so that
+   * it can be emptied. Once for each that writers fill: there is nothing dead in an empty one.
+   */
+  async #rollDead(): Promise<boolean> {
+    const { chainSegment, segmentBytes } = this.#around;
+    const { segment, bytes } = chainSegment;
+    const room = this.#room();
+    const liveBytes = movedBytes(this.#around.liveChunks(segment));
+    if (roomStateOf(room) !== 'full' || bytes - liveBytes < ROLL_DEAD_SHARE * segmentBytes) return false;
+    if (room.freeBytes < segmentBytes + liveBytes) return false;
+    await this.#around.roll();
+    this.#searched = this.#around.writtenAppend;
+    await this.#lookAtRoom();
+    return true;
   }
 
   /** When compaction gains nothing and writers would be refused: what may be deleted for them is. */
@@ -229,7 +270,7 @@ export class Background {
   }
 
   async #removeRetired(): Promise<void> {
-    await this.#compactor.removeRetired();
+    if ((await this.#compactor.removeRetired()) > 0) this.#hasGained = true;
     await this.#lookAtRoom();
     this.#tell();
   }
@@ -277,7 +318,13 @@ export class Background {
     // Where that gains nothing every byte counts, whatever its age.
     if (urgency === 'full' && !isWorthwhile(chosen))
       chosen = choose(
-        candidates.map(({ segment, bytes, liveChunks }) => ({ segment, bytes, liveChunks, age: 0 })),
+        candidates.map(({ segment, bytes, liveChunks, zerosBytes }) => ({
+          segment,
+          bytes,
+          liveChunks,
+          zerosBytes,
+          age: 0,
+        })),
         urgency,
       );
     if (!isWorthwhile(chosen)) return undefined;
@@ -307,7 +354,8 @@ export class Background {
       if (!this.#compactor.isEligible(segment)) continue;
       const { bytes, age } = this.#compactor.table.get(segment)!;
       const liveChunks = this.#around.liveChunks(segment);
-      candidates.push({ segment, bytes, age, liveChunks });
+      const zerosBytes = this.#compactor.table.zerosBytes(segment);
+      candidates.push({ segment, bytes, age, liveChunks, zerosBytes });
     }
     candidates.sort((a, b) => a.age - b.age);
     const ranked = candidates.map((use, rank) => ({ ...use, age: rank }));

@@ -312,8 +312,9 @@ export class Compactor {
       if (hasCode(error, 'NO_SPACE')) await this.#abandon(moves);
       throw error;
     }
-    for (const { segment, bytes } of moved.segments) {
+    for (const { segment, bytes, zerosBytes } of moved.segments) {
       host.supply.added(bytes);
+      this.table.noteZeros(segment, zerosBytes);
       this.#settling.set(segment, host.freezes);
     }
     for (const segment of live.explained) this.#emptied.add(segment);

@@ -47,6 +47,8 @@ export interface SegmentLayout {
   readonly footerTableBytes: number;
   /** Length of the file. */
   readonly bytes: number;
+  /** What zeroed extents take of it, their tables in the footer included. */
+  readonly zerosBytes: number;
 }
 
 export function layOut(
@@ -130,6 +132,7 @@ function tableOfChunks(
 class OpenSegment {
   readonly #segmentBytes: number;
   readonly #records: RecordLayout[] = [];
+  #zerosBytes = 0;
   #end = FIRST_RECORD_OFFSET;
   #footerTableBytes = 0;
 
@@ -148,8 +151,10 @@ class OpenSegment {
 
   add(chunks: Uint32Array, zeros: readonly Zeros[], entryCount: number, tableBytes: number): void {
     this.#records.push({ offset: this.#end, chunks, zeros, entryCount, tableBytes });
-    this.#end += recordBytes(tableBytes, chunks.length * CHUNK_BYTES, 0);
+    const bytes = recordBytes(tableBytes, chunks.length * CHUNK_BYTES, 0);
+    this.#end += bytes;
     this.#footerTableBytes += FOOTER_ITEM_BYTES + tableBytes;
+    if (zeros.length > 0) this.#zerosBytes += bytes + FOOTER_ITEM_BYTES + tableBytes;
   }
 
   close(): SegmentLayout {
@@ -158,6 +163,7 @@ class OpenSegment {
       footerOffset: this.#end,
       footerTableBytes: this.#footerTableBytes,
       bytes: lengthBehind(this.#end, this.#footerTableBytes),
+      zerosBytes: this.#zerosBytes,
     };
   }
 }

@@ -58,6 +58,7 @@ export interface MoveRequest {
 export interface MovedSegment {
   readonly segment: number;
   readonly bytes: number;
+  readonly zerosBytes: number;
   readonly age: number;
 }
 
@@ -136,7 +137,7 @@ export class SegmentMover implements Mover {
           throw error;
         }
         noteMoved(moved, layout, segment);
-        moved.segments.push({ segment, bytes: layout.bytes, age });
+        moved.segments.push({ segment, bytes: layout.bytes, zerosBytes: layout.zerosBytes, age });
       }
       await sealing.settle();
       if (layouts.length > 0) await this.#storage.syncDirectory('log');

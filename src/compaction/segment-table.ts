@@ -25,6 +25,7 @@ export class SegmentTable {
   readonly #facts = new Map<number, SegmentFacts>();
   /** Missing, or without a header: nothing can be said of them. */
   readonly #unreadable = new Set<number>();
+  readonly #zeros = new Map<number, number>();
   /** Those whose footer says where they end, and is on the disk. */
   readonly #closed = new Set<number>();
   /** By segment, where it ends as what follows it says, and the epoch in which that was begun. */
@@ -58,6 +59,16 @@ export class SegmentTable {
 
   get(segment: number): SegmentFacts | undefined {
     return this.#facts.get(segment);
+  }
+
+  /** Compaction has put zeroed extents into a segment: they are moved on, however often it is emptied. */
+  noteZeros(segment: number, bytes: number): void {
+    if (bytes > 0) this.#zeros.set(segment, bytes);
+  }
+
+  /** Bytes of a segment that zeroed extents take, as far as that is known: those that were moved since the store was opened. */
+  zerosBytes(segment: number): number {
+    return this.#zeros.get(segment) ?? 0;
   }
 
   /** Where the records of a segment end that belong to the log. */
@@ -123,6 +134,7 @@ export class SegmentTable {
     this.#facts.delete(segment);
     this.#ends.delete(segment);
     this.#closed.delete(segment);
+    this.#zeros.delete(segment);
   }
 }
 

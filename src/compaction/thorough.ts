@@ -6,9 +6,9 @@
  * gain room. What is scattered (scatter.ts) is moved once in a pass; a second pass merges what several rounds have made.
  */
 
-import { StoreError } from '../base/errors.ts';
+import { hasCode, StoreError } from '../base/errors.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
-import type { Compactor } from './compactor.ts';
+import type { Compactor, RoundResult } from './compactor.ts';
 import { liveBytesFor } from './moved-size.ts';
 import type { Scatter } from './scatter.ts';
 import { chooseVictims, gainOf, type SegmentUse } from './victims.ts';
@@ -19,6 +19,11 @@ const ROUND_BYTES_MAX = 4 * 2 ** 30;
 const LIMITED_ROUND_BYTES_MAX = 256 * 2 ** 20;
 const VICTIMS_MAX = 4096;
 const PASSES_MAX = 2;
+/** Segments of room that a round leaves to others, unless that is more than half of it. */
+const SEGMENTS_LEFT = 8;
+/** Rounds that are tried again, each with half the room, where others have used it meanwhile. */
+const REFUSALS_MAX = 8;
+const REFUSED_PAUSE_MS = 50;
 /** Who asks for less is content with the order that there is. */
 const ORDER_TARGET_MIN = 0.9;
 
@@ -53,7 +58,7 @@ export interface ThoroughSurroundings {
   readonly segmentBytes: number;
   /** Everything is in the index, and what has been emptied may go. */
   checkpoint(): Promise<void>;
-  /** What is appended from now on goes into another segment. */
+  /** What is appended from now on goes into another segment, and what stands in the one before may be emptied. */
   roll(): Promise<void>;
   sleep(ms: number): Promise<void>;
   now(): number;
@@ -74,6 +79,12 @@ export class ThoroughCompaction {
   /** As rows were when the pass began, and what has been moved since. */
   #scatter: Scatter | undefined;
   readonly #moved = new Set<number>();
+  /** Those that were there when the pass began: what others write or kill meanwhile is not run after. */
+  #segments: ReadonlySet<number> = new Set();
+  /** Of the room that there is, what a round takes at most. */
+  #share = 1;
+  /** Why a segment could not be emptied: all else is done first. */
+  #damage: StoreError | undefined;
 
   constructor(compactor: Compactor, around: ThoroughSurroundings, options: ThoroughOptions) {
     this.#compactor = compactor;
@@ -86,11 +97,12 @@ export class ThoroughCompaction {
     await this.#compactor.refresh();
     const candidates: Candidates = { dead: [], scattered: [] };
     for (const segment of [...this.#around.segments].sort((a, b) => a - b)) {
-      if (!this.#compactor.isEligible(segment)) continue;
+      if (!this.#segments.has(segment) || !this.#compactor.isEligible(segment)) continue;
       const { bytes } = this.#compactor.table.get(segment)!;
       const liveChunks = this.#around.liveChunks(segment);
       // Of one age: what gains most comes first.
-      const use = { segment, bytes, liveChunks, age: 0 };
+      const zerosBytes = this.#compactor.table.zerosBytes(segment);
+      const use = { segment, bytes, liveChunks, zerosBytes, age: 0 };
       const isWanted = this.#options.purge
         ? await this.#compactor.holdsDead(segment, liveChunks)
         : gainOf([use]) > (1 - this.#options.target) * bytes;
@@ -107,6 +119,7 @@ export class ThoroughCompaction {
     if (this.#options.purge || this.#options.target >= ORDER_TARGET_MIN)
       this.#scatter = await this.#compactor.scatter();
     this.#moved.clear();
+    this.#segments = new Set(this.#around.segments);
     const { dead, scattered } = await this.#candidates();
     const candidates = [...dead, ...scattered];
     const movedBytes = candidates.reduce((sum, { liveChunks }) => sum + liveChunks * CHUNK_BYTES, 0);
@@ -119,7 +132,7 @@ export class ThoroughCompaction {
     const free = await this.#around.freeBytes();
     const roundMax = bytesPerSecond === undefined ? ROUND_BYTES_MAX : LIMITED_ROUND_BYTES_MAX;
     const { segmentBytes } = this.#around;
-    const room = Math.max(free / 2, free - segmentBytes);
+    const room = this.#share * Math.max(free / 2, free - SEGMENTS_LEFT * segmentBytes);
     const liveBytesMax = Math.min(roundMax, liveBytesFor(room, segmentBytes));
     const { dead, scattered } = await this.#candidates();
     const choose = (liveMax: number, victimsMax: number): SegmentUse[] =>
@@ -145,6 +158,25 @@ export class ThoroughCompaction {
     return (alone === undefined ? chosen : [alone]).map(({ segment }) => segment);
   }
 
+  /** Undefined if it is to be tried with others: there was less room than that, or something was damaged. @throws as `run` */
+  async #round(victims: readonly number[]): Promise<RoundResult | undefined> {
+    try {
+      const result = await this.#compactor.round(victims, 'disk');
+      this.#share = Math.min(1, 2 * this.#share);
+      return result;
+    } catch (error) {
+      // Tried one by one from here on, and what fails alone is left.
+      if (hasCode(error, 'CORRUPTION')) {
+        this.#damage ??= error as StoreError;
+        return undefined;
+      }
+      if (!hasCode(error, 'NO_SPACE') || this.#share <= 2 ** -REFUSALS_MAX) throw error;
+      this.#share /= 2;
+      await this.#around.sleep(REFUSED_PAUSE_MS);
+      return undefined;
+    }
+  }
+
   /** Does it; tells how far it is behind each round. @throws IO, NO_SPACE, CORRUPTION, POISONED, CLOSED */
   async *run(): AsyncGenerator<CompactionProgress> {
     const { purge, bytesPerSecond } = this.#options;
@@ -159,8 +191,9 @@ export class ThoroughCompaction {
       for (;;) {
         const victims = await this.#victims();
         if (victims.length === 0) break;
+        const result = await this.#round(victims);
+        if (result === undefined) continue;
         for (const segment of victims) this.#moved.add(segment);
-        const result = await this.#compactor.round(victims, 'disk');
         rounds += 1;
         movedBytes += result.movedBytes;
         freedBytes += result.freedBytes - result.writtenBytes;
@@ -176,5 +209,6 @@ export class ThoroughCompaction {
     }
     await this.#around.checkpoint();
     await this.#compactor.removeRetired();
+    if (this.#damage !== undefined) throw this.#damage;
   }
 }

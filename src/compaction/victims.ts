@@ -26,6 +26,8 @@ export interface SegmentUse {
   /** Length of the file. */
   readonly bytes: number;
   readonly liveChunks: number;
+  /** What zeroed extents take of it that would be moved on. */
+  readonly zerosBytes: number;
   /** Higher is younger; in segments. */
   readonly age: number;
   readonly decay?: Decay;
@@ -65,7 +67,7 @@ function lifetimeOf({ age, liveChunks, decay }: SegmentUse, now: number): number
 export function chooseVictims(candidates: readonly SegmentUse[], wanted: VictimsWanted): SegmentUse[] {
   const scored: { use: SegmentUse; score: number }[] = [];
   for (const use of candidates) {
-    const utilisation = movedBytes(use.liveChunks) / use.bytes;
+    const utilisation = (movedBytes(use.liveChunks) + use.zerosBytes) / use.bytes;
     if (1 - Math.min(1, utilisation) < wanted.deadShareMin) continue;
     const u = clamped(utilisation);
     scored.push({ use, score: (1 / u - 1 + Math.log(u)) * lifetimeOf(use, wanted.now) });
@@ -86,7 +88,7 @@ export function chooseVictims(candidates: readonly SegmentUse[], wanted: Victims
 /** What emptying them gives back, bytes. */
 export function gainOf(victims: readonly SegmentUse[]): number {
   const live = victims.reduce((sum, { liveChunks }) => sum + liveChunks, 0);
-  return victims.reduce((sum, { bytes }) => sum + bytes, 0) - movedBytes(live);
+  return victims.reduce((sum, { bytes, zerosBytes }) => sum + bytes - zerosBytes, 0) - movedBytes(live);
 }
 
 /** Remembers what lived in segments when they were first looked at. */

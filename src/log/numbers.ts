@@ -82,11 +82,16 @@ export class Numbers {
     if (left < BLOCK[kind] / 2 || this.isLow) await this.#write(kind, count);
   }
 
-  /** The superblock with a whole block of each kind ahead, and `count` more of one kind. */
+  /**
+   * The superblock with a whole block of each kind ahead, and `count` more of one kind. What is reserved stays so: who has asked
+   * for it may not have taken it yet.
+   */
   #reserved(kind: Kind, count: number): Superblock {
     const next = { ...this.superblock };
-    for (const each of KINDS) next[each] = this.#next[each] + BLOCK[each];
-    next[kind] += count;
+    for (const each of KINDS) {
+      const wanted = this.#next[each] + BLOCK[each] + (each === kind ? count : 0);
+      next[each] = Math.max(next[each], wanted);
+    }
     return next;
   }
 

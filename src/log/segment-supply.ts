@@ -42,6 +42,11 @@ export class SegmentSupply {
   isRecovering = false;
   /** Told when room has been taken, and when there was none. */
   onTaken: () => void = () => undefined;
+  /**
+   * Resolves once the lengths of all files are known: until then each is taken to be as long as a segment may be, and nobody is
+   * refused for that.
+   */
+  measured: () => Promise<void> = async () => undefined;
   /** True while somebody makes room: who finds none waits, and is told by `ChunkLog.roomChanged`. */
   isRoomComing: () => boolean = () => false;
 
@@ -136,8 +141,9 @@ export class SegmentSupply {
     const isWrite = rank >= RANK_OF_ZEROS;
     const bytes = takenBytes + SEGMENTS_LEFT[rank]! * segmentBytes;
     const limitBytes = capacityBytes + (isWrite ? 0 : OVERDRAFT_SEGMENTS * segmentBytes);
-    if (capacityBytes > 0 && bytes > 0 && this.usedBytes + bytes > limitBytes)
-      throw this.#refusal(`the store has reached its capacity of ${capacityBytes} bytes`);
+    const isBeyond = (): boolean => capacityBytes > 0 && bytes > 0 && this.usedBytes + bytes > limitBytes;
+    if (isBeyond()) await this.measured();
+    if (isBeyond()) throw this.#refusal(`the store has reached its capacity of ${capacityBytes} bytes`);
     // What catalogs and the index need is for the file system itself to refuse.
     if (rank === RANK_OF_CATALOGS) return;
     if ((await this.#storage.freeBytes()) < (isWrite ? bytes : takenBytes) + INDEX_ROOM_BYTES)

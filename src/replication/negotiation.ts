@@ -92,7 +92,10 @@ export function choose({ target, have, as, volume }: Offer, holdings: Holdings):
   const newestHere = isNew ? -1 : orderOf(common);
   if (newestHere >= offeredAt) return { there: common, useless: allReceives };
   const goesOn = receives.find(
-    (each) => orderOf(each.target) > newestHere && (each.base === null ? isNew : sizes.has(each.base)),
+    (each) =>
+      !each.volumeGone &&
+      orderOf(each.target) > newestHere &&
+      (each.base === null ? isNew : sizes.has(each.base)),
   );
   const useless = allReceives.filter((each) => each !== goesOn?.receive);
   if (goesOn !== undefined) return { target: goesOn.target, base: goesOn.base, goesOn, useless };

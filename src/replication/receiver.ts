@@ -76,7 +76,7 @@ export class Receiver {
     if ('there' in choice) {
       const there = holdings.snapshots.find((each) => originOf(each) === choice.there)!;
       await this.#channel.say(ANSWER, { state: 'there', snapshot: choice.there });
-      await this.#hasArrived(as, there, 0);
+      await this.#hasArrived(there, 0);
       return;
     }
     const { goesOn, base } = choice;
@@ -93,9 +93,9 @@ export class Receiver {
     }
     const { name: published, dataBytes } = await reception.finish();
     const there = this.#store.show(published);
-    await this.#holdNewest(as, there);
+    await this.#holdNewest(there);
     await this.#channel.say(PUBLISHED, { name: published });
-    await this.#hasArrived(as, there, dataBytes);
+    await this.#hasArrived(there, dataBytes);
   }
 
   #holdings({ as, volume, target }: Offer): Holdings {
@@ -145,21 +145,25 @@ export class Receiver {
     reader.close();
   }
 
-  async #holdNewest(volume: string, newest: VersionSummary): Promise<void> {
+  async #holdNewest(newest: VersionSummary): Promise<void> {
     const { feeds } = this.#store;
     const owner = `source:${this.#peer}`;
     await feeds.hold(newest.uuid, owner, 'the newest that the store it came from has too');
-    const uuid = feeds.volumeNamed(volume)?.volume.uuid;
+    const uuid = feeds.volumeNamed(volumeOf(newest))?.volume.uuid;
     if (uuid !== undefined) await feeds.releaseOthers(uuid, newest.uuid, owner);
   }
 
-  async #hasArrived(volume: string, there: VersionSummary, bytes: number): Promise<void> {
-    await this.#holdNewest(volume, there);
+  /** The volume may have another name than it was offered under by now: it goes by that of the snapshot. */
+  async #hasArrived(there: VersionSummary, bytes: number): Promise<void> {
+    await this.#holdNewest(there);
     const success = { snapshot: originOf(there), created: Date.parse(there.created), bytes };
     const name = there.name.slice(there.name.indexOf('@') + 1);
     await this.#progress.arrived({ at: this.#now(), name, ...success });
+    const volume = volumeOf(there);
     if (this.#store.schedules.scheduled().some(({ name: scheduled }) => scheduled === volume)) return;
-    const { snapshots } = this.#store.feeds.volumeNamed(volume)!;
+    const snapshots = this.#store.feeds.volumeNamed(volume)?.snapshots ?? [];
+    // Renamed just now: whoever comes next thins.
+    if (!snapshots.some(({ uuid }) => uuid === there.uuid)) return;
     const received = snapshots.filter(({ madeBy, origin }) => madeBy === 'target' && origin !== null);
     await deleteMade(this.#store, received.slice(0, -KEPT_MADE));
   }
@@ -168,4 +172,8 @@ export class Receiver {
 function checkExpected({ target, base }: StreamHead, wanted: string, wantedBase: string | null): void {
   if (target.uuid !== wanted || (base?.uuid ?? null) !== wantedBase)
     throw garbled('it sends another snapshot than was agreed on');
+}
+
+function volumeOf({ name }: VersionSummary): string {
+  return name.slice(0, name.indexOf('@'));
 }

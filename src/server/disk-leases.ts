@@ -8,6 +8,7 @@
  */
 
 import type { Clock } from '../base/clock.ts';
+import { hasCode } from '../base/errors.ts';
 import type { Disk, Door } from './door.ts';
 
 const IDLE_MS_MAX = 2_000;
@@ -38,6 +39,10 @@ export class DiskLeases {
     lease.users++;
     try {
       return await body(await lease.disk);
+    } catch (error) {
+      // The name goes on with another version, as where a replica gets a snapshot: the next request opens that.
+      if (hasCode(error, 'CLOSED')) this.#forget(name, lease);
+      throw error;
     } finally {
       lease.users--;
       if (lease.users === 0) this.#unused(name, lease);

@@ -255,10 +255,14 @@ export class IndexKeeper implements ExtentSource {
     }
   }
 
-  /** The index reflects everything that was appended before this call when it resolves. @throws IO, POISONED */
-  async checkpoint(): Promise<void> {
+  /**
+   * The index reflects everything that was appended before this call when it resolves. `isMoved`: and its position is behind it,
+   * even where that has changed nothing. @throws IO, POISONED
+   */
+  async checkpoint(isMoved = false): Promise<void> {
     while (this.#checkpointing !== undefined || this.isInRepair) await this.#alone();
-    if (this.overlays.frozen === undefined && this.overlays.active.isEmpty && !this.catalogChanged()) return;
+    const hasChanges = this.overlays.frozen !== undefined || !this.overlays.active.isEmpty;
+    if (!hasChanges && !this.catalogChanged() && !isMoved) return;
     this.#checkpointing = this.#checkpoint().finally(() => {
       this.#checkpointing = undefined;
     });

@@ -155,6 +155,7 @@ export class Receives {
     for (const receive of this.#needs.catalog.receives.values()) {
       if (receive.volumeName !== volume || receive.snapshotName !== snapshot) continue;
       if (receive.source.target.uuid !== head.target.uuid) continue;
+      if (receive.into !== null && this.#needs.catalog.withUuid(receive.into) === undefined) continue;
       if (receive.source.base === (head.base?.uuid ?? null)) return receive;
       throw new StoreError(
         'WRONG_BASE',
@@ -293,7 +294,7 @@ export class Receives {
 /** Those that are not finished, the oldest first. */
 export function listReceives(catalog: Catalog): ReceiveSummary[] {
   return [...catalog.receives.values()].map((receive) => {
-    const { uuid, volumeName, snapshotName, source, position, created } = receive;
+    const { uuid, volumeName, snapshotName, source, position, created, into } = receive;
     return {
       receive: uuid,
       name: `${volumeName}@${snapshotName}`,
@@ -303,6 +304,7 @@ export function listReceives(catalog: Catalog): ReceiveSummary[] {
       position,
       began: isoTime(created),
       token: encodeToken(source.target.uuid, source.base, position),
+      volumeGone: into !== null && catalog.withUuid(into) === undefined,
     };
   });
 }

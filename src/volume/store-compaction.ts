@@ -46,6 +46,7 @@ export class StoreCompaction {
     const { supply } = parts.recovered;
     supply.onTaken = () => this.consider();
     supply.isRoomComing = () => this.#background.isWorking;
+    supply.measured = () => this.#compactor.refresh();
   }
 
   /** Something was written. */
@@ -56,6 +57,11 @@ export class StoreCompaction {
   /** What is dead is known anew. */
   consider(): void {
     if (this.#isAutomatic) this.#background.consider();
+  }
+
+  /** Finds out how long all files are, which opening does not wait for; `isNeeded` only where there may be little room. @throws IO */
+  async measure(isNeeded: boolean): Promise<void> {
+    if (isNeeded || (await this.room()).state !== 'enough') await this.#compactor.refresh();
   }
 
   /** How much room there is, and how much that is to a store with segments of this size. @throws IO */
@@ -102,7 +108,7 @@ export class StoreCompaction {
     if (!(target >= TARGET_MIN && target <= 1))
       throw new StoreError('INVALID_ARGUMENT', 'the target must be from 50 to 100 percent of live bytes');
     if (!(bytesPerSecond > 0)) throw new StoreError('INVALID_ARGUMENT', 'the rate must be above zero');
-    const { environment, keeper, recovered } = this.#parts;
+    const { environment, keeper } = this.#parts;
     const { clock } = environment;
     const around = surroundings(this.#parts, bytesPerSecond, async () => undefined);
     return new ThoroughCompaction(
@@ -113,7 +119,7 @@ export class StoreCompaction {
         liveChunks: (segment) => around.liveChunks(segment),
         freeBytes: () => around.freeBytes(),
         checkpoint: () => keeper.checkpoint(),
-        roll: () => recovered.log.roll(),
+        roll: () => around.roll(),
         sleep: (ms) => new Promise((resolve) => clock.after(ms, resolve)),
         now: () => clock.now(),
       },
@@ -129,19 +135,13 @@ export class StoreCompaction {
   }
 
   /**
-   * Compacts all that there is; rounds of its own do not begin meanwhile.
+   * Compacts all that there is. Rounds in the background go on, in turns with these: who writes meanwhile needs them.
    * @throws INVALID_ARGUMENT, IO, NO_SPACE, CORRUPTION, POISONED, CLOSED
    */
   async *thoroughly(options: ThoroughOptions): AsyncGenerator<CompactionProgress> {
     const thorough = this.#thorough(options);
-    const wasPaused = this.state.state === 'paused';
-    await this.pause();
-    try {
-      await this.#parts.pruner.idle();
-      yield* thorough.run();
-    } finally {
-      if (!wasPaused) this.resume();
-    }
+    await this.#parts.pruner.idle();
+    yield* thorough.run();
   }
 
   close(): Promise<void> {
@@ -178,6 +178,14 @@ function surroundings(
       return keeper.bytesBehindCheckpoint;
     },
     checkpoint: () => keeper.checkpoint(),
+    get chainSegment() {
+      const { segment, offset } = log.position;
+      return { segment, bytes: offset };
+    },
+    roll: async () => {
+      await log.roll();
+      await keeper.checkpoint(true);
+    },
     deleteExpendable,
     roomChanged: () => log.roomChanged(),
     segments: ledger.segments,

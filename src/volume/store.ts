@@ -399,6 +399,7 @@ export class Store {
   async status({ atCheckpoint = false }: StatusOptions = {}): Promise<StoreStatus> {
     const { log, numbers, supply } = this.#recovered;
     if (!atCheckpoint && log.poison === undefined) await this.#keeper.checkpointIfRoom();
+    await this.#compaction.measure(!atCheckpoint);
     const { superblock } = numbers;
     const { index } = this.#keeper;
     return {

@@ -56,6 +56,8 @@ export interface ReceiveSummary {
   began: string;
   /** For `coppice send --resume`. */
   token: string;
+  /** The volume that it belongs to was deleted: it can only be ended. */
+  volumeGone: boolean;
 }
 
 /** The schedule of a volume, and how it goes. Times are ISO 8601. */

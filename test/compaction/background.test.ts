@@ -24,7 +24,7 @@ class Rig {
     const usedBytes = (): number => this.usedBytes;
     const compactor = {
       suspect: new Set(),
-      table: { get: () => ({ bytes: MIB, age: 1 }) },
+      table: { get: () => ({ bytes: MIB, age: 1 }), zerosBytes: () => 0 },
       isEligible: () => true,
       refresh: async () => undefined,
       removeRetired: async () => 0,
@@ -52,6 +52,8 @@ class Rig {
       writtenAppend: 1,
       bytesBehindCheckpoint: 0,
       checkpoint: async () => undefined,
+      chainSegment: { segment: 1000, bytes: 0 },
+      roll: async () => undefined,
       deleteExpendable: async () => undefined,
       segments: Array.from({ length: segments }, (_, i) => i + 1),
       roomChanged: () => {

@@ -20,6 +20,7 @@ const use = (segment: number, liveChunks = 100): SegmentUse => ({
   segment,
   liveChunks,
   bytes: 1 << 20,
+  zerosBytes: 0,
   age: 0,
 });
 

@@ -19,6 +19,7 @@ const use = (segment: number, liveChunks: number, age: number, bytes = MIB): Seg
   segment,
   bytes,
   liveChunks,
+  zerosBytes: 0,
   age,
 });
 
@@ -53,6 +54,13 @@ describe('victims', () => {
     expect(
       chosen([{ ...young, liveChunks: 130, decay: { liveChunks: 195, segmentsSince: 100 } }, old]),
     ).toEqual([2, 1]);
+  });
+
+  it('are not those of which zeros take what is not alive: they are moved on', () => {
+    const zeros = { ...use(1, 0, 1), zerosBytes: 0.95 * MIB };
+    expect(chosen([zeros, use(2, 200, 999)])).toEqual([2]);
+    expect(gainOf([zeros])).toBeCloseTo(0.05 * MIB);
+    expect(chosen([{ ...zeros, zerosBytes: 0.5 * MIB }])).toEqual([1]);
   });
 
   it('are not those that decay fast: they will soon be emptier', () => {

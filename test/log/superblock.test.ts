@@ -276,6 +276,17 @@ describe('numbers', () => {
     expect((await readSuperblock(storage)).segments).toBeGreaterThan(numbers.peek('segments'));
   });
 
+  it('that were reserved stay so, whoever asks for others before they are taken', async () => {
+    const numbers = await Numbers.begin(storage, await readSuperblock(storage), NONE);
+    for (let i = 0; i < 3000; i++) numbers.take('segments'); // few are left
+    const many = numbers.reserve('segments', 17_000).then(() => {
+      for (let i = 0; i < 17_000; i++) numbers.take('segments');
+    });
+    await Promise.all([many, numbers.reserve('segments', 1).then(() => numbers.take('segments'))]);
+    storage.crash();
+    expect((await readSuperblock(storage)).segments).toBeGreaterThanOrEqual(numbers.peek('segments'));
+  });
+
   it('stand beside the base, which moves when it is on the disk, and stays there', async () => {
     const numbers = await Numbers.begin(storage, await readSuperblock(storage), NONE);
     const { base } = WITH_BASE;

@@ -242,6 +242,43 @@ describe(`feeds (seed ${seed})`, () => {
     expect(to.snapshots('disk')[1]).toMatch(/^same-[0-9a-f]{8}$/);
   });
 
+  it('bring what is under way to a replica whatever it is called by then, and hold only the newest there', async () => {
+    const [from, to] = [await source(), await site()];
+    const id = await from.push('disk', to);
+    await ran(from, id);
+    await scribble(from);
+    const { receives } = to.store;
+    const publish = receives.publish.bind(receives);
+    receives.publish = async (session) => {
+      await to.store.rename('disk', 'moved');
+      return await publish(session);
+    };
+    await ran(from, id);
+    expect((await newest(to, 'moved')).equals(await from.contents('disk'))).toBe(true);
+    expect(to.holds('moved').filter((each) => each.includes('source:')).length).toBe(1);
+    expect(to.store.list().filter(({ kind }) => kind === 'volume').length).toBe(1);
+  });
+
+  it('begin anew where a replica was deleted while a snapshot of it was received', async () => {
+    const [from, to] = [await source(), await site()];
+    const id = await from.push('disk', to);
+    await ran(from, id);
+    await scribble(from);
+    const { receives } = to.store;
+    const publish = receives.publish.bind(receives);
+    receives.publish = async (session) => {
+      receives.publish = publish;
+      for (const each of to.holds('disk')) await to.store.release(...(each.split(' ') as [string, string]));
+      await to.store.delete(['disk'], { recursive: true });
+      return await publish(session);
+    };
+    expect((await from.run(id)).error).toMatch(/was deleted while/);
+    expect(receives.list()).toMatchObject([{ volumeGone: true }]);
+    await ran(from, id);
+    expect((await to.contents('disk')).equals(await from.contents('disk'))).toBe(true);
+    expect(receives.list()).toEqual([]);
+  });
+
   it('end with their volume, keep to it under another name, and are there after the store was opened again', async () => {
     const [from, to] = [await source(), await site()];
     const id = await from.push('disk', to, { id: 'nightly', rate: 1 << 20 });

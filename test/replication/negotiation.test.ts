@@ -35,6 +35,7 @@ const receive = (target: number, base: number | null, name = 'r'): ReceiveSummar
   position: 512,
   began: '',
   token: '',
+  volumeGone: false,
 });
 
 describe('who receives', () => {
@@ -71,6 +72,9 @@ describe('who receives', () => {
     const of = (...receives: ReceiveSummary[]): Holdings => ({ ...has(3), receives });
     for (const each of [receive(2, 1), receive(77, 3), receive(5, 77), receive(5, null)])
       expect(choose(OFFER, of(each))).toMatchObject({ target: uuid(5), base: uuid(3), useless: ['r'] });
+    const orphan = { ...receive(5, 3), volumeGone: true };
+    const begunAnew = { ...NOTHING, receives: [orphan] };
+    expect(choose(OFFER, begunAnew)).toMatchObject({ target: uuid(5), base: null, useless: ['r'] });
     const two = of(receive(4, 3, 'first'), receive(5, 3, 'second'));
     expect(choose(OFFER, two)).toMatchObject({ target: uuid(4), useless: ['second'] });
   });

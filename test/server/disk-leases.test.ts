@@ -2,6 +2,7 @@
 
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Clock } from '../../src/base/clock.ts';
+import { StoreError } from '../../src/base/errors.ts';
 import { DiskLeases } from '../../src/server/disk-leases.ts';
 import { StoreDoor } from '../../src/server/store-door.ts';
 import { MemoryStore } from './memory-store.ts';
@@ -80,6 +81,16 @@ describe('a leased disk', () => {
     await expect(read()).rejects.toMatchObject({ code: 'CORRUPTION' });
     await clock.pass(2000);
     expect(store.openDevices).toBe(0);
+  });
+
+  it('is opened anew by the next request once its version was taken away', async () => {
+    await read();
+    const gone = leases.use('disk', () => Promise.reject(new StoreError('CLOSED', 'disk was taken away')));
+    await expect(gone).rejects.toThrow('taken away');
+    expect(store).toMatchObject({ devicesOpened: 1, openDevices: 1 });
+    await read();
+    await clock.pass(0);
+    expect(store).toMatchObject({ devicesOpened: 2, openDevices: 1 });
   });
 
   it('is given back at the end', async () => {

@@ -12,6 +12,7 @@ export const RECEIVE: ReceiveSummary = {
   position: 512,
   began: '2020-01-01T00:00:00.000Z',
   token: '00000000-0000-4000-8000-0000000000bb:nothing:512',
+  volumeGone: false,
 };
 
 export const SCHEDULE: ScheduleSummary = {

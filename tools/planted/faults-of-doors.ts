@@ -376,6 +376,13 @@ export const DOOR_FAULTS: readonly Fault[] = [
     tests: [inServer('ending-leases')],
   },
   {
+    name: 'a disk that was taken away stays the one that the next request gets',
+    file: 'src/server/disk-leases.ts',
+    text: "if (hasCode(error, 'CLOSED')) this.#forget(name, lease);",
+    replacement: '',
+    tests: ['test/server/disk-leases.test.ts'],
+  },
+  {
     name: 'a lease that was ended while in use is kept for ever',
     file: 'src/server/disk-leases.ts',
     text: 'if (this.#closed || this.#leases.get(name) !== lease) this.#end(name, lease);',

@@ -25,6 +25,13 @@ export const REPLICATION_FAULTS: readonly Fault[] = [
     tests: [FEEDS],
   },
   {
+    name: 'a receive whose volume was deleted is gone on with',
+    file: 'src/replication/negotiation.ts',
+    text: '!each.volumeGone &&',
+    replacement: '',
+    tests: ['test/replication/negotiation.test.ts'],
+  },
+  {
     name: 'a replica does not hold what it has received',
     file: 'src/replication/receiver.ts',
     text: "await feeds.hold(newest.uuid, owner, 'the newest that the store it came from has too');",
