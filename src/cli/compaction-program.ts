@@ -19,7 +19,7 @@ export function addCompactionCommands(program: Command): void {
   program
     .command('compact')
     .description('give the room of dead chunks back now, and put what is left in order')
-    .option('--target <percent>', 'how much of each segment is to be live', TARGET_PERCENT_DEFAULT)
+    .option('--target <percent>', 'how much of each segment is to be live, 50 to 100', TARGET_PERCENT_DEFAULT)
     .option('--purge', 'leave nothing that was deleted or written over in any file')
     .option('--rate <size>', 'copy no more than this in a second')
     .option('--dry-run', 'only say what would be done')

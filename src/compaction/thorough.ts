@@ -24,6 +24,8 @@ const SEGMENTS_LEFT = 8;
 /** Rounds that are tried again, each with half the room, where others have used it meanwhile. */
 const REFUSALS_MAX = 8;
 const REFUSED_PAUSE_MS = 50;
+/** Rounds of a pass that may come to nothing, beside two for each segment: with others, and alone. */
+const VAIN_ROUNDS_MIN = 16;
 /** Who asks for less is content with the order that there is. */
 const ORDER_TARGET_MIN = 0.9;
 
@@ -85,6 +87,8 @@ export class ThoroughCompaction {
   #share = 1;
   /** Why a segment could not be emptied: all else is done first. */
   #damage: StoreError | undefined;
+  /** Rounds that may still come to nothing: for what is damaged, or has been emptied by others meanwhile. */
+  #vainRoundsLeft = 0;
 
   constructor(compactor: Compactor, around: ThoroughSurroundings, options: ThoroughOptions) {
     this.#compactor = compactor;
@@ -120,6 +124,7 @@ export class ThoroughCompaction {
       this.#scatter = await this.#compactor.scatter();
     this.#moved.clear();
     this.#segments = new Set(this.#around.segments);
+    this.#vainRoundsLeft = VAIN_ROUNDS_MIN + 2 * this.#segments.size;
     const { dead, scattered } = await this.#candidates();
     const candidates = [...dead, ...scattered];
     const movedBytes = candidates.reduce((sum, { liveChunks }) => sum + liveChunks * CHUNK_BYTES, 0);
@@ -166,7 +171,7 @@ export class ThoroughCompaction {
       return result;
     } catch (error) {
       // Tried one by one from here on, and what fails alone is left.
-      if (hasCode(error, 'CORRUPTION')) {
+      if (hasCode(error, 'CORRUPTION') && this.#vainRoundsLeft-- > 0) {
         this.#damage ??= error as StoreError;
         return undefined;
       }
@@ -200,7 +205,8 @@ export class ThoroughCompaction {
         await this.#around.checkpoint();
         await this.#compactor.removeRetired();
         yield { movedBytes, freedBytes, totalBytes };
-        if (result.victims === 0) break;
+        // Others have emptied them meanwhile, and what is left is looked for once more.
+        if (result.victims === 0 && this.#vainRoundsLeft-- <= 0) break;
         if (bytesPerSecond === undefined) continue;
         const dueMs = (1000 * movedBytes) / bytesPerSecond - (this.#around.now() - began);
         if (dueMs > 0) await this.#around.sleep(dueMs);
