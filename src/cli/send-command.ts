@@ -14,7 +14,7 @@ import { StreamWriter } from '../delta/stream-writer.ts';
 import type { Disk, Door } from '../server/door.ts';
 import type { VersionSummary } from '../volume/summary.ts';
 import type { Extent } from '../delta/changes.ts';
-import { bodiesOf, extentsOf, fromPosition, storedExtents } from '../volume/changes-source.ts';
+import { bodiesOf, bodyBuffers, extentsOf, fromPosition, storedExtents } from '../volume/changes-source.ts';
 import { InFlight } from '../base/in-flight.ts';
 import { type HashFile, openHashFile } from './hash-file.ts';
 import { differingExtents } from './hashed-blocks.ts';
@@ -69,7 +69,7 @@ export async function sendStream(
   try {
     const writer = new StreamWriter();
     await write(writer.begin(head));
-    const bodies = bodiesOf(extents(), disk, base !== null, isCompressed);
+    const bodies = bodiesOf(extents(), disk, base !== null, isCompressed, bodyBuffers());
     for await (const { extentBytes, body, sent } of bodies) {
       if (body === undefined) sent();
       else await write(writer.changes(body), sent);

@@ -35,8 +35,8 @@ const RETRY_MS_MAX = 60_000;
 const REST_MS = 50;
 const VICTIMS_MAX = 64;
 
-/** Rounds of a run that may fail for what is damaged before it rests. */
-const DAMAGED_ROUNDS_MAX = 64;
+/** Rounds of a run that may come to nothing, for what is damaged or was emptied by others. */
+const VAIN_ROUNDS_MAX = 64;
 const NOTHING_MOVED: RoundResult = { victims: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 };
 
 /** Share of a segment that must be dead in the one that is written for another one to be begun. */
@@ -109,6 +109,8 @@ export class Background {
   #haveWaited = false;
   /** The run under way, or the last one, has given room back. */
   #hasGained = false;
+  /** Somebody else empties segments, in turns with this: there are rounds only where room is short. */
+  #lentTo = 0;
   readonly #done = { rounds: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 };
 
   constructor(compactor: Compactor, around: Surroundings) {
@@ -152,8 +154,8 @@ export class Background {
         () => {
           this.#retryMs = RETRY_MS;
           // A full store in which nothing is to be gained is not searched again for every write that it refuses.
-          const isFull = roomStateOf(this.#room()) === 'full';
-          if (isFull && !this.#hasGained) this.#retryAt = this.#around.clock.now() + RETRY_MS;
+          if (roomStateOf(this.#room()) === 'full' && !this.#hasGained)
+            this.#retryAt = this.#around.clock.now() + RETRY_MS;
         },
         (error: unknown) => this.#failed(error),
       )
@@ -182,7 +184,7 @@ export class Background {
     const { clock } = this.#around;
     const written = this.#around.writtenAppend;
     this.#hasGained = false;
-    let damagedRounds = 0;
+    let [vainRounds, hasRolled] = [0, false];
     await this.#lookAtRoom();
     await this.#compactor.refresh();
     for (;;) {
@@ -191,23 +193,25 @@ export class Background {
       const stillIdle = isIdle && this.#around.writtenAppend === written;
       const { bytesBehindCheckpoint } = this.#around;
       const step = nextStep(this.#room(), stillIdle, bytesBehindCheckpoint, this.#haveWaited);
+      if (this.#lentTo > 0 && step.urgency !== 'full') return;
       if (step.checkpoint) await this.#checkpoint();
       if (step.urgency === 'none') return;
       const began = clock.now();
       const result = await this.roundOf(step.urgency, stillIdle ? 'disk' : 'age').catch((error: unknown) => {
         // Those that it was about are tried one by one from here on, and what fails alone is left: others may be worth it.
-        if (!hasCode(error, 'CORRUPTION') || damagedRounds++ === DAMAGED_ROUNDS_MAX) throw error;
+        if (!hasCode(error, 'CORRUPTION') || vainRounds >= VAIN_ROUNDS_MAX) throw error;
         this.#around.logger.error({ err: error }, 'a segment cannot be emptied');
         return NOTHING_MOVED;
       });
-      if (result === NOTHING_MOVED) continue;
+      if (result?.victims === 0 && vainRounds++ < VAIN_ROUNDS_MAX) continue;
       // One that wrote as much as it freed is not begun again: what it moved would be moved for ever.
       if (result !== undefined && result.freedBytes > result.writtenBytes) {
         await this.#rest(began + (1000 * result.writtenBytes) / this.#around.bytesPerSecond);
         continue;
       }
       if (step.urgency !== 'busy' && this.#around.writtenAppend !== this.#searched) await this.#checkpoint();
-      else if (!(await this.#rollDead()) && !(await this.#makeRoom())) return;
+      else if (!hasRolled && (await this.#rollDead())) hasRolled = true;
+      else if (!(await this.#makeRoom())) return;
     }
   }
 
@@ -232,14 +236,14 @@ export class Background {
 
   /**
    * In a full store of few segments what is dead is in the one that is written: another one is begun, out of what data leave, so that
-   * it can be emptied. Once for each that writers fill: there is nothing dead in an empty one.
+   * it can be emptied.
    */
   async #rollDead(): Promise<boolean> {
     const { chainSegment, segmentBytes } = this.#around;
     const { segment, bytes } = chainSegment;
     const room = this.#room();
     const liveBytes = movedBytes(this.#around.liveChunks(segment));
-    if (roomStateOf(room) !== 'full' || bytes - liveBytes < ROLL_DEAD_SHARE * segmentBytes) return false;
+    if (!isFull(room) || bytes - liveBytes < ROLL_DEAD_SHARE * segmentBytes) return false;
     if (room.freeBytes < segmentBytes + liveBytes) return false;
     await this.#around.roll();
     this.#searched = this.#around.writtenAppend;
@@ -249,7 +253,7 @@ export class Background {
 
   /** When compaction gains nothing and writers would be refused: what may be deleted for them is. */
   async #makeRoom(): Promise<boolean> {
-    if (roomStateOf(this.#room()) !== 'full') return false;
+    if (!isFull(this.#room())) return false;
     const name = await this.#around.deleteExpendable();
     if (name === undefined) return false;
     this.#around.logger.warn({ snapshot: name }, 'the store is full: an expendable snapshot was deleted');
@@ -282,9 +286,11 @@ export class Background {
 
   /** As of now; what the file system has, as of the last look at it. */
   #room(): LogRoom {
-    const { usedBytes, allLiveChunks, segmentBytes } = this.#around;
-    const freeBytes = this.#free - (usedBytes - this.#usedThen);
-    const { comingBytes } = this.#compactor;
+    const { usedBytes: taken, allLiveChunks, segmentBytes } = this.#around;
+    const freeBytes = this.#free - (taken - this.#usedThen);
+    const { comingBytes, copiedBytes } = this.#compactor;
+    // What others copy at once may be more than the log is to have beside what lives.
+    const usedBytes = this.#lentTo > 0 ? taken - copiedBytes : taken;
     const { chainBytes } = this.#around;
     return {
       usedBytes,
@@ -394,6 +400,21 @@ export class Background {
     for (const resolve of waiting) resolve();
   }
 
+  /** Runs rounds of somebody else; whoever waits for room is told behind each step. */
+  async *lending<T>(steps: AsyncGenerator<T>): AsyncGenerator<T> {
+    this.#lentTo += 1;
+    try {
+      for await (const step of steps) {
+        await this.#lookAtRoom();
+        this.#tell();
+        yield step;
+      }
+    } finally {
+      this.#lentTo -= 1;
+      this.#tell();
+    }
+  }
+
   /** No round begins until `resume`; resolves when none is under way. */
   async pause(): Promise<void> {
     this.#isPaused = true;
@@ -411,4 +432,9 @@ export class Background {
     await this.#compactor.close(); // what is being copied is given up: a server has to stop in time
     await this.#running;
   }
+}
+
+/** True if writers are refused, also when what is being copied has given its room back. */
+function isFull({ freeBytes, comingBytes, segmentBytes }: LogRoom): boolean {
+  return roomStateOf({ freeBytes: freeBytes + comingBytes, segmentBytes }) === 'full';
 }

@@ -143,6 +143,11 @@ export class Compactor {
     return true;
   }
 
+  /** What the round under way has taken until its victims are emptied. */
+  get copiedBytes(): number {
+    return this.#copiedBytes;
+  }
+
   /** What comes back at least, if all goes well: a round gives no less than it has taken, and what is emptied goes. */
   get comingBytes(): number {
     let bytes = this.#copiedBytes;

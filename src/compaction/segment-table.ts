@@ -66,6 +66,10 @@ export class SegmentTable {
     if (bytes > 0) this.#zeros.set(segment, bytes);
   }
 
+  forgetZeros(): void {
+    this.#zeros.clear();
+  }
+
   /** Bytes of a segment that zeroed extents take, as far as that is known: those that were moved since the store was opened. */
   zerosBytes(segment: number): number {
     return this.#zeros.get(segment) ?? 0;

@@ -60,6 +60,8 @@ export interface ThoroughSurroundings {
   readonly segmentBytes: number;
   /** Everything is in the index, and what has been emptied may go. */
   checkpoint(): Promise<void>;
+  /** The segment that is written. */
+  readonly chainSegment: { readonly segment: number };
   /** What is appended from now on goes into another segment, and what stands in the one before may be emptied. */
   roll(): Promise<void>;
   sleep(ms: number): Promise<void>;
@@ -163,6 +165,12 @@ export class ThoroughCompaction {
     return (alone === undefined ? chosen : [alone]).map(({ segment }) => segment);
   }
 
+  /** Those in which nothing is written any more. */
+  #sealedSegments(): number[] {
+    const { segment: written } = this.#around.chainSegment;
+    return [...this.#around.segments].filter((segment) => segment !== written);
+  }
+
   /** Undefined if it is to be tried with others: there was less room than that, or something was damaged. @throws as `run` */
   async #round(victims: readonly number[]): Promise<RoundResult | undefined> {
     try {
@@ -186,7 +194,9 @@ export class ThoroughCompaction {
   async *run(): AsyncGenerator<CompactionProgress> {
     const { purge, bytesPerSecond } = this.#options;
     await this.#compactor.refresh(); // until it knows the files, each counts as one that is full
+    this.#compactor.table.forgetZeros(); // they may be needed no more
     if (purge) await this.#around.roll();
+    const before = purge ? this.#sealedSegments() : [];
     const began = this.#around.now();
     let [movedBytes, freedBytes] = [0, 0];
     for (let pass = 0; pass < PASSES_MAX; pass++) {
@@ -195,7 +205,12 @@ export class ThoroughCompaction {
       let rounds = 0;
       for (;;) {
         const victims = await this.#victims();
-        if (victims.length === 0) break;
+        if (victims.length === 0) {
+          // For a part of the room, each may live too much.
+          if (this.#share === 1 || this.#vainRoundsLeft-- <= 0) break;
+          this.#share = 1;
+          continue;
+        }
         const result = await this.#round(victims);
         if (result === undefined) continue;
         for (const segment of victims) this.#moved.add(segment);
@@ -216,5 +231,12 @@ export class ThoroughCompaction {
     await this.#around.checkpoint();
     await this.#compactor.removeRetired();
     if (this.#damage !== undefined) throw this.#damage;
+    const there = new Set(this.#around.segments);
+    const left = before.filter((segment) => there.has(segment) && !this.#compactor.isEligible(segment));
+    if (left.length > 0)
+      throw new StoreError(
+        'CORRUPTION',
+        `what was deleted may still be in ${left.length} segments that cannot be emptied (${left[0]} and others): \`coppice fsck\` tells what is damaged`,
+      );
   }
 }

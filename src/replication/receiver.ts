@@ -149,8 +149,9 @@ export class Receiver {
     const { feeds } = this.#store;
     const owner = `source:${this.#peer}`;
     await feeds.hold(newest.uuid, owner, 'the newest that the store it came from has too');
-    const uuid = feeds.volumeNamed(volumeOf(newest))?.volume.uuid;
-    if (uuid !== undefined) await feeds.releaseOthers(uuid, newest.uuid, owner);
+    const found = feeds.volumeNamed(volumeOf(newest));
+    if (found?.snapshots.some(({ uuid }) => uuid === newest.uuid) === true)
+      await feeds.releaseOthers(found.volume.uuid, newest.uuid, owner);
   }
 
   /** The volume may have another name than it was offered under by now: it goes by that of the snapshot. */

@@ -93,8 +93,13 @@ async function* changedExtents(source: DiffSource, base: string, target: string)
 export interface Prepared {
   readonly extentBytes: number;
   readonly body: PackedBody | undefined;
-  /** Nobody uses its bytes any more: the next one is read over them. Need not be called. */
+  /** Nobody uses its bytes any more: the next one may be read over them. */
   readonly sent: () => void;
+}
+
+/** For bodies that are given back when they have been sent. */
+export function bodyBuffers(): BufferPool {
+  return new BufferPool(PAYLOAD_BYTES_MAX, FRAMES_AHEAD_MAX);
 }
 
 export function bodiesOf(
@@ -102,8 +107,8 @@ export function bodiesOf(
   disk: SentDisk,
   hasBase: boolean,
   isCompressed: boolean,
+  buffers?: BufferPool,
 ): AsyncGenerator<Prepared> {
-  const buffers = new BufferPool(PAYLOAD_BYTES_MAX, FRAMES_AHEAD_MAX);
   const prepare = async (plan: ChangesPlan): Promise<Prepared> => {
     const runs: Run[] = [];
     let extentBytes = 0;
@@ -111,8 +116,10 @@ export function bodiesOf(
       if (!zeros) runs.push([offset, length]);
       extentBytes += length;
     }
-    const buffer = buffers.take();
-    const sent = (): void => buffers.give(buffer);
+    const buffer = buffers?.take();
+    const sent = (): void => {
+      if (buffer !== undefined) buffers!.give(buffer);
+    };
     const body = buildChanges(plan, await disk.readRuns(runs, buffer), hasBase);
     if (body === undefined) return { extentBytes, body, sent };
     return { extentBytes, body: isCompressed ? await packedBody(body) : rawBody(body), sent };

@@ -45,8 +45,8 @@ export class StoreCompaction {
     this.gate = new WriteGate(parts.keeper, this.#background);
     const { supply } = parts.recovered;
     supply.onTaken = () => this.consider();
-    supply.isRoomComing = () => this.#background.isWorking;
-    supply.measured = () => this.#compactor.refresh();
+    supply.isRoomComing = () => this.#background.isWorking || this.#compactor.comingBytes > 0;
+    supply.measured = () => this.measure(true);
   }
 
   /** Something was written. */
@@ -59,9 +59,14 @@ export class StoreCompaction {
     if (this.#isAutomatic) this.#background.consider();
   }
 
-  /** Finds out how long all files are, which opening does not wait for; `isNeeded` only where there may be little room. @throws IO */
+  /** Finds out how long files are, which opening does not wait for; unless `isNeeded`, only where there may be little room. */
   async measure(isNeeded: boolean): Promise<void> {
-    if (isNeeded || (await this.room()).state !== 'enough') await this.#compactor.refresh();
+    try {
+      if (isNeeded || (await this.room()).state !== 'enough') await this.#compactor.refresh();
+    } catch (error) {
+      // Each that is not known counts as a full one.
+      this.#parts.environment.logger.warn({ err: error }, 'segments could not be looked at');
+    }
   }
 
   /** How much room there is, and how much that is to a store with segments of this size. @throws IO */
@@ -119,6 +124,9 @@ export class StoreCompaction {
         liveChunks: (segment) => around.liveChunks(segment),
         freeBytes: () => around.freeBytes(),
         checkpoint: () => keeper.checkpoint(),
+        get chainSegment() {
+          return around.chainSegment;
+        },
         roll: () => around.roll(),
         sleep: (ms) => new Promise((resolve) => clock.after(ms, resolve)),
         now: () => clock.now(),
@@ -135,13 +143,19 @@ export class StoreCompaction {
   }
 
   /**
-   * Compacts all that there is. Rounds in the background go on, in turns with these: who writes meanwhile needs them.
+   * Compacts all that there is. Where room is short, rounds in the background go on, in turns with these: guests need them.
    * @throws INVALID_ARGUMENT, IO, NO_SPACE, CORRUPTION, POISONED, CLOSED
    */
   async *thoroughly(options: ThoroughOptions): AsyncGenerator<CompactionProgress> {
     const thorough = this.#thorough(options);
     await this.#parts.pruner.idle();
-    yield* thorough.run();
+    const { background, turn } = { background: this.#background, turn: this.#parts.turn };
+    // What a round under way took for alive may have been deleted since, and is to be purged.
+    const steps = async function* (): AsyncGenerator<CompactionProgress> {
+      await turn.run(async () => undefined);
+      yield* thorough.run();
+    };
+    yield* background.lending(steps());
   }
 
   close(): Promise<void> {

@@ -24,6 +24,8 @@ class Rig {
     const usedBytes = (): number => this.usedBytes;
     const compactor = {
       suspect: new Set(),
+      comingBytes: 0,
+      copiedBytes: 0,
       table: { get: () => ({ bytes: MIB, age: 1 }), zerosBytes: () => 0 },
       isEligible: () => true,
       refresh: async () => undefined,

@@ -60,8 +60,8 @@ export const ROOM_FAULTS: readonly Fault[] = [
   {
     name: 'a full store rests behind a run that has given room back',
     file: 'src/compaction/background.ts',
-    text: 'if (isFull && !this.#hasGained)',
-    replacement: 'if (isFull)',
+    text: "=== 'full' && !this.#hasGained)",
+    replacement: "=== 'full')",
     tests: [inVolume('small-stores')],
   },
   {
