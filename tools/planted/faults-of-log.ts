@@ -238,8 +238,8 @@ export const LOG_FAULTS: readonly Fault[] = [
   {
     name: 'the capacity is exceeded by a segment',
     file: 'src/log/segment-supply.ts',
-    text: 'this.usedBytes + bytes > limitBytes)',
-    replacement: 'this.usedBytes + bytes > limitBytes + segmentBytes)',
+    text: 'this.usedBytes + bytes > limitBytes;',
+    replacement: 'this.usedBytes + bytes > limitBytes + segmentBytes;',
     tests: [inLog('full-log')],
   },
   {
