@@ -89,6 +89,8 @@ export class ThoroughCompaction {
   #share = 1;
   /** Why a segment could not be emptied: all else is done first. */
   #damage: StoreError | undefined;
+  /** Why the last round came to nothing, if it was for want of room. */
+  #refusal: StoreError | undefined;
   /** Rounds that may still come to nothing: for what is damaged, or has been emptied by others meanwhile. */
   #vainRoundsLeft = 0;
 
@@ -176,6 +178,7 @@ export class ThoroughCompaction {
     try {
       const result = await this.#compactor.round(victims, 'disk');
       this.#share = Math.min(1, 2 * this.#share);
+      this.#refusal = undefined;
       return result;
     } catch (error) {
       // Tried one by one from here on, and what fails alone is left.
@@ -185,6 +188,7 @@ export class ThoroughCompaction {
       }
       if (!hasCode(error, 'NO_SPACE') || this.#share <= 2 ** -REFUSALS_MAX) throw error;
       this.#share /= 2;
+      this.#refusal = error as StoreError;
       await this.#around.sleep(REFUSED_PAUSE_MS);
       return undefined;
     }
@@ -207,7 +211,11 @@ export class ThoroughCompaction {
         const victims = await this.#victims();
         if (victims.length === 0) {
           // For a part of the room, each may live too much.
-          if (this.#share === 1 || this.#vainRoundsLeft-- <= 0) break;
+          if (this.#share === 1) break;
+          if (this.#vainRoundsLeft-- <= 0) {
+            if (this.#refusal !== undefined) throw this.#refusal;
+            break;
+          }
           this.#share = 1;
           continue;
         }

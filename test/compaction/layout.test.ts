@@ -98,7 +98,7 @@ function writtenTableBytes(arrays: ChunkArrays, { chunks, zeros }: RecordLayout)
 
 function checkSegment(arrays: ChunkArrays, segment: SegmentLayout, segmentBytes: number): void {
   let end = FIRST_RECORD_OFFSET;
-  let footerTableBytes = 0;
+  let [footerTableBytes, zerosBytes] = [0, 0];
   for (const record of segment.records) {
     const payloadBytes = record.chunks.length * CHUNK_BYTES;
     expect(record.offset).toBe(end);
@@ -110,7 +110,9 @@ function checkSegment(arrays: ChunkArrays, segment: SegmentLayout, segmentBytes:
     end = record.offset + recordBytes(record.tableBytes, payloadBytes, 0);
     expect(payloadAt(record) + payloadBytes).toBeLessThanOrEqual(end);
     footerTableBytes += FOOTER_ITEM_BYTES + record.tableBytes;
+    if (record.zeros.length > 0) zerosBytes += end - record.offset + FOOTER_ITEM_BYTES + record.tableBytes;
   }
+  expect(segment.zerosBytes).toBe(zerosBytes);
   expect(segment.footerOffset).toBe(end);
   expect(segment.footerTableBytes).toBe(footerTableBytes);
   const footerEnd = end + recordBytes(footerTableBytes, 0, RECORD_FOOTER);

@@ -45,10 +45,10 @@ export const ROOM_FAULTS: readonly Fault[] = [
   },
   {
     name: 'zeroed extents count as dead',
-    file: 'src/compaction/segment-table.ts',
-    text: 'if (bytes > 0) this.#zeros.set(segment, bytes);',
-    replacement: '',
-    tests: [inVolume('small-stores')],
+    file: 'src/compaction/layout.ts',
+    text: 'if (zeros.length > 0) this.#zerosBytes +=',
+    replacement: 'if (zeros.length < 0) this.#zerosBytes +=',
+    tests: ['test/compaction/layout.test.ts'],
   },
   {
     name: 'the segment that is written is never emptied, however dead it is',
@@ -90,7 +90,7 @@ export const ROOM_FAULTS: readonly Fault[] = [
     file: 'src/compaction/thorough.ts',
     text: "if (!hasCode(error, 'NO_SPACE') || this.#share <= 2 ** -REFUSALS_MAX) throw error;",
     replacement: 'throw error;',
-    tests: [inVolume('small-stores')],
+    tests: ['test/compaction/thorough.test.ts'],
   },
   // In order.
   {
