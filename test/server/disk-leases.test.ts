@@ -87,7 +87,8 @@ describe('a leased disk', () => {
     await read();
     const gone = leases.use('disk', () => Promise.reject(new StoreError('CLOSED', 'disk was taken away')));
     await expect(gone).rejects.toThrow('taken away');
-    expect(store).toMatchObject({ devicesOpened: 1, openDevices: 1 });
+    await clock.pass(0);
+    expect(store).toMatchObject({ devicesOpened: 1, openDevices: 0 });
     await read();
     await clock.pass(0);
     expect(store).toMatchObject({ devicesOpened: 2, openDevices: 1 });
