@@ -28,6 +28,7 @@ export class StoreCompaction {
   readonly #background: Background;
   readonly #parts: HostParts;
   readonly #isAutomatic: boolean;
+  #isMeasured = false;
 
   constructor(
     parts: Omit<HostParts, 'turn'>,
@@ -61,8 +62,11 @@ export class StoreCompaction {
 
   /** Finds out how long files are, which opening does not wait for; unless `isNeeded`, only where there may be little room. */
   async measure(isNeeded: boolean): Promise<void> {
+    if (this.#isMeasured) return; // what has come since is known
     try {
-      if (isNeeded || (await this.room()).state !== 'enough') await this.#compactor.refresh();
+      if (!isNeeded && (await this.room()).state === 'enough') return;
+      await this.#compactor.refresh();
+      this.#isMeasured = true;
     } catch (error) {
       // Each that is not known counts as a full one.
       this.#parts.environment.logger.warn({ err: error }, 'segments could not be looked at');
