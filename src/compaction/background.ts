@@ -12,7 +12,6 @@ import type { Logger } from '../base/logger.ts';
 import { CHUNK_BYTES } from '../base/units.ts';
 import type { Compactor, RoundResult } from './compactor.ts';
 import type { MoveOrder } from './layout.ts';
-import { movedBytes } from './moved-size.ts';
 import {
   deadShareMin,
   type LogRoom,
@@ -39,9 +38,6 @@ const VICTIMS_MAX = 64;
 const VAIN_ROUNDS_MAX = 64;
 const NOTHING_MOVED: RoundResult = { victims: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 };
 
-/** Share of a segment that must be dead in the one that is written for another one to be begun. */
-const ROLL_DEAD_SHARE = 1 / 4;
-
 /** What a round has to gain at least, in segments. */
 const GAIN_SHARE_MIN: Record<Urgency, number> = { none: 1, idle: 1, busy: 0.5, full: 0.03 };
 
@@ -65,10 +61,6 @@ export interface Surroundings {
   readonly bytesBehindCheckpoint: number;
   /** @throws IO, NO_SPACE, POISONED */
   checkpoint(): Promise<void>;
-  /** The segment that is written, and how far. */
-  readonly chainSegment: { readonly segment: number; readonly bytes: number };
-  /** Begins another one, and a checkpoint: that one may be emptied then. @throws IO, NO_SPACE, POISONED */
-  roll(): Promise<void>;
   /**
    * Deletes a snapshot that its owner has marked for this, and answers its name once its space may come back; undefined if
    * there is none. @throws IO, NO_SPACE, POISONED
@@ -107,8 +99,6 @@ export class Background {
   readonly #seen = new SeenSegments();
   /** Since the last checkpoint. */
   #haveWaited = false;
-  /** The run under way, or the last one, has given room back. */
-  #hasGained = false;
   /** Somebody else empties segments, in turns with this: there are rounds only where room is short. */
   #lentTo = 0;
   readonly #done = { rounds: 0, movedBytes: 0, writtenBytes: 0, freedBytes: 0 };
@@ -153,9 +143,8 @@ export class Background {
       .then(
         () => {
           this.#retryMs = RETRY_MS;
-          // A full store in which nothing is to be gained is not searched again for every write that it refuses.
-          if (roomStateOf(this.#room()) === 'full' && !this.#hasGained)
-            this.#retryAt = this.#around.clock.now() + RETRY_MS;
+          // A full store is not searched again for every write that it refuses.
+          if (roomStateOf(this.#room()) === 'full') this.#retryAt = this.#around.clock.now() + RETRY_MS;
         },
         (error: unknown) => this.#failed(error),
       )
@@ -183,8 +172,7 @@ export class Background {
   async #run(isIdle: boolean): Promise<void> {
     const { clock } = this.#around;
     const written = this.#around.writtenAppend;
-    this.#hasGained = false;
-    let [vainRounds, hasRolled] = [0, false];
+    let vainRounds = 0;
     await this.#lookAtRoom();
     await this.#compactor.refresh();
     for (;;) {
@@ -210,7 +198,6 @@ export class Background {
         continue;
       }
       if (step.urgency !== 'busy' && this.#around.writtenAppend !== this.#searched) await this.#checkpoint();
-      else if (!hasRolled && (await this.#rollDead())) hasRolled = true;
       else if (!(await this.#makeRoom())) return;
     }
   }
@@ -232,23 +219,6 @@ export class Background {
     await this.#around.checkpoint();
     this.#searched = this.#around.writtenAppend;
     this.#haveWaited = false;
-  }
-
-  /**
-   * In a full store of few segments what is dead is in the one that is written: another one is begun, out of what data leave, so that
-   * it can be emptied.
-   */
-  async #rollDead(): Promise<boolean> {
-    const { chainSegment, segmentBytes } = this.#around;
-    const { segment, bytes } = chainSegment;
-    const room = this.#room();
-    const liveBytes = movedBytes(this.#around.liveChunks(segment));
-    if (!isFull(room) || bytes - liveBytes < ROLL_DEAD_SHARE * segmentBytes) return false;
-    if (room.freeBytes < segmentBytes + liveBytes) return false;
-    await this.#around.roll();
-    this.#searched = this.#around.writtenAppend;
-    await this.#lookAtRoom();
-    return true;
   }
 
   /** When compaction gains nothing and writers would be refused: what may be deleted for them is. */
@@ -274,7 +244,7 @@ export class Background {
   }
 
   async #removeRetired(): Promise<void> {
-    if ((await this.#compactor.removeRetired()) > 0) this.#hasGained = true;
+    await this.#compactor.removeRetired();
     await this.#lookAtRoom();
     this.#tell();
   }
@@ -373,9 +343,9 @@ export class Background {
     return this.#running === undefined || !mustWait(this.#room());
   }
 
-  /** True while a run is under way: whoever finds no room may wait for its end. */
+  /** True while a run is under way, or a round of somebody else that it was lent to: whoever finds no room is told at its end. */
   get isWorking(): boolean {
-    return this.#running !== undefined;
+    return this.#running !== undefined || (this.#lentTo > 0 && this.#compactor.copiedBytes > 0);
   }
 
   /** Undefined unless a round is under way; resolves when it has given its room back, or none. */

@@ -23,7 +23,6 @@ const PASSES_MAX = 2;
 const SEGMENTS_LEFT = 8;
 /** Rounds that are tried again, each with half the room, where others have used it meanwhile. */
 const REFUSALS_MAX = 8;
-const REFUSED_PAUSE_MS = 50;
 /** Rounds of a pass that may come to nothing, beside two for each segment: with others, and alone. */
 const VAIN_ROUNDS_MIN = 16;
 /** Who asks for less is content with the order that there is. */
@@ -189,7 +188,6 @@ export class ThoroughCompaction {
       if (!hasCode(error, 'NO_SPACE') || this.#share <= 2 ** -REFUSALS_MAX) throw error;
       this.#share /= 2;
       this.#refusal = error as StoreError;
-      await this.#around.sleep(REFUSED_PAUSE_MS);
       return undefined;
     }
   }

@@ -155,7 +155,6 @@ export class Receives {
     for (const receive of this.#needs.catalog.receives.values()) {
       if (receive.volumeName !== volume || receive.snapshotName !== snapshot) continue;
       if (receive.source.target.uuid !== head.target.uuid) continue;
-      if (receive.into !== null && this.#needs.catalog.withUuid(receive.into) === undefined) continue;
       if (receive.source.base === (head.base?.uuid ?? null)) return receive;
       throw new StoreError(
         'WRONG_BASE',

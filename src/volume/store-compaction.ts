@@ -46,7 +46,7 @@ export class StoreCompaction {
     this.gate = new WriteGate(parts.keeper, this.#background);
     const { supply } = parts.recovered;
     supply.onTaken = () => this.consider();
-    supply.isRoomComing = () => this.#background.isWorking || this.#compactor.comingBytes > 0;
+    supply.isRoomComing = () => this.#background.isWorking;
     supply.measured = () => this.measure(true);
   }
 
@@ -117,7 +117,7 @@ export class StoreCompaction {
     if (!(target >= TARGET_MIN && target <= 1))
       throw new StoreError('INVALID_ARGUMENT', 'the target must be from 50 to 100 percent of live bytes');
     if (!(bytesPerSecond > 0)) throw new StoreError('INVALID_ARGUMENT', 'the rate must be above zero');
-    const { environment, keeper } = this.#parts;
+    const { environment, keeper, recovered } = this.#parts;
     const { clock } = environment;
     const around = surroundings(this.#parts, bytesPerSecond, async () => undefined);
     return new ThoroughCompaction(
@@ -129,9 +129,12 @@ export class StoreCompaction {
         freeBytes: () => around.freeBytes(),
         checkpoint: () => keeper.checkpoint(),
         get chainSegment() {
-          return around.chainSegment;
+          return { segment: recovered.log.position.segment };
         },
-        roll: () => around.roll(),
+        roll: async () => {
+          await recovered.log.roll();
+          await keeper.checkpoint(true);
+        },
         sleep: (ms) => new Promise((resolve) => clock.after(ms, resolve)),
         now: () => clock.now(),
       },
@@ -196,14 +199,6 @@ function surroundings(
       return keeper.bytesBehindCheckpoint;
     },
     checkpoint: () => keeper.checkpoint(),
-    get chainSegment() {
-      const { segment, offset } = log.position;
-      return { segment, bytes: offset };
-    },
-    roll: async () => {
-      await log.roll();
-      await keeper.checkpoint(true);
-    },
     deleteExpendable,
     roomChanged: () => log.roomChanged(),
     segments: ledger.segments,

@@ -54,8 +54,6 @@ class Rig {
       writtenAppend: 1,
       bytesBehindCheckpoint: 0,
       checkpoint: async () => undefined,
-      chainSegment: { segment: 1000, bytes: 0 },
-      roll: async () => undefined,
       deleteExpendable: async () => undefined,
       segments: Array.from({ length: segments }, (_, i) => i + 1),
       roomChanged: () => {

@@ -1,5 +1,5 @@
 /**
- * Compaction where there is little to work with: stores of few segments, segments that hold little but zeroed extents, guests that
+ * Compaction where there is little to work with: segments that hold little but zeroed extents, guests that
  * write beside `compact`, stores that were just opened, and chunks that are rotten.
  */
 
@@ -25,37 +25,6 @@ async function made(segments: number): Promise<string> {
 
 afterEach(async () => {
   await store.close();
-});
-
-describe('a store of few segments', () => {
-  const cases = [
-    [4, 80 << 10],
-    [4, MIB / 2],
-    [5, MIB],
-    [6, 2 * MIB],
-    [8, 4 * MIB],
-  ] as const;
-  it.each(cases)(
-    'of %i is written over in order and at random, and refuses nothing (volume of %i bytes)',
-    async (segments, bytes) => {
-      await made(segments);
-      await store.createVolume('a', bytes);
-      const [seed] = seeds(1);
-      const random = new Random(seed!);
-      const content = Buffer.alloc(bytes);
-      const device = store.device('a');
-      for (let i = 0; i < 400; i++) {
-        const places = Math.ceil(bytes / PIECE);
-        const offset = PIECE * (i < 200 ? i % places : random.below(places));
-        const piece = random.bytes(Math.min(PIECE, bytes - offset));
-        await write(device, offset, piece);
-        piece.copy(content, offset);
-      }
-      expect((await read(device, 0, bytes)).equals(content)).toBe(true);
-      device.release();
-      expect(await damageIn(store.check())).toEqual([]);
-    },
-  );
 });
 
 describe('zeroed extents that hide something', () => {
@@ -105,7 +74,7 @@ describe('compaction that was asked for', () => {
   };
 
   it('ends beside a guest that writes as fast as it can, and refuses that guest nothing', async () => {
-    await made(20);
+    await made(48);
     const bytes = 8 * MIB;
     await store.createVolume('a', bytes);
     const [seed] = seeds(1);
@@ -190,9 +159,7 @@ describe('a nearly full store that was just opened', () => {
     for (let i = 0; i < 20_000 && !(await refused()); i++);
     device.release();
     while ((await store.status()).compaction.state === 'working') await sleep(20);
-    const { room, segments } = await store.status();
-    expect(segments).toBeGreaterThan(43); // some of them short
-    const { freeBytes } = room;
+    const { freeBytes } = (await store.status()).room;
     const killed = directoryOf('small-killed'); // as it is on the disk while it is in use
     fs.cpSync(directory, killed, { recursive: true });
     await store.close();

@@ -51,20 +51,6 @@ export const ROOM_FAULTS: readonly Fault[] = [
     tests: ['test/compaction/layout.test.ts'],
   },
   {
-    name: 'the segment that is written is never emptied, however dead it is',
-    file: 'src/compaction/background.ts',
-    text: 'bytes - liveBytes < ROLL_DEAD_SHARE * segmentBytes',
-    replacement: 'true',
-    tests: [inVolume('small-stores')],
-  },
-  {
-    name: 'a full store rests behind a run that has given room back',
-    file: 'src/compaction/background.ts',
-    text: "=== 'full' && !this.#hasGained)",
-    replacement: "=== 'full')",
-    tests: [inVolume('small-stores')],
-  },
-  {
     name: 'a purge leaves what stands in the last segment of a store that was closed',
     file: 'src/volume/store-compaction.ts',
     text: 'await keeper.checkpoint(true);',
