@@ -156,13 +156,13 @@ export class StoreCompaction {
   async *thoroughly(options: ThoroughOptions): AsyncGenerator<CompactionProgress> {
     const thorough = this.#thorough(options);
     await this.#parts.pruner.idle();
-    const { background, turn } = { background: this.#background, turn: this.#parts.turn };
+    const { turn } = this.#parts;
     // What a round under way took for alive may have been deleted since, and is to be purged.
     const steps = async function* (): AsyncGenerator<CompactionProgress> {
       await turn.run(async () => undefined);
       yield* thorough.run();
     };
-    yield* background.lending(steps());
+    yield* this.#background.lending(steps());
   }
 
   close(): Promise<void> {

@@ -51,6 +51,16 @@ async function ran(at: Site, id: string): Promise<string> {
   return last!.name;
 }
 
+/** Has something happen when all of a snapshot has come, and it is about to be published. */
+function onceBeforePublish({ store: { receives } }: Site, act: () => Promise<unknown>): void {
+  const publish = receives.publish.bind(receives);
+  receives.publish = async (session) => {
+    receives.publish = publish;
+    await act();
+    return await publish(session);
+  };
+}
+
 describe(`feeds (seed ${seed})`, () => {
   it('push a snapshot that they have made, and then what differs', async () => {
     const [from, to] = [await source(), await site()];
@@ -247,12 +257,7 @@ describe(`feeds (seed ${seed})`, () => {
     const id = await from.push('disk', to);
     await ran(from, id);
     await scribble(from);
-    const { receives } = to.store;
-    const publish = receives.publish.bind(receives);
-    receives.publish = async (session) => {
-      await to.store.rename('disk', 'moved');
-      return await publish(session);
-    };
+    onceBeforePublish(to, () => to.store.rename('disk', 'moved'));
     await ran(from, id);
     expect((await newest(to, 'moved')).equals(await from.contents('disk'))).toBe(true);
     expect(to.holds('moved').filter((each) => each.includes('source:')).length).toBe(1);
@@ -265,13 +270,10 @@ describe(`feeds (seed ${seed})`, () => {
     await ran(from, id);
     await scribble(from);
     const { receives } = to.store;
-    const publish = receives.publish.bind(receives);
-    receives.publish = async (session) => {
-      receives.publish = publish;
+    onceBeforePublish(to, async () => {
       for (const each of to.holds('disk')) await to.store.release(...(each.split(' ') as [string, string]));
       await to.store.delete(['disk'], { recursive: true });
-      return await publish(session);
-    };
+    });
     expect((await from.run(id)).error).toMatch(/was deleted while/);
     expect(receives.list()).toMatchObject([{ volumeGone: true }]);
     await ran(from, id);
