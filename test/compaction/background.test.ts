@@ -1,6 +1,7 @@
 /** Compaction beside everything else: who waits for it, and for how long. */
 
 import { describe, expect, it } from 'vitest';
+import { StoreError } from '../../src/base/errors.ts';
 import { silentLogger } from '../../src/base/logger.ts';
 import { Background, type Surroundings } from '../../src/compaction/background.ts';
 import type { Compactor, RoundResult } from '../../src/compaction/compactor.ts';
@@ -17,6 +18,7 @@ class Rig {
   roundsBegun = 0;
   roomTold = 0;
   endRound: (result: RoundResult) => void = () => undefined;
+  failRound: (error: StoreError) => void = () => undefined;
   readonly background: Background;
 
   constructor(bytesPerSecond = Number.POSITIVE_INFINITY, segments = 30, liveChunks = 85) {
@@ -34,8 +36,9 @@ class Rig {
       round: (victims: readonly number[]) => {
         this.roundsBegun += 1;
         this.victims = victims;
-        return new Promise<RoundResult>((resolve) => {
+        return new Promise<RoundResult>((resolve, reject) => {
           this.endRound = resolve;
+          this.failRound = reject;
         });
       },
     } as unknown as Compactor;
@@ -88,6 +91,23 @@ describe('writers', () => {
     expect(rig.roomTold).toBeGreaterThan(0);
     await rig.rest();
     expect(rig.background.state).toMatchObject({ state: 'idle', rounds: 1, freedBytes: 18 * MIB });
+    await rig.background.close();
+  });
+});
+
+describe('a round that meets a damaged chunk', () => {
+  it('is followed by another one at once; one that fails for something else is not', async () => {
+    const rig = new Rig();
+    rig.background.consider();
+    await rig.rest();
+    rig.failRound(new StoreError('CORRUPTION', 'a chunk is rotten'));
+    await rig.rest();
+    expect(rig.roundsBegun).toBe(2);
+    expect(rig.background.state.state).toBe('working');
+    rig.failRound(new StoreError('IO', 'the disk does not answer'));
+    await rig.rest();
+    expect(rig.roundsBegun).toBe(2);
+    expect(rig.background.state.state).toBe('failing');
     await rig.background.close();
   });
 });

@@ -79,6 +79,13 @@ export const ROOM_FAULTS: readonly Fault[] = [
     tests: [inVolume('small-stores')],
   },
   {
+    name: 'compaction rests behind a damaged chunk, as behind a disk that does not answer',
+    file: 'src/compaction/background.ts',
+    text: "if (!hasCode(error, 'CORRUPTION') || vainRounds >= VAIN_ROUNDS_MAX) throw error;",
+    replacement: 'throw error;',
+    tests: ['test/compaction/background.test.ts'],
+  },
+  {
     name: 'compaction that was asked for fails where guests have used the room',
     file: 'src/compaction/thorough.ts',
     text: "if (!hasCode(error, 'NO_SPACE') || this.#share <= 2 ** -REFUSALS_MAX) throw error;",
