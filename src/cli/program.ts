@@ -90,7 +90,10 @@ function addStoreCommands(program: Command, finish: (code: ExitCode) => void): v
   program
     .command('init')
     .description('make an empty store')
-    .option('--segment-size <size>', 'size of the files of the log: 1M to 1G, a power of two (default: 64M)')
+    .option(
+      '--segment-size <size>',
+      'size of the files of the log: 1M to 1G, a power of two (default: 64M, less below 8G)',
+    )
     .option('--capacity <size>', 'the most that the store may take up (default: the file system)')
     .action(async (options: { segmentSize?: string; capacity?: string }) => {
       const segmentBytes = sizeOption(options.segmentSize, '--segment-size');

@@ -13,11 +13,13 @@ import { SEGMENT_BYTES_DEFAULT, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN } from '../
 import { createSuperblock, SUPERBLOCK_REVISION } from '../log/superblock.ts';
 
 export const LOCK_PATH = 'store.lock';
+/** Segments that a store is to have room for, if nothing is said. */
+const SEGMENTS_WANTED = 128;
 /** What only a store has. */
 const STORE_PARTS = /^(superblock|index|\d{10}\.seg)$/;
 
 export interface InitOptions {
-  /** Bytes of a segment file: a power of two from 1 MiB to 1 GiB; default 64 MiB. */
+  /** Bytes of a segment file: a power of two from 1 MiB to 1 GiB; default 64 MiB, less where there is little room. */
   segmentBytes?: number | undefined;
   /** Bytes that all segment files together may take; default unlimited. */
   capacityBytes?: number | undefined;
@@ -28,9 +30,8 @@ export interface InitOptions {
  * @throws ALREADY_EXISTS, INVALID_ARGUMENT, IO, NO_SPACE
  */
 export async function initStore(directory: string, options: InitOptions): Promise<void> {
-  const segmentBytes = options.segmentBytes ?? SEGMENT_BYTES_DEFAULT;
-  const capacityBytes = options.capacityBytes ?? 0;
-  checkGeometry(segmentBytes, options.capacityBytes);
+  const { capacityBytes = 0 } = options;
+  checkGeometry(options);
   const now = systemClock.now();
   const storage = new NodeStorage(directory);
   // What a crash in the middle of this leaves (a lock, an empty log) is no store yet.
@@ -40,6 +41,8 @@ export async function initStore(directory: string, options: InitOptions): Promis
   }
   await storage.makeDirectory('.');
   await new NodeStorage(path.dirname(path.resolve(directory))).syncDirectory('.');
+  const roomBytes = capacityBytes === 0 ? await storage.freeBytes() : capacityBytes;
+  const segmentBytes = options.segmentBytes ?? segmentBytesFor(roomBytes);
   const lock = OwnerLock.acquire(path.join(directory, LOCK_PATH), now);
   try {
     await storage.makeDirectory('log');
@@ -62,13 +65,25 @@ export async function initStore(directory: string, options: InitOptions): Promis
   }
 }
 
-function checkGeometry(segmentBytes: number, capacityBytes: number | undefined): void {
+/** What a store takes for its reserve, for rounds and for what is being written is counted in segments: many of them make that little. */
+function segmentBytesFor(roomBytes: number): number {
+  const wanted = 2 ** Math.floor(Math.log2(roomBytes / SEGMENTS_WANTED));
+  return Math.min(Math.max(wanted, SEGMENT_BYTES_MIN), SEGMENT_BYTES_DEFAULT);
+}
+
+function checkGeometry({
+  capacityBytes,
+  segmentBytes = segmentBytesFor(capacityBytes ?? 0),
+}: InitOptions): void {
   const isPowerOfTwo = Number.isSafeInteger(segmentBytes) && Number.isInteger(Math.log2(segmentBytes));
   if (!isPowerOfTwo || segmentBytes < SEGMENT_BYTES_MIN || segmentBytes > SEGMENT_BYTES_MAX) {
     throw new StoreError('INVALID_ARGUMENT', 'the segment size must be a power of two from 1 MiB to 1 GiB');
   }
   if (capacityBytes === undefined) return;
   if (!Number.isSafeInteger(capacityBytes) || capacityBytes < 4 * segmentBytes) {
-    throw new StoreError('INVALID_ARGUMENT', 'the capacity must be at least four segments');
+    throw new StoreError(
+      'INVALID_ARGUMENT',
+      `the capacity must be at least four segments: ${4 * segmentBytes} bytes`,
+    );
   }
 }
