@@ -244,7 +244,7 @@ export class Background {
   }
 
   async #removeRetired(): Promise<void> {
-    await this.#compactor.removeRetired();
+    await this.#compactor.removeRetired(() => this.#tell());
     await this.#lookAtRoom();
     this.#tell();
   }

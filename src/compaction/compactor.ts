@@ -101,6 +101,8 @@ export class Compactor {
   readonly #settling = new Map<number, number>();
   /** Retired segments that no pointer leads to but in rows that the overlay stands above. */
   readonly #emptied = new Set<number>();
+  /** Retired segments whose files are gone, which a crash may bring back. */
+  readonly #unlinked = new Set<number>();
   /** What the round under way copies at most, until its victims are emptied. */
   #copiedBytes = 0;
 
@@ -151,7 +153,8 @@ export class Compactor {
   /** What comes back at least, if all goes well: a round gives no less than it has taken, and what is emptied goes. */
   get comingBytes(): number {
     let bytes = this.#copiedBytes;
-    for (const segment of this.#emptied) bytes += this.table.get(segment)?.bytes ?? 0;
+    for (const segment of this.#emptied)
+      if (!this.#unlinked.has(segment)) bytes += this.table.get(segment)?.bytes ?? 0;
     return bytes;
   }
 
@@ -335,10 +338,9 @@ export class Compactor {
     };
   }
 
-  /** Removes the files of retired segments that nothing leads to; answers the bytes. @throws IO */
-  async removeRetired(): Promise<number> {
+  /** Removes the files of retired segments that nothing leads to; `onRoom` is called as their room comes back. @throws IO */
+  async removeRetired(onRoom: () => void = () => undefined): Promise<void> {
     const { numbers, ledger, files, storage, supply, logger } = this.#host;
-    let bytes = 0;
     await this.#host.exclusively(async (index) => {
       if (index.checkpoint.segment === 0) return;
       const gone = [...ledger.retired].filter(
@@ -349,23 +351,27 @@ export class Compactor {
       const { segment, offset, append } = index.checkpoint;
       await numbers.moveBase({ segment, offset, append });
       await this.#host.repaired(); // one that began before reads the log from the old base
+      let bytes = 0;
       for (const each of gone) {
+        if (this.#unlinked.has(each)) continue;
         await storage.remove(segmentPath(each));
+        this.#unlinked.add(each);
         files.forget(each);
+        const length = this.table.get(each)?.bytes ?? numbers.superblock.segmentBytes;
+        supply.removed(length);
+        bytes += length;
+        onRoom();
       }
       // Behind this no catalog names them any more: they must not come back.
       await storage.syncDirectory('log');
       for (const each of gone) {
         ledger.retired.delete(each);
         this.#emptied.delete(each);
-        const length = this.table.get(each)?.bytes ?? numbers.superblock.segmentBytes;
-        supply.removed(length);
-        bytes += length;
+        this.#unlinked.delete(each);
         this.table.forget(each);
       }
       logger.debug({ segments: gone.length, bytes, base: append }, 'emptied segments removed');
     });
-    return bytes;
   }
 
   close(): Promise<void> {

@@ -31,7 +31,7 @@ class Rig {
       table: { get: () => ({ bytes: MIB, age: 1 }), zerosBytes: () => 0 },
       isEligible: () => true,
       refresh: async () => undefined,
-      removeRetired: async () => 0,
+      removeRetired: async () => undefined,
       close: async () => undefined,
       round: (victims: readonly number[]) => {
         this.roundsBegun += 1;

@@ -109,7 +109,11 @@ describe('the files of retired segments', () => {
   it('go once the base has moved, and nobody reads the log from the old one', async () => {
     const stub = await Stub.begin();
     for (const segment of [1, 2]) stub.retire(segment);
-    expect(await stub.compactor.removeRetired()).toBe(2 << 20);
+    const { supply } = stub.host;
+    const before = supply.usedBytes;
+    const given: number[] = [];
+    await stub.compactor.removeRetired(() => given.push(before - supply.usedBytes));
+    expect(given, 'room comes back file by file').toEqual([1 << 20, 2 << 20]);
     expect(stub.steps).toEqual(['base', 'repaired', ...[1, 2].map((each) => `remove ${segmentPath(each)}`)]);
     expect(stub.sources.log.numbers.superblock.base).toEqual({ segment: 1000, offset: 4096, append: 5000 });
     expect(stub.ledger.retired.size).toBe(0);
@@ -124,6 +128,25 @@ describe('the files of retired segments', () => {
     };
     await stub.compactor.removeRetired();
     expect(known).toEqual([[1, 2]]);
+    expect(stub.ledger.retired.size).toBe(0);
+  });
+
+  it('are removed once, and stay known until a sync that failed was tried again', async () => {
+    const stub = await Stub.begin();
+    await stub.compactor.round([1, 2], 'disk');
+    expect(stub.compactor.comingBytes).toBe(2 << 20);
+    const { supply } = stub.host;
+    const before = supply.usedBytes;
+    const segmentCount = supply.segmentCount;
+    stub.sources.storage.fail('syncDirectory', { path: /^log$/ });
+    await expect(stub.compactor.removeRetired()).rejects.toMatchObject({ code: 'IO' });
+    expect([...stub.ledger.retired]).toEqual([1, 2]);
+    expect(stub.compactor.comingBytes).toBe(0);
+    stub.steps.length = 0;
+    await stub.compactor.removeRetired();
+    expect(stub.steps).not.toContain(`remove ${segmentPath(1)}`);
+    expect(before - supply.usedBytes).toBe(2 << 20);
+    expect(segmentCount - supply.segmentCount).toBe(2);
     expect(stub.ledger.retired.size).toBe(0);
   });
 

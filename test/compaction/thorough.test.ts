@@ -21,7 +21,7 @@ class Rig {
       isEligible: (segment: number) => !this.stuck.has(segment),
       holdsDead: async () => true,
       suspect: this.suspect,
-      removeRetired: async () => 0,
+      removeRetired: async () => undefined,
       scatter: async () => undefined,
       round: (victims: readonly number[]) => this.#round(victims),
     } as unknown as Compactor;

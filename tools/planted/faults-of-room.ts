@@ -37,6 +37,27 @@ export const ROOM_FAULTS: readonly Fault[] = [
     tests: ['test/compaction/layout.test.ts'],
   },
   {
+    name: 'the room of emptied segments comes back when all of them are gone',
+    file: 'src/compaction/compactor.ts',
+    text: '        onRoom();\n',
+    replacement: '',
+    tests: ['test/compaction/planted-order.test.ts'],
+  },
+  {
+    name: 'a segment whose removal was not synced is removed once more',
+    file: 'src/compaction/compactor.ts',
+    text: 'if (this.#unlinked.has(each)) continue;',
+    replacement: '',
+    tests: ['test/compaction/planted-order.test.ts'],
+  },
+  {
+    name: 'what was removed counts as coming back until that is synced',
+    file: 'src/compaction/compactor.ts',
+    text: 'if (!this.#unlinked.has(segment)) bytes +=',
+    replacement: 'bytes +=',
+    tests: ['test/compaction/planted-order.test.ts'],
+  },
+  {
     name: 'no more numbers are reserved than a block of them',
     file: 'src/log/numbers.ts',
     text: '(each === kind ? count : 0)',
