@@ -57,11 +57,11 @@ export interface ThoroughSurroundings {
   liveChunks(segment: number): number;
   freeBytes(): Promise<number>;
   readonly segmentBytes: number;
-  /** Everything is in the index, and what has been emptied may go. */
-  checkpoint(): Promise<void>;
+  /** Everything is in the index, and what has been emptied may go. `isMoved`: so may all that stands before the segment that is written. */
+  checkpoint(isMoved?: boolean): Promise<void>;
   /** The segment that is written. */
   readonly chainSegment: { readonly segment: number };
-  /** What is appended from now on goes into another segment, and what stands in the one before may be emptied. */
+  /** What is appended from now on goes into another segment. */
   roll(): Promise<void>;
   sleep(ms: number): Promise<void>;
   now(): number;
@@ -198,7 +198,9 @@ export class ThoroughCompaction {
     await this.#compactor.refresh(); // until it knows the files, each counts as one that is full
     this.#compactor.table.forgetZeros(); // they may be needed no more
     if (purge) await this.#around.roll();
+    // Guests may fill the next one meanwhile: that is none of those, and the checkpoint may stand in it.
     const before = purge ? this.#sealedSegments() : [];
+    if (purge) await this.#around.checkpoint(true);
     const began = this.#around.now();
     let [movedBytes, freedBytes] = [0, 0];
     for (let pass = 0; pass < PASSES_MAX; pass++) {

@@ -127,14 +127,11 @@ export class StoreCompaction {
         segmentBytes: around.segmentBytes,
         liveChunks: (segment) => around.liveChunks(segment),
         freeBytes: () => around.freeBytes(),
-        checkpoint: () => keeper.checkpoint(),
+        checkpoint: (isMoved) => keeper.checkpoint(isMoved),
         get chainSegment() {
           return { segment: recovered.log.position.segment };
         },
-        roll: async () => {
-          await recovered.log.roll();
-          await keeper.checkpoint(true);
-        },
+        roll: () => recovered.log.roll(),
         sleep: (ms) => new Promise((resolve) => clock.after(ms, resolve)),
         now: () => clock.now(),
       },

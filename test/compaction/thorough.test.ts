@@ -13,6 +13,9 @@ class Rig {
   readonly stuck = new Set<number>();
   readonly rounds: number[][] = [];
   fail: (victims: readonly number[]) => StoreError | undefined = () => undefined;
+  /** What happens while a checkpoint is written. */
+  checkpoint: ThoroughSurroundings['checkpoint'] = async () => undefined;
+  readonly chainSegment = { segment: 1000 };
 
   async run(purge = false): Promise<void> {
     const compactor = {
@@ -30,8 +33,8 @@ class Rig {
       liveChunks: () => 64,
       freeBytes: async () => 10 * MIB,
       segmentBytes: MIB,
-      checkpoint: async () => undefined,
-      chainSegment: { segment: 1000 },
+      checkpoint: (isMoved) => this.checkpoint(isMoved),
+      chainSegment: this.chainSegment,
       roll: async () => undefined,
       sleep: async () => undefined,
       now: () => 0,
@@ -85,6 +88,20 @@ describe('compaction that was asked for', () => {
     rig.stuck.add(7);
     await expect(rig.run(true)).rejects.toThrow('may still be in 1 segments');
     expect([...rig.segments]).toEqual([7]);
+  });
+
+  it('does not tell that of what was filled meanwhile', async () => {
+    const rig = new Rig();
+    let checkpoints = 0;
+    rig.checkpoint = async (isMoved) => {
+      if (checkpoints++ > 0) return;
+      expect(isMoved, 'the first one is behind all that is to be emptied').toBe(true);
+      rig.segments.add(1000);
+      rig.stuck.add(1000); // the checkpoint stands in it
+      rig.chainSegment.segment = 1001;
+    };
+    await rig.run(true);
+    expect([...rig.segments]).toEqual([1000]);
   });
 
   it('goes on where another round has emptied its victims first', async () => {

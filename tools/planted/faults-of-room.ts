@@ -80,10 +80,19 @@ export const ROOM_FAULTS: readonly Fault[] = [
   },
   {
     name: 'a purge leaves what stands in the last segment of a store that was closed',
-    file: 'src/volume/store-compaction.ts',
-    text: 'await keeper.checkpoint(true);',
-    replacement: 'await keeper.checkpoint();',
+    file: 'src/compaction/thorough.ts',
+    text: 'if (purge) await this.#around.checkpoint(true);',
+    replacement: 'if (purge) await this.#around.checkpoint();',
     tests: [inVolume('small-stores')],
+  },
+  {
+    name: 'a purge answers for what guests have filled since it began',
+    file: 'src/compaction/thorough.ts',
+    text: `    const before = purge ? this.#sealedSegments() : [];
+    if (purge) await this.#around.checkpoint(true);`,
+    replacement: `    if (purge) await this.#around.checkpoint(true);
+    const before = purge ? this.#sealedSegments() : [];`,
+    tests: ['test/compaction/thorough.test.ts'],
   },
   {
     name: 'a store that was just opened refuses before it knows how long its files are',
