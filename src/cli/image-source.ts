@@ -10,7 +10,8 @@ import type { Readable } from 'node:stream';
 import { BufferPool } from '../base/buffer-pool.ts';
 import { fromSystemError, StoreError } from '../base/errors.ts';
 
-export const PIECE_BYTES = 4 * 2 ** 20;
+/** Small enough for the processor's cache: it is read, verified and written one after the other. */
+export const PIECE_BYTES = 2 ** 20;
 
 /** Pieces of a file that nobody uses, and that wait for the next ones. */
 const PIECES_KEPT_MAX = 16;

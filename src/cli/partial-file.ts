@@ -10,12 +10,18 @@ import path from 'node:path';
 import { fromSystemError, StoreError } from '../base/errors.ts';
 
 const FILE_MODE = 0o600;
+/** So much waits to be written to the disk at least before a sync begins beside the copying: the last one is short then. */
+const UNSYNCED_BYTES_MAX = 64 << 20;
 
 export class PartialFile {
   readonly #target: string;
   readonly #partial: string;
   readonly #handle: fs.promises.FileHandle;
   readonly #onExit = (): void => fs.rmSync(this.#partial, { force: true });
+  #unsyncedBytes = 0;
+  #syncing: Promise<void> | undefined;
+  /** What a sync has thrown: the kernel tells it once. */
+  #failure: { readonly error: unknown } | undefined;
 
   private constructor(target: string, partial: string, handle: fs.promises.FileHandle) {
     this.#target = target;
@@ -54,13 +60,25 @@ export class PartialFile {
         });
       done += bytesWritten;
     }
+    this.#unsyncedBytes += bytes.length;
+    if (this.#unsyncedBytes > UNSYNCED_BYTES_MAX) this.#syncing ??= this.#sync();
+  }
+
+  async #sync(): Promise<void> {
+    this.#unsyncedBytes = 0;
+    await this.#handle.datasync().catch((error: unknown) => {
+      this.#failure ??= { error };
+    });
+    this.#syncing = undefined;
   }
 
   /** Gives the file its size (what was not written is a hole) and its name; it is on the disk then. @throws IO */
   async commit(sizeBytes: number): Promise<void> {
     try {
+      await this.#syncing;
       await this.#handle.truncate(sizeBytes);
       await this.#handle.sync();
+      if (this.#failure !== undefined) throw this.#failure.error;
       await fs.promises.rename(this.#partial, this.#target);
       process.off('exit', this.#onExit);
       const directory = await fs.promises.open(path.dirname(this.#target), 'r');
@@ -76,6 +94,7 @@ export class PartialFile {
 
   /** Closes the file; removes it unless it was committed. */
   async close(): Promise<void> {
+    await this.#syncing;
     await this.#handle.close();
     await fs.promises.rm(this.#partial, { force: true });
     process.off('exit', this.#onExit);

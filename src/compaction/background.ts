@@ -110,8 +110,8 @@ export class Background {
 
   get state(): CompactionState {
     const isFailing = this.#retryMs > RETRY_MS;
-    const state =
-      this.#running !== undefined ? 'working' : this.#isPaused ? 'paused' : isFailing ? 'failing' : 'idle';
+    const isWorking = this.#running !== undefined || this.#lentTo > 0;
+    const state = isWorking ? 'working' : this.#isPaused ? 'paused' : isFailing ? 'failing' : 'idle';
     return { state, ...this.#done };
   }
 

@@ -26,8 +26,8 @@ import {
   SYNC_ALIGN_BYTES,
 } from './format.ts';
 
-/** Payload that one record gathers. */
-export const PAYLOAD_BYTES_MAX = 4 << 20;
+/** Payload that one record gathers: no more than stays in the processor's cache until it is written. */
+export const PAYLOAD_BYTES_MAX = 2 << 20;
 /** Longest run of chunks in one entry, so that any record fits any segment. */
 export const ENTRY_CHUNKS_MAX = 64;
 export const TABLE_BYTES_MAX = 128 << 10;

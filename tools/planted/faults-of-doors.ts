@@ -446,4 +446,18 @@ export const DOOR_FAULTS: readonly Fault[] = [
     replacement: '',
     tests: [inCli('images')],
   },
+  {
+    name: 'what a sync beside an export has thrown is forgotten',
+    file: 'src/cli/partial-file.ts',
+    text: 'if (this.#failure !== undefined) throw this.#failure.error;',
+    replacement: '',
+    tests: [inCli('partial-file')],
+  },
+  {
+    name: 'syncs beside an export pile up',
+    file: 'src/cli/partial-file.ts',
+    text: 'this.#syncing ??= this.#sync();',
+    replacement: 'this.#syncing = this.#sync();',
+    tests: [inCli('partial-file')],
+  },
 ];
