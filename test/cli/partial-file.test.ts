@@ -31,20 +31,29 @@ async function fill(file: PartialFile, mebibytes: number): Promise<void> {
 }
 
 it('is synced while it is written, once at a time, and what follows is no part of that', async () => {
-  let [syncs, under, most] = [0, 0, 0];
-  const file = await begun(async () => {
+  let syncs = 0;
+  let end: () => void = () => undefined;
+  const file = await begun(() => {
     syncs += 1;
-    most = Math.max(most, ++under);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-    under -= 1;
+    return new Promise((resolve) => {
+      end = resolve;
+    });
   });
-  await fill(file, 300);
-  expect(syncs).toBeGreaterThan(1);
-  expect(most).toBe(1);
-  await file.commit(300 * MIB);
-  expect(under, 'the last one is over').toBe(0);
+  await fill(file, 200);
+  expect(syncs, 'the first one is still under way').toBe(1);
+  end();
+  await fill(file, 70);
+  expect(syncs).toBe(2);
+  let isCommitted = false;
+  const committed = file.commit(200 * MIB).then(() => {
+    isCommitted = true;
+  });
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(isCommitted, 'before the last one is over').toBe(false);
+  end();
+  await committed;
   await file.close();
-  expect(fs.statSync(target).size).toBe(300 * MIB);
+  expect(fs.statSync(target).size).toBe(200 * MIB);
   fs.rmSync(target);
 });
 
