@@ -288,6 +288,20 @@ class Sources {
   }
 }
 
+/** @throws IO, CORRUPTION */
+async function readRun(
+  file: StorageFile,
+  target: Buffer,
+  start: number,
+  length: number,
+  position: number,
+  segment: number,
+): Promise<void> {
+  if ((await file.read(target, start, length, position)) === length) return;
+  // What the buffer held before must not be taken for it.
+  throw new StoreError('CORRUPTION', `segment ${segment} ends before a chunk that is to be moved`);
+}
+
 /** Fills `payload` with the chunks of a record, verified, and answers it. @throws IO, CORRUPTION */
 async function readRecord(
   sources: Sources,
@@ -310,12 +324,13 @@ async function readRecord(
     runs.push({ file: await sources.file(segments[first]!), at, length });
     at += length;
   }
-  const reads = runs.map(async ({ file, at, length }) => {
-    const [first, bytes] = [chunks[at]!, length * CHUNK_BYTES];
-    if ((await file.read(payload, at * CHUNK_BYTES, bytes, offsets[first]!)) === bytes) return;
-    // What the buffer held before must not be taken for it.
-    throw new StoreError('CORRUPTION', `segment ${segments[first]} ends before a chunk that is to be moved`);
-  });
+  const reads: Promise<void>[] = [];
+  for (const { file, at, length } of runs) {
+    const [first, to, bytes] = [chunks[at]!, at * CHUNK_BYTES, length * CHUNK_BYTES];
+    // Most are single chunks, and in memory: handing each to another thread would take longer than copying it.
+    if (file.readCached(payload, to, bytes, offsets[first]!) !== bytes)
+      reads.push(readRun(file, payload, to, bytes, offsets[first]!, segments[first]!));
+  }
   const results = await Promise.allSettled(reads);
   for (const result of results) if (result.status === 'rejected') throw result.reason;
   chunks.forEach((chunk, at) => {

@@ -91,6 +91,8 @@ export class IndexKeeper implements ExtentSource {
   /** The last change of the catalog that a checkpoint has, and the splices. */
   #catalogSequenceAt: number;
   #splicesAt = 0;
+  /** Moves may be stated by the log that no pointer follows: rows stay as they are until a later catalog is on the disk. */
+  #mayStateMoves = false;
 
   constructor({ environment, recovered, appender, onChanges, onEmptied }: KeeperParts) {
     const { index, overlays, log, catalog, catalogSequence, numbers, ledger } = recovered;
@@ -262,7 +264,7 @@ export class IndexKeeper implements ExtentSource {
   async checkpoint(isMoved = false): Promise<void> {
     while (this.#checkpointing !== undefined || this.isInRepair) await this.#alone();
     const hasChanges = this.overlays.frozen !== undefined || !this.overlays.active.isEmpty;
-    if (!hasChanges && !this.catalogChanged() && !isMoved) return;
+    if (!hasChanges && !this.catalogChanged() && !this.#mayStateMoves && !isMoved) return;
     this.#checkpointing = this.#checkpoint().finally(() => {
       this.#checkpointing = undefined;
     });
@@ -314,6 +316,7 @@ export class IndexKeeper implements ExtentSource {
     this.#appendedBytesAt = appendedBytes;
     this.#catalogSequenceAt = this.#frozen.sequence;
     this.#splicesAt = this.#frozen.splices;
+    this.#mayStateMoves = false;
   }
 
   /** Commits; where that fails, once more after a repair. */
@@ -439,7 +442,11 @@ export class IndexKeeper implements ExtentSource {
           throw ofIndex(error, 'looking up what was moved');
         });
       }
-      await announce();
+      await announce().catch((error: unknown) => {
+        // Recovery would look for what was moved where rows had it.
+        if (!hasCode(error, 'NO_SPACE')) this.#mayStateMoves = true;
+        throw error;
+      });
       // What a checkpoint that failed has left is committed first, and takes rows away: what it trims must not come back.
       const { active, frozen } = this.overlays;
       if (frozen !== undefined) still = frozen.withoutNewer(still);
