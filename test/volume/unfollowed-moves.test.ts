@@ -35,7 +35,7 @@ it('a delete that is finished behind a round whose sync failed takes nothing awa
   rig.storage.clearFailures();
 
   // The catalog of a round gets to the log, and its sync fails.
-  const { announce } = CatalogAppender.prototype;
+  const announce = Reflect.get(CatalogAppender.prototype, 'announce') as CatalogAppender['announce'];
   vi.spyOn(CatalogAppender.prototype, 'announce').mockImplementationOnce(async function (
     this: CatalogAppender,
     replacement,

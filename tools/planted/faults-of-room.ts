@@ -65,6 +65,13 @@ export const ROOM_FAULTS: readonly Fault[] = [
     tests: [inVolume('unfollowed-moves')],
   },
   {
+    name: 'no round where most of each victim lives, beside writers who have room',
+    file: 'src/compaction/background.ts',
+    text: "if (urgency === 'busy' && !isWorthwhile(chosen)) chosen = choose(candidates, 'full');",
+    replacement: '',
+    tests: [BACKGROUND],
+  },
+  {
     name: 'no more numbers are reserved than a block of them',
     file: 'src/log/numbers.ts',
     text: '(each === kind ? count : 0)',
