@@ -31,6 +31,16 @@ export class ClientWrite {
     if (volume !== this.volume) return false;
     return (chunk + 1) * CHUNK_BYTES > offset && chunk * CHUNK_BYTES < offset + lengthBytes;
   }
+
+  /** How much it is like an entry of these chunks: 2 if of the same, 1 if it covers them all. */
+  likeness(first: number, count: number): number {
+    const [from, to] = [
+      Math.floor(this.offset / CHUNK_BYTES),
+      Math.ceil((this.offset + this.lengthBytes) / CHUNK_BYTES),
+    ];
+    if (from > first || to < first + count) return 0;
+    return from === first && to === first + count ? 2 : 1;
+  }
 }
 
 export class ClientWrites extends Set<ClientWrite> {

@@ -229,7 +229,7 @@ export class Oracle implements Witness {
     }
     for (let i = 0; i < entry.count; i++) {
       const bytes = entry.kind === ENTRY_CHUNKS ? entry.chunks[i]! : ZEROS;
-      this.#attributeChunk(version, entry.first + i, bytes, entry.sequence);
+      this.#attributeChunk(version, entry.first + i, bytes, entry);
       record.replaced.push({
         volume: version.volume,
         chunk: entry.first + i,
@@ -240,10 +240,13 @@ export class Oracle implements Witness {
     this.live.apply(entry);
   }
 
-  #attributeChunk(version: Version, chunk: number, bytes: Buffer, sequence: number): void {
+  /** Zeros are like each other: of those who zero a chunk, the one whose range is the entry's is asked first, then who has all of it. */
+  #attributeChunk(version: Version, chunk: number, bytes: Buffer, entry: WrittenEntry): void {
+    const { first, count, sequence } = entry;
     const before = version.chunks.get(chunk) ?? ZEROS;
     const takers = [...this.#writes].filter(({ missing }) => missing.has(chunk));
     takers.push(...[...this.#writes].filter((write) => write.hasTwin && write.covers(write.volume, chunk)));
+    takers.sort((a, b) => b.likeness(first, count) - a.likeness(first, count));
     for (const write of takers) {
       if (write.volume !== version.volume) continue;
       if (!isMerged(write, version.sizeBytes, chunk, before, bytes)) continue;
