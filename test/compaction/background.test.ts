@@ -19,6 +19,7 @@ class Rig {
   roomTold = 0;
   endRound: (result: RoundResult) => void = () => undefined;
   failRound: (error: StoreError) => void = () => undefined;
+  removeRetired: Compactor['removeRetired'] = async () => undefined;
   readonly background: Background;
 
   constructor(bytesPerSecond = Number.POSITIVE_INFINITY, segments = 30, liveChunks = 85) {
@@ -31,7 +32,7 @@ class Rig {
       table: { get: () => ({ bytes: MIB, age: 1 }), zerosBytes: () => 0 },
       isEligible: () => true,
       refresh: async () => undefined,
-      removeRetired: async () => undefined,
+      removeRetired: (onRoom?: () => void) => this.removeRetired(onRoom),
       close: async () => undefined,
       round: (victims: readonly number[]) => {
         this.roundsBegun += 1;
@@ -91,6 +92,42 @@ describe('writers', () => {
     expect(rig.roomTold).toBeGreaterThan(0);
     await rig.rest();
     expect(rig.background.state).toMatchObject({ state: 'idle', rounds: 1, freedBytes: 18 * MIB });
+    await rig.background.close();
+  });
+});
+
+describe('the files of a round', () => {
+  it('give their room to writers one by one, before all of them are gone and that is on the disk', async () => {
+    const rig = new Rig();
+    rig.background.consider();
+    await rig.rest();
+    const waiting = rig.background.room();
+    let isSynced: () => void = () => undefined;
+    rig.removeRetired = async (onRoom) => {
+      rig.usedBytes = 12 * MIB;
+      onRoom?.();
+      await new Promise<void>((resolve) => {
+        isSynced = resolve;
+      });
+    };
+    rig.endRound({ victims: 20, movedBytes: 0, writtenBytes: 0, freedBytes: 18 * MIB });
+    await waiting;
+    rig.removeRetired = async () => undefined;
+    isSynced();
+    await rig.background.close();
+  });
+});
+
+describe('rounds of somebody else', () => {
+  it('count as work of compaction for as long as they are lent to', async () => {
+    const rig = new Rig();
+    const states: string[] = [];
+    const steps = async function* (): AsyncGenerator<number> {
+      yield 1;
+    };
+    for await (const _ of rig.background.lending(steps())) states.push(rig.background.state.state);
+    states.push(rig.background.state.state);
+    expect(states).toEqual(['working', 'idle']);
     await rig.background.close();
   });
 });

@@ -44,6 +44,27 @@ export const ROOM_FAULTS: readonly Fault[] = [
     tests: ['test/compaction/planted-order.test.ts'],
   },
   {
+    name: 'writers hear of room when all files of a round are gone',
+    file: 'src/compaction/background.ts',
+    text: 'await this.#compactor.removeRetired(() => this.#tell());',
+    replacement: 'await this.#compactor.removeRetired();',
+    tests: [BACKGROUND],
+  },
+  {
+    name: 'compaction that was asked for counts as idle',
+    file: 'src/compaction/background.ts',
+    text: 'const isWorking = this.#running !== undefined || this.#lentTo > 0;',
+    replacement: 'const isWorking = this.#running !== undefined;',
+    tests: [BACKGROUND],
+  },
+  {
+    name: 'segments have one size, however little room there is',
+    file: 'src/volume/init-store.ts',
+    text: 'options.segmentBytes ?? segmentBytesFor(roomBytes);',
+    replacement: 'options.segmentBytes ?? SEGMENT_BYTES_DEFAULT;',
+    tests: [inVolume('init')],
+  },
+  {
     name: 'a segment whose removal was not synced is removed once more',
     file: 'src/compaction/compactor.ts',
     text: 'if (this.#unlinked.has(each)) continue;',
